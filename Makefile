@@ -1,0 +1,136 @@
+# Pilothouse. `make` alone prints what there is to make.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+NAME    ?= local
+NODES   ?= 3
+MODULES := pkg apiserver scheduler controller-manager kubelet kube-proxy hack
+DAEMONS := apiserver scheduler controller-manager kubelet kube-proxy
+CLUSTER := bin/cluster -name $(NAME)
+
+# The stamp depends on the commit only, so building twice gives the same bytes.
+RELEASE := 0.1.0
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+DATE    := $(shell git log -1 --format=%cI 2>/dev/null || echo 1970-01-01T00:00:00Z)
+STAMP   := pilothouse.dev/pkg/version
+LDFLAGS := -X $(STAMP).release=$(RELEASE) -X $(STAMP).commit=$(COMMIT) -X $(STAMP).date=$(DATE)
+
+# Tests that share this machine's two cores and its network namespaces run a
+# package at a time; the order is go's own, so output can be compared.
+GOTEST := go test -race -timeout 15m
+
+.PHONY: help
+help: ## print this
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  NAME=$(NAME) names the cluster, NODES=$(NODES) says how many nodes it has."
+
+## ---- building
+
+.PHONY: prereqs
+prereqs: ## install what this machine lacks (Debian, Ubuntu; root)
+	@hack/prereqs.sh
+
+.PHONY: build
+build: prereqs tools ## build the five daemons and the tools into bin/
+	@go build -ldflags '$(LDFLAGS)' -o bin/ $(DAEMONS:%=./%) ./hack/cluster
+
+.PHONY: tools
+tools: bin/etcd bin/kubectl
+
+bin/etcd: hack/tools/etcd/main.go hack/tools/etcd/go.mod
+	@echo "building etcd (once; takes a minute)"
+	@cd hack/tools/etcd && GOWORK=off go build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ .
+
+KUBECTL := k8s.io/component-base/version
+bin/kubectl: hack/tools/kubectl/main.go hack/tools/kubectl/go.mod
+	@echo "building kubectl (once; takes two minutes)"
+	@cd hack/tools/kubectl && v=$$(sed -n 's,.*k8s.io/kubectl v0,v1,p' go.mod) && \
+		GOWORK=off go build -trimpath -o $(CURDIR)/$@ -ldflags "-s -w -X $(KUBECTL).gitVersion=$$v \
+		-X $(KUBECTL).gitMajor=1 -X $(KUBECTL).gitMinor=$$(cut -d. -f2 <<<$$v) -X $(KUBECTL).gitTreeState=clean" .
+
+bin/staticcheck: hack/tools/staticcheck/go.mod
+	@echo "building staticcheck (once)"
+	@cd hack/tools/staticcheck && GOWORK=off go build -o $(CURDIR)/$@ honnef.co/go/tools/cmd/staticcheck
+
+.PHONY: images
+images: ## build the container images into bin/images
+	@go run ./hack/images -out bin/images
+
+.PHONY: generate
+generate: ## write the generated files anew
+	@for m in $(MODULES); do (cd $$m && go generate ./...); done
+
+## ---- running
+
+.PHONY: up
+up: build images ## start a cluster (or repair it) and wait until it is ready
+	@$(CLUSTER) up -nodes $(NODES)
+
+.PHONY: demo
+demo: ## run a three-replica application on it and call it
+	@$(CLUSTER) demo
+
+.PHONY: down
+down: ## stop the cluster and leave nothing behind
+	@[ -x bin/cluster ] || go build -o bin/ ./hack/cluster
+	@$(CLUSTER) down
+
+## ---- testing
+
+.PHONY: test
+test: build images verify unit e2e ## everything: laws, unit, integration, end to end (under 25 minutes on 2 cores)
+
+.PHONY: unit
+unit: build ## unit and integration tests of every module, with the race detector
+	@for m in $(MODULES); do \
+		echo "== $$m"; \
+		(cd $$m && $(GOTEST) $$(go list ./... | grep -v '^pilothouse.dev/hack/\(e2e\|lint\|tools\)')); \
+	done
+
+.PHONY: e2e
+e2e: build images ## end-to-end tests on a cluster of three nodes (RUN=regexp chooses)
+	@cd hack && go test -count=1 -timeout 20m ./e2e $(if $(RUN),-run '$(RUN)') -cluster=namespaces -v
+
+.PHONY: conformance
+conformance: build images ## conformance rows, passed / total by area
+	@if [ -d hack/e2e/conformance ]; then cd hack && go test -count=1 -timeout 60m ./e2e/conformance -cluster=namespaces; \
+	else echo "conformance: no row has a test yet"; exit 1; fi
+
+.PHONY: bench
+bench: build images ## measure, write hack/bench/RESULTS.md
+	@go run ./hack/bench -out hack/bench/RESULTS.md
+
+## ---- verifying
+
+.PHONY: verify verify-fmt verify-vet verify-staticcheck verify-modules verify-generated verify-laws
+verify: verify-fmt verify-laws verify-vet verify-modules verify-staticcheck verify-generated ## all checks that need no cluster
+
+verify-fmt:
+	@bad=$$(gofmt -l $(MODULES)); [ -z "$$bad" ] || { echo "gofmt: run make fix:"; echo "$$bad"; exit 1; }
+
+verify-vet:
+	@go vet $(MODULES:%=./%/...)
+
+# In a workspace an undeclared import of a sibling compiles; alone it does not.
+verify-modules:
+	@for m in $(MODULES); do (cd $$m && GOWORK=off go build ./...) || { echo "$$m does not build alone"; exit 1; }; done
+
+verify-staticcheck: bin/staticcheck
+	@for m in $(MODULES); do (cd $$m && $(CURDIR)/bin/staticcheck ./...); done
+
+verify-laws:
+	@cd hack && go test -count=1 ./lint/...
+
+verify-generated:
+	@if grep -rqs --include='*.go' '^//go:generate' $(MODULES); then \
+		before=$$(git status --porcelain; git diff | sha1sum); $(MAKE) -s generate; \
+		[ "$$before" = "$$(git status --porcelain; git diff | sha1sum)" ] || { echo "generated files are stale: run make generate"; exit 1; }; \
+	fi
+
+.PHONY: fix
+fix: ## format, and write generated files anew
+	@gofmt -w $(MODULES)
+	@$(MAKE) -s generate
