@@ -1,0 +1,20 @@
+// Package containers is the node's runtime: pod sandboxes, containers, exec, attach and their events, over containerd's Go client.
+//
+// The pod workers call it. It opens containerd for itself and for images (Client). What always holds:
+//
+//   - Everything a restart must find again stands in containerd's labels: List after Open tells the same as before Close, and no container notices.
+//   - A sandbox has no process. It is a folder of pins (bind mounts of network, IPC and UTS namespaces, and the shared /dev/shm) and a container
+//     record without a task. The record is written last: pins without a record are leftovers, removed by Open.
+//   - Containers of a sandbox share one shim.
+//   - A finished container has no task: its exit is moved into its labels, then the task is deleted, and only then the Exited event is sent. So
+//     whoever saw the event reads the final status, and the log is complete.
+//
+// A container's life, derived from what is recorded, never stored:
+//
+//	         CreateContainer          StartContainer           process ends, log drained
+//	(nothing) ─────────────▶ Created ────────────────▶ Running ──────────────────────────▶ Exited ──▶ RemoveContainer
+//	                            │                          │ containerd lost the task (reboot)  ▲
+//	                            └── start fails ───────────┴────────────────────────────────────┘
+//
+// It leaves to others: what to run and when (pods), images, addresses, log files (they come as an OpenLog function).
+package containers

@@ -1,0 +1,124 @@
+package images
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/containerd/containerd"
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Errors of Ensure; the details are wrapped around them. Reason names them for a container's waiting state.
+var (
+	// ErrInvalidName: the image name cannot be read.
+	ErrInvalidName = errors.New("invalid image name")
+	// ErrNeverPull: the policy is Never and the image is not here.
+	ErrNeverPull = errors.New("image is not present with pull policy of Never")
+	// ErrPull: the pull was tried and did not succeed.
+	ErrPull = errors.New("pulling image")
+	// ErrBackOff: the last pull did not succeed and it is too early to try again.
+	ErrBackOff = errors.New("back-off pulling image")
+)
+
+// Reason is what a container's waiting state says for an error of Ensure: InvalidImageName, ErrImageNeverPull, ErrImagePull or ImagePullBackOff.
+func Reason(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, ErrInvalidName):
+		return "InvalidImageName"
+	case errors.Is(err, ErrNeverPull):
+		return "ErrImageNeverPull"
+	case errors.Is(err, ErrBackOff):
+		return "ImagePullBackOff"
+	default:
+		return "ErrImagePull"
+	}
+}
+
+// Config of the image store.
+type Config struct {
+	// Snapshotter; empty means overlayfs. The same as containers.Config's.
+	Snapshotter string
+	// PlainHTTP are registry hosts (host or host:port) spoken to without TLS.
+	PlainHTTP []string
+	// HostsDir is a folder of <host>/hosts.toml files as containerd reads them (mirrors, authorities); empty: none.
+	HostsDir string
+	// Parallel bounds pulls at the same time; 0 means 4.
+	Parallel int
+	// BackOff is the first wait after a failed pull, MaxBackOff the longest; 0 means 10 s and 5 min.
+	BackOff, MaxBackOff time.Duration
+}
+
+// Daemon gives the containerd client once it is open; containers.Runtime does.
+type Daemon interface {
+	Client() *containerd.Client
+}
+
+// PullSpec is one container's wish for an image.
+type PullSpec struct {
+	// Image as the pod names it.
+	Image string
+	// Policy; empty means Always for the tag latest (or none), else IfNotPresent.
+	Policy corev1.PullPolicy
+	// Secrets are the pod's pull secrets, of the types kubernetes.io/dockerconfigjson and kubernetes.io/dockercfg; others are ignored.
+	Secrets []corev1.Secret
+	// PodUID keeps one pod's back-off apart from another's.
+	PodUID string
+	// OnPull is called just before a pull is really begun (for the Pulling event); may be nil.
+	OnPull func()
+}
+
+// Image is an image on the node.
+type Image struct {
+	// ID is the digest of the image's config, sha256:….
+	ID string
+	// Name is the normalised name it was asked by (docker.io/library/busybox:1.36); in List the first one.
+	Name string
+	// Names are all its tagged names, Digests its name@digest names.
+	Names, Digests []string
+	// Size in bytes of its content on the node, compressed.
+	Size int64
+	// From its config.
+	Entrypoint, Cmd, Env []string
+	User, WorkingDir     string
+	StopSignal           string
+	// Pulled says whether this Ensure pulled it, Took how long that took.
+	Pulled bool
+	Took   time.Duration
+}
+
+// Store is the node's images. All methods may be called at the same time.
+type Store struct {
+	cfg    Config
+	daemon Daemon
+	log    *zap.Logger
+}
+
+var errNotBuilt = errors.New("not built yet")
+
+// New stores what it is given.
+func New(cfg Config, daemon Daemon, log *zap.Logger) *Store {
+	return &Store{cfg: cfg, daemon: daemon, log: log.Named("images")}
+}
+
+// Ensure makes the image present as its policy wants it. It waits for a pull already under way. Errors: see above, ask with errors.Is or Reason.
+func (s *Store) Ensure(ctx context.Context, spec PullSpec) (Image, error) {
+	return Image{}, errNotBuilt
+}
+
+// List is every image on the node, sorted by size, largest first, as the node's status wants it.
+func (s *Store) List(ctx context.Context) ([]Image, error) { return nil, errNotBuilt }
+
+// Import loads an OCI or docker archive from a file and unpacks it; it returns the images' names.
+func (s *Store) Import(ctx context.Context, path string) ([]string, error) { return nil, errNotBuilt }
+
+// Remove forgets an image by ID or name, with all its names if by ID. Removing what is gone is no error.
+func (s *Store) Remove(ctx context.Context, image string) error { return errNotBuilt }
+
+// RemoveUnused removes images that inUse (by ID) doesn't hold and returns their IDs.
+func (s *Store) RemoveUnused(ctx context.Context, inUse map[string]bool) ([]string, error) {
+	return nil, errNotBuilt
+}
