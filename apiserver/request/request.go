@@ -1,0 +1,159 @@
+// Package request holds what is known of one HTTP request: who asks, which verb on which resource, parsed once from method
+// and path (https://kubernetes.io/docs/reference/using-api/api-concepts/), and what else rides the context. It is the lowest
+// room; everything above may ask it.
+package request
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// User is an authenticated caller.
+type User struct {
+	Name   string
+	UID    string
+	Groups []string
+	Extra  map[string][]string
+}
+
+// InGroup says whether the user is in the group.
+func (u *User) InGroup(group string) bool {
+	for _, g := range u.Groups {
+		if g == group {
+			return true
+		}
+	}
+	return false
+}
+
+// Info is a request as authorization, audit and the handlers see it. It is set once, before the filters that read it.
+type Info struct {
+	// Verb is get, list, watch, create, update, patch, delete or deletecollection for a resource; else the HTTP method in
+	// lower case.
+	Verb        string
+	IsResource  bool
+	Path        string // of the URL
+	Group       string // empty for core
+	Version     string
+	Namespace   string // empty when cluster-scoped, or for all namespaces
+	Resource    string // plural
+	Name        string
+	Subresource string
+	Rest        string // what follows the subresource, without its slash (proxy paths)
+}
+
+// GVR is the group, version and resource asked for.
+func (i *Info) GVR() schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: i.Group, Version: i.Version, Resource: i.Resource}
+}
+
+// Parse reads method and path. It never fails: what is not a resource path is a non-resource request.
+func Parse(r *http.Request) *Info {
+	i := &Info{Verb: strings.ToLower(r.Method), Path: r.URL.Path}
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	switch {
+	case len(parts) >= 3 && parts[0] == "api":
+		i.Version, parts = parts[1], parts[2:]
+	case len(parts) >= 4 && parts[0] == "apis":
+		i.Group, i.Version, parts = parts[1], parts[2], parts[3:]
+	default:
+		return i
+	}
+	i.IsResource = true
+	// The old prefixes /watch/ are still parsed, as upstream does, so that such a request is authorized as a watch.
+	watch := false
+	if parts[0] == "watch" && len(parts) > 1 {
+		watch, parts = true, parts[1:]
+	}
+	if parts[0] == "namespaces" {
+		switch {
+		case len(parts) == 1:
+		case len(parts) == 2, len(parts) == 3 && (parts[2] == "status" || parts[2] == "finalize"):
+			i.Namespace = parts[1] // a namespace is authorized as being in itself
+		default:
+			i.Namespace, parts = parts[1], parts[2:]
+		}
+	}
+	i.Resource = parts[0]
+	if len(parts) > 1 {
+		i.Name = parts[1]
+	}
+	if len(parts) > 2 {
+		i.Subresource = parts[2]
+	}
+	if len(parts) > 3 {
+		i.Rest = strings.Join(parts[3:], "/")
+	}
+	i.Verb = verb(r, i, watch)
+	return i
+}
+
+func verb(r *http.Request, i *Info, watch bool) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		switch {
+		case watch || i.Subresource == "" && asksWatch(r):
+			return "watch"
+		case i.Name == "":
+			return "list"
+		default:
+			return "get"
+		}
+	case http.MethodPost:
+		return "create"
+	case http.MethodPut:
+		return "update"
+	case http.MethodPatch:
+		return "patch"
+	case http.MethodDelete:
+		if i.Name == "" {
+			return "deletecollection"
+		}
+		return "delete"
+	}
+	return strings.ToLower(r.Method)
+}
+
+func asksWatch(r *http.Request) bool {
+	if r.URL.RawQuery == "" {
+		return false
+	}
+	switch v := r.URL.Query()["watch"]; {
+	case len(v) == 0:
+		return false
+	default:
+		return v[0] == "" || v[0] == "true" || v[0] == "1" || v[0] == "True" || v[0] == "t"
+	}
+}
+
+type (
+	userKey struct{}
+	infoKey struct{}
+	warnKey struct{}
+)
+
+// WithUser and WithInfo put the facts on the context; UserOf and InfoOf read them, nil when they are not there.
+func WithUser(ctx context.Context, u *User) context.Context {
+	return context.WithValue(ctx, userKey{}, u)
+}
+func WithInfo(ctx context.Context, i *Info) context.Context {
+	return context.WithValue(ctx, infoKey{}, i)
+}
+
+func UserOf(ctx context.Context) *User { u, _ := ctx.Value(userKey{}).(*User); return u }
+func InfoOf(ctx context.Context) *Info { i, _ := ctx.Value(infoKey{}).(*Info); return i }
+
+// WithWarnings gives the context a place to put warnings for the client (RFC 7234 section 5.5, code 299).
+func WithWarnings(ctx context.Context, add func(text string)) context.Context {
+	return context.WithValue(ctx, warnKey{}, add)
+}
+
+// Warn adds a warning to the response, if there still is one to add to.
+func Warn(ctx context.Context, text string) {
+	if add, ok := ctx.Value(warnKey{}).(func(string)); ok {
+		add(text)
+	}
+}
