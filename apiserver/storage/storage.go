@@ -11,16 +11,18 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// The sentinels; ask with errors.Is. Every other error means that the backend could not answer (etcd away, deadline over)
+// The sentinels (and ErrBadContinue); ask with errors.Is. Every other error means that the backend could not answer (etcd away, deadline over)
 // and that a write may or may not have happened.
 var (
 	ErrNotFound  = errors.New("not found")                               // no such key at the asked revision
@@ -28,6 +30,7 @@ var (
 	ErrConflict  = errors.New("conflict")                                // the key is at another revision than expected; see Conflict
 	ErrCompacted = errors.New("the requested revision is compacted")     // history no longer reaches back; see Expired
 	ErrTooNew    = errors.New("the requested revision is in the future") // the store did not reach the revision in time; see TooNew
+	ErrTooLarge  = errors.New("the object is too large to be stored")    // the backend refused the write for its size; nothing was changed
 )
 
 // Conflict is the error of an Update or Delete whose expected revision is not the current one. Is(ErrConflict).
@@ -64,6 +67,22 @@ func (k Key) String() string {
 		return k.Name
 	}
 	return k.Namespace + "/" + k.Name
+}
+
+// Compare orders keys as the bytes of «namespace/name» are ordered, which is the order of every List. It does not allocate.
+func (k Key) Compare(o Key) int {
+	if k.Namespace == o.Namespace {
+		return strings.Compare(k.Name, o.Name)
+	}
+	n := min(len(k.Namespace), len(o.Namespace))
+	if c := strings.Compare(k.Namespace[:n], o.Namespace[:n]); c != 0 {
+		return c
+	}
+	// One namespace is a prefix of the other, so the slash that ends it meets a byte of the longer one.
+	if len(k.Namespace) < len(o.Namespace) {
+		return cmp.Compare('/', o.Namespace[n])
+	}
+	return cmp.Compare(k.Namespace[n], '/')
 }
 
 // Kind says what one Store holds and how its bytes are indexed.
@@ -181,7 +200,7 @@ type ListOptions struct {
 
 // Page is one page of a List.
 type Page struct {
-	Entries   []*Entry // in key order (namespace, then name)
+	Entries   []*Entry // in the order of Key.Compare
 	Revision  int64    // the state that the entries are of
 	Continue  string   // for the next page; empty when this was the last
 	Remaining *int64   // how many follow; nil when not known (a selector is set) or none

@@ -1,0 +1,76 @@
+package etcd
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.uber.org/zap"
+)
+
+// Run compacts, every Config.Compaction, the history that is older than that, until ctx ends. Of several processes one does
+// it each time: who first moves the version of the compaction key on. The others learn the new version from their refused
+// transaction and wait anew.
+func (db *DB) Run(ctx context.Context) error {
+	if db.cfg.Compaction < 0 {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(db.cfg.Compaction)
+	defer tick.Stop()
+	var c compactor
+	for {
+		if err := c.round(ctx, db); err != nil && ctx.Err() == nil {
+			db.log.Warn("history not compacted", zap.Error(err))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// compactor is what one process remembers from round to round.
+type compactor struct {
+	version  int64 // of the compaction key when last seen
+	revision int64 // of the database then; what was before it is old at the next round
+}
+
+func (c *compactor) round(ctx context.Context, db *DB) error {
+	ctx, cancel := db.bounded(ctx)
+	defer cancel()
+	key := []byte(db.compactionKey())
+	resp, err := db.kv().Txn(ctx, &pb.TxnRequest{
+		Compare: []*pb.Compare{{Key: key, Target: pb.Compare_VERSION, Result: pb.Compare_EQUAL,
+			TargetUnion: &pb.Compare_Version{Version: c.version}}},
+		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{
+			RequestPut: &pb.PutRequest{Key: key, Value: strconv.AppendInt(nil, c.revision, 10)}}}},
+		Failure: []*pb.RequestOp{read(key)},
+	})
+	if err != nil {
+		return failed(err, "claiming the compaction")
+	}
+	old := c.revision
+	c.revision = resp.Header.Revision
+	if !resp.Succeeded {
+		c.version = 0
+		if kvs := resp.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
+			c.version = kvs[0].Version
+		}
+		return nil
+	}
+	c.version++
+	if old == 0 {
+		return nil
+	}
+	if _, err := db.conns[0].Compact(ctx, old); err != nil {
+		if err = failed(err, "compacting to revision %d", old); !isCompacted(err) {
+			return err
+		}
+		return nil // somebody did already
+	}
+	db.log.Info("history compacted", zap.Int64("revision", old))
+	return nil
+}

@@ -1,0 +1,98 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"pilothouse.dev/apiserver/storage"
+)
+
+// Feed is the changes of one kind as etcd tells them: what a watch cache is made of. It survives etcd going away; it ends with
+// ErrCompacted when history was compacted meanwhile.
+type Feed struct {
+	s  *store
+	ch clientv3.WatchChan
+}
+
+// Step is what Feed.Next returns: the changes of some revisions, complete up to Revision.
+type Step struct {
+	Changes  []Change
+	Revision int64
+}
+
+// Change is one new state of one key, or its end.
+type Change struct {
+	Entry   *storage.Entry // at the revision of the change; of a deleted one only key and revision
+	Deleted bool
+}
+
+// errFeed is the end of a feed for no reason told, as when the connection is closed.
+var errFeed = errors.New("watch ended")
+
+// Feed starts to follow the kind's changes after a revision. All feeds share one stream, and end with ctx.
+func (db *DB) Feed(ctx context.Context, kind storage.Kind, after int64) *Feed {
+	s := db.of(kind)
+	from, to, _ := s.span(&storage.Selector{})
+	return &Feed{s, db.watch.Watch(clientv3.WithRequireLeader(ctx), string(from), clientv3.WithRange(string(to)),
+		clientv3.WithRev(after+1), clientv3.WithFragment())}
+}
+
+// RequestProgress asks etcd to tell every feed where it stands; etcd stays silent while a feed is still catching up.
+func (db *DB) RequestProgress(ctx context.Context) error {
+	if err := db.watch.RequestProgress(clientv3.WithRequireLeader(ctx)); err != nil {
+		return failed(err, "requesting watch progress")
+	}
+	return nil
+}
+
+// Next waits for the next step. A step without changes says that there was none up to its revision.
+func (f *Feed) Next(ctx context.Context) (Step, error) {
+	for {
+		var resp clientv3.WatchResponse
+		var ok bool
+		select {
+		case resp, ok = <-f.ch:
+		case <-ctx.Done():
+			return Step{}, ctx.Err()
+		}
+		if err := watchEnd(resp, ok); err != nil {
+			return Step{}, fmt.Errorf("watching %s: %w", f.s.kind.Plural, err)
+		}
+		if resp.IsProgressNotify() {
+			return Step{Revision: resp.Header.Revision}, nil
+		}
+		if len(resp.Events) == 0 {
+			continue
+		}
+		step := Step{Changes: make([]Change, 0, len(resp.Events))}
+		for _, ev := range resp.Events {
+			step.Revision = ev.Kv.ModRevision
+			key, ok := f.s.key(ev.Kv.Key)
+			if !ok {
+				f.s.foreign(ev.Kv.Key)
+				continue
+			}
+			if ev.Type == mvccpb.Event_DELETE {
+				step.Changes = append(step.Changes, Change{&storage.Entry{Key: key, Revision: ev.Kv.ModRevision}, true})
+				continue
+			}
+			step.Changes = append(step.Changes, Change{f.s.entryOf(key, ev.Kv), false})
+		}
+		return step, nil
+	}
+}
+
+// watchEnd is why a watch is over, nil while it is not.
+func watchEnd(resp clientv3.WatchResponse, ok bool) error {
+	if !ok {
+		return errFeed
+	}
+	if err := resp.Err(); err != nil {
+		return translate(err)
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"pilothouse.dev/apiserver/storage"
+)
+
+// watcher is a direct watch: etcd sends the state before each change too, from which selector transitions are seen.
+// Everything but end is owned by the goroutine that calls Next.
+type watcher struct {
+	s    *store
+	o    storage.WatchOptions
+	ch   clientv3.WatchChan
+	end  context.CancelFunc
+	done <-chan struct{}
+	ask  func() error // for progress
+
+	initial  []*storage.Entry // not yet told
+	stands   int64            // the revision up to which everything was told
+	endTold  bool
+	bookmark *time.Timer // nil when none are wanted
+	due      bool
+	events   []storage.Event
+}
+
+var errClosed = errors.New("watch closed")
+
+func (s *store) Watch(ctx context.Context, o storage.WatchOptions) (storage.Watcher, error) {
+	w := &watcher{s: s, o: o, stands: o.Read.Revision, endTold: true}
+	switch {
+	case o.Initial:
+		page, err := s.List(ctx, storage.ListOptions{Selector: o.Selector, Read: o.Read})
+		if err != nil {
+			return nil, err
+		}
+		w.initial, w.stands, w.endTold = page.Entries, page.Revision, !o.Bookmarks
+	case w.stands == 0:
+		rev, err := s.db.Revision(ctx)
+		if err != nil {
+			return nil, err
+		}
+		w.stands = rev
+	}
+	from, to, _ := s.span(&o.Selector)
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(context.WithoutCancel(ctx)))
+	w.end, w.done = sync.OnceFunc(cancel), ctx.Done()
+	w.ask = func() error { return s.db.RequestProgress(ctx) }
+	w.ch = s.db.watch.Watch(ctx, string(from), clientv3.WithRange(string(to)), clientv3.WithRev(w.stands+1),
+		clientv3.WithPrevKV(), clientv3.WithFragment())
+	if o.Bookmarks {
+		w.bookmark = time.NewTimer(s.db.cfg.Bookmarks)
+	}
+	return w, nil
+}
+
+func (w *watcher) Close() { w.end() }
+
+func (w *watcher) Next(ctx context.Context) ([]storage.Event, error) {
+	w.events = w.events[:0]
+	if w.tellInitial(); len(w.events) > 0 {
+		return w.events, nil
+	}
+	var due <-chan time.Time
+	if w.bookmark != nil {
+		due = w.bookmark.C
+	}
+	for len(w.events) == 0 {
+		select {
+		case resp, ok := <-w.ch:
+			select {
+			case <-w.done:
+				return nil, errClosed
+			default:
+			}
+			if err := watchEnd(resp, ok); err != nil {
+				return nil, fmt.Errorf("watching %s: %w", w.s.kind.Plural, err)
+			}
+			w.take(resp)
+		case <-due:
+			w.due = true
+			if err := w.ask(); err != nil {
+				return nil, err
+			}
+		case <-w.done:
+			return nil, errClosed
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return w.events, nil
+}
+
+// tellInitial moves the next of the initial entries into events, and the bookmark that ends them.
+func (w *watcher) tellInitial() {
+	n := min(len(w.initial), chunk)
+	for _, e := range w.initial[:n] {
+		w.events = append(w.events, storage.Event{Type: storage.Added, Entry: e, Revision: e.Revision})
+	}
+	if w.initial = w.initial[n:]; len(w.initial) == 0 && !w.endTold {
+		w.endTold = true
+		w.events = append(w.events, storage.Event{Type: storage.Bookmark, Revision: w.stands, InitialEnd: true})
+	}
+}
+
+func (w *watcher) take(resp clientv3.WatchResponse) {
+	if resp.IsProgressNotify() {
+		w.stands = max(w.stands, resp.Header.Revision)
+		if w.due {
+			w.due = false
+			w.bookmark.Reset(w.s.db.cfg.Bookmarks)
+			w.events = append(w.events, storage.Event{Type: storage.Bookmark, Revision: w.stands})
+		}
+		return
+	}
+	for _, ev := range resp.Events {
+		key, ok := w.s.key(ev.Kv.Key)
+		if !ok {
+			w.s.foreign(ev.Kv.Key)
+			continue
+		}
+		w.stands = ev.Kv.ModRevision
+		if told, ok := w.transition(key, ev); ok {
+			w.events = append(w.events, told)
+		}
+	}
+}
+
+// transition is what a change of one key is for this watcher's selector.
+func (w *watcher) transition(key storage.Key, ev *clientv3.Event) (storage.Event, bool) {
+	var now, was *storage.Entry
+	if ev.Type != mvccpb.Event_DELETE {
+		if e := w.s.entryOf(key, ev.Kv); w.o.Matches(e) {
+			now = e
+		}
+	}
+	if ev.PrevKv != nil {
+		if e := w.s.entry(key, ev.PrevKv.Value, ev.Kv.ModRevision); w.o.Matches(e) {
+			was = e
+		}
+	}
+	rev := ev.Kv.ModRevision
+	switch {
+	case now != nil && was != nil:
+		return storage.Event{Type: storage.Modified, Entry: now, Revision: rev}, true
+	case now != nil:
+		return storage.Event{Type: storage.Added, Entry: now, Revision: rev}, true
+	case was != nil:
+		return storage.Event{Type: storage.Deleted, Entry: was, Revision: rev}, true
+	}
+	return storage.Event{}, false
+}
