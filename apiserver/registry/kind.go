@@ -72,6 +72,10 @@ type Kind[T Object] struct {
 	// Grace, if set, makes deletion graceful: it returns how long (seconds) the object stays with a deletionTimestamp, given
 	// what the caller asked for (o.GracePeriodSeconds may be nil). 0 removes it at once.
 	Grace func(obj T, o *metav1.DeleteOptions) int64
+	// OnDelete marks an object whose deletion begins but that stays for now (Grace, Hold or finalizers).
+	OnDelete func(obj T)
+	// Hold, while true, keeps a deleted object that has no finalizers left (a namespace that is not yet empty).
+	Hold func(obj T) bool
 }
 
 // Scale maps a kind to autoscaling/v1 Scale.

@@ -15,7 +15,7 @@ import (
 
 // Registry finds resources. Lookups take no lock; Add and Remove replace the whole map.
 type Registry struct {
-	stores func(*Resource) storage.Store // set once
+	backend storage.Backend // set once
 
 	mu    sync.Mutex // serialises changes
 	table atomic.Pointer[snapshot]
@@ -26,9 +26,9 @@ type snapshot struct {
 	all   []*Resource // in table order, then the order of Add
 }
 
-// New makes a registry of the given table and gives each resource its store. stores is called once a stored kind.
-func New(stores func(*Resource) storage.Store, table []*Resource) *Registry {
-	g := &Registry{stores: stores}
+// New makes a registry of the given table and gives each stored kind its store.
+func New(backend storage.Backend, table []*Resource) *Registry {
+	g := &Registry{backend: backend}
 	g.table.Store(&snapshot{byGVR: map[schema.GroupVersionResource]*Resource{}})
 	for _, r := range table {
 		if err := g.Add(r); err != nil {
@@ -53,7 +53,7 @@ func (g *Registry) Add(r *Resource) error {
 	}
 	if r.Hub == r {
 		own.Hub = &own
-		own.Store = g.stores(&own)
+		own.Store = g.backend.Store(own.storageKind())
 	} else {
 		hub := old.byGVR[r.Hub.GVR()]
 		if hub == nil {

@@ -51,7 +51,9 @@ type Resource struct {
 	Cells          func(obj Object) []any         // as many as Columns
 	TTL            func(obj Object) time.Duration
 	Grace          func(obj Object, o *metav1.DeleteOptions) int64 // nil: deletion is at once
-	ScaleGet       func(obj Object) autoscalingv1.Scale            // nil: no scale subresource
+	OnDelete       func(obj Object)
+	Hold           func(obj Object) bool                // nil: finalizers alone decide
+	ScaleGet       func(obj Object) autoscalingv1.Scale // nil: no scale subresource
 	ScaleSet       func(obj Object, replicas int32)
 
 	// Hub is the stored version; r itself for a stored kind. Its functions are the ones the write path calls.
@@ -144,6 +146,10 @@ func Define[T Object](k Kind[T]) *Resource {
 	}
 	if k.Grace != nil {
 		r.Grace = func(obj Object, o *metav1.DeleteOptions) int64 { return k.Grace(obj.(T), o) }
+	}
+	r.OnDelete = erase1(k.OnDelete)
+	if k.Hold != nil {
+		r.Hold = func(obj Object) bool { return k.Hold(obj.(T)) }
 	}
 	if k.Scale != nil {
 		r.ScaleGet = func(obj Object) autoscalingv1.Scale { return k.Scale.Get(obj.(T)) }
