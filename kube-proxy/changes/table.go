@@ -1,0 +1,106 @@
+package changes
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Table is everything the node should offer, sorted by name.
+// INVARIANT: neither the table nor what it points at is ever changed.
+type Table struct {
+	Services []*Service
+}
+
+// Name is the identity of a service port.
+type Name struct {
+	Namespace string
+	Service   string
+	Port      string
+}
+
+// String gives namespace/service:port, without the colon for a nameless port.
+func (n Name) String() string {
+	if n.Port == "" {
+		return n.Namespace + "/" + n.Service
+	}
+	return n.Namespace + "/" + n.Service + ":" + n.Port
+}
+
+func (n Name) compare(m Name) int {
+	if c := cmp.Compare(n.Namespace, m.Namespace); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(n.Service, m.Service); c != 0 {
+		return c
+	}
+	return cmp.Compare(n.Port, m.Port)
+}
+
+// Compare orders names as a Table is ordered.
+func (n Name) Compare(m Name) int { return n.compare(m) }
+
+// Protocol is an IP protocol number.
+type Protocol uint8
+
+// The protocols a Service may have.
+const (
+	TCP  Protocol = 6
+	UDP  Protocol = 17
+	SCTP Protocol = 132
+)
+
+func (p Protocol) String() string {
+	switch p {
+	case TCP:
+		return "tcp"
+	case UDP:
+		return "udp"
+	case SCTP:
+		return "sctp"
+	}
+	return "unknown"
+}
+
+// Service is one port of one Service, with the endpoints that answer for it.
+type Service struct {
+	Name     Name
+	Protocol Protocol
+
+	// Where it is reached.
+	ClusterIP netip.Addr
+	Port      uint16
+	NodePort  uint16       // 0: none
+	External  []netip.Addr // external and load balancer addresses, sorted
+
+	// How its endpoints are chosen.
+	Affinity      time.Duration // 0: each connection anew; else a client stays this long with its endpoint
+	InternalLocal bool          // the cluster IP is answered by this node's endpoints only
+	ExternalLocal bool          // so are node port and external addresses
+
+	// HealthCheckNodePort tells load balancers whether this node has endpoints; 0: none.
+	HealthCheckNodePort uint16
+
+	// Endpoints answer for all who may be sent anywhere, sorted by address.
+	Endpoints []Endpoint
+	// LocalEndpoints answer where a policy says Local; empty if none does.
+	LocalEndpoints []Endpoint
+}
+
+// Endpoint is where a connection ends up.
+type Endpoint struct {
+	Addr  netip.AddrPort
+	Local bool // runs on this node
+}
+
+// equal tells whether two services would be offered alike.
+func (s *Service) equal(o *Service) bool {
+	return s.Name == o.Name && s.Protocol == o.Protocol &&
+		s.ClusterIP == o.ClusterIP && s.Port == o.Port && s.NodePort == o.NodePort &&
+		s.Affinity == o.Affinity && s.InternalLocal == o.InternalLocal && s.ExternalLocal == o.ExternalLocal &&
+		s.HealthCheckNodePort == o.HealthCheckNodePort &&
+		slices.Equal(s.External, o.External) &&
+		slices.Equal(s.Endpoints, o.Endpoints) &&
+		slices.Equal(s.LocalEndpoints, o.LocalEndpoints)
+}

@@ -1,0 +1,102 @@
+package nftables
+
+import (
+	"net/netip"
+
+	nft "github.com/google/nftables"
+)
+
+// Config is what the rules need to know besides services.
+type Config struct {
+	V6 bool // the IPv6 table instead of the IPv4 one
+
+	// PodCIDR is the range of all pods of the cluster. Who calls a service from
+	// outside it is masqueraded; unset: nobody can be told apart, nobody is.
+	PodCIDR netip.Prefix
+	// MasqueradeAll masquerades every call of a service.
+	MasqueradeAll bool
+	// MasqueradeEgress gives what leaves PodCIDR the node's address.
+	MasqueradeEgress bool
+	// MasqueradeBit is the bit of the packet mark that asks for masquerading.
+	MasqueradeBit uint8
+}
+
+func (c Config) mark() uint32 { return 1 << c.MasqueradeBit }
+
+// The chains every table has. Those that choose an endpoint come and go with
+// the counts of endpoints in use; see picks.go.
+const (
+	chainPrerouting  = "prerouting"
+	chainOutput      = "output"
+	chainPostrouting = "postrouting"
+	chainDispatch    = "dispatch"
+	chainReject      = "refuse"
+	chainDrop        = "no-local-endpoints"
+)
+
+// baseChain is where the kernel hands packets in. All are nat chains: they see
+// the first packet of a connection and no other.
+type baseChain struct {
+	name     string
+	hook     *nft.ChainHook
+	priority *nft.ChainPriority
+}
+
+// baseChains are the table's doors.
+func baseChains() []baseChain {
+	return []baseChain{
+		{chainPrerouting, nft.ChainHookPrerouting, nft.ChainPriorityNATDest},
+		{chainOutput, nft.ChainHookOutput, nft.ChainPriorityNATDest},
+		{chainPostrouting, nft.ChainHookPostrouting, nft.ChainPriorityNATSource},
+	}
+}
+
+// fixedChain is a chain whose rules never change while the daemon runs.
+type fixedChain struct {
+	name  string
+	rules []rule
+}
+
+// fixedChains are the rules that every packet meets that opens a connection, in
+// the order it meets them.
+func fixedChains(c Config, f family) []fixedChain {
+	const tcp = 6
+	return []fixedChain{
+		{chainPrerouting, []rule{
+			{"arriving: is it for a service", seq(jump(chainDispatch))},
+		}},
+		{chainOutput, []rule{
+			{"from this machine: is it for a service", seq(jump(chainDispatch))},
+		}},
+		{chainDispatch, []rule{
+			{"cluster and external addresses", seq(f.loadDestination(register), f.loadPort(register+f.words), obey(setServices))},
+			{"node ports", seq(f.loadDestination(register), inSet(setNodes), f.loadPort(register), obey(setNodePorts))},
+			{"a port that the service has not", seq(f.loadDestination(register), inSet(setClusters), goTo(chainReject))},
+		}},
+		{chainReject, []rule{
+			{"tcp hears at once", seq(protocolIs(tcp), reset())},
+			{"all others too", seq(f.refuse())},
+		}},
+		{chainDrop, []rule{
+			{"a policy says Local and nobody here answers", seq(drop())},
+		}},
+		{chainPostrouting, postrouting(c, f)},
+	}
+}
+
+// postrouting says whose source address is replaced with the node's.
+func postrouting(c Config, f family) []rule {
+	rules := []rule{
+		{"marked on the way in", seq(hasMark(c.mark()), setMark(c.mark(), 0), masquerade())},
+		{"hairpin: a pod reaches itself through a service", seq(f.loadSource(register), f.loadDestination(register+f.words), inSet(setHairpin), masquerade())},
+	}
+	if c.MasqueradeEgress && c.PodCIDR.IsValid() {
+		rules = append(rules, rule{"from a pod to outside the cluster", seq(
+			f.inPrefix(f.loadSource, c.PodCIDR, true),
+			f.inPrefix(f.loadDestination, c.PodCIDR, false),
+			f.inPrefix(f.loadDestination, f.multicast, false),
+			masquerade(),
+		)})
+	}
+	return rules
+}

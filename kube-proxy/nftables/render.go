@@ -1,0 +1,132 @@
+package nftables
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"pilothouse.dev/kube-proxy/changes"
+)
+
+// rendered is one service port as elements of sets and maps.
+type rendered struct {
+	fronts []renderedFront
+	shared []element // wanted by this service, maybe by others too
+
+	// Which endpoint has which number. Kept from one rendering to the next.
+	numbers []netip.AddrPort
+	locals  []netip.AddrPort
+}
+
+// renderedFront is one name of a service (an address or the node port) and all
+// that hangs on it.
+type renderedFront struct {
+	entry    element // in services or node-ports: the front's name to its chain
+	pick     pick
+	elements []element
+}
+
+// render is the elements for one service port. It is pure: was, the rendering
+// before (or nil), only decides who keeps which number, so that an endpoint that
+// comes or goes changes its own elements and not its neighbours'.
+func render(s *changes.Service, was *rendered, f family) *rendered {
+	out := &rendered{}
+	if was == nil {
+		was = out
+	}
+	out.numbers = assign(was.numbers, s.Endpoints)
+	out.locals = assign(was.locals, s.LocalEndpoints)
+
+	base := pick{count: len(out.numbers), locals: len(out.locals), sticky: s.Affinity}
+	inside, outside := base, base
+	inside.front, inside.local = frontCluster, s.InternalLocal
+	outside.local = s.ExternalLocal
+
+	out.add(f, setServices, inside, s.ClusterIP, s.Protocol, s.Port)
+	for _, a := range s.External {
+		outside.front = frontExternal
+		out.add(f, setServices, outside, a, s.Protocol, s.Port)
+	}
+	if s.NodePort != 0 {
+		outside.front = frontNode
+		out.add(f, setNodePorts, outside, f.anywhere, s.Protocol, s.NodePort)
+	}
+
+	out.shared = append(out.shared, element{set: setClusters, key: join(s.ClusterIP)})
+	for _, list := range [][]changes.Endpoint{s.Endpoints, s.LocalEndpoints} {
+		for _, e := range list {
+			if e.Local {
+				out.shared = append(out.shared, element{set: setHairpin, key: join(e.Addr.Addr(), e.Addr.Addr())})
+			}
+		}
+	}
+	slices.SortFunc(out.shared, element.compare)
+	out.shared = slices.Compact(out.shared)
+	return out
+}
+
+// add renders one front. where, over and at name the service in all maps.
+func (r *rendered) add(f family, set string, p pick, where netip.Addr, over changes.Protocol, at uint16) {
+	front := renderedFront{pick: p, entry: element{set: set, key: join(where, over, at), value: p.chain()}}
+	if set == setNodePorts {
+		front.entry.key = join(over, at)
+	}
+	stickable := r.numbers
+	if !p.local || p.front != frontCluster { // else nobody goes anywhere but here
+		for i, e := range r.numbers {
+			front.elements = append(front.elements, element{setEndpoints, join(where, over, at, uint32(i)), join(e.Addr(), e.Port())})
+		}
+	}
+	if p.local {
+		stickable = r.locals
+		for i, e := range r.locals {
+			front.elements = append(front.elements, element{setEndpoints, join(where, over, at, localNumbers+uint32(i)), join(e.Addr(), e.Port())})
+		}
+	}
+	if p.sticky > 0 {
+		for _, e := range stickable {
+			front.elements = append(front.elements, element{set: setStickable, key: join(where, over, at, e.Addr(), e.Port())})
+		}
+	}
+	r.fronts = append(r.fronts, front)
+}
+
+// assign gives each endpoint a number from 0 up without gaps; who had one that
+// is still small enough keeps it.
+func assign(was []netip.AddrPort, now []changes.Endpoint) []netip.AddrPort {
+	if len(now) == 0 {
+		return nil
+	}
+	out := make([]netip.AddrPort, len(now))
+	wanted := make(map[netip.AddrPort]bool, len(now))
+	for _, e := range now {
+		wanted[e.Addr] = true
+	}
+	for i, a := range was {
+		if i < len(out) && wanted[a] {
+			out[i] = a
+			delete(wanted, a)
+		}
+	}
+	next := 0
+	for _, e := range now {
+		if !wanted[e.Addr] {
+			continue
+		}
+		for out[next].IsValid() {
+			next++
+		}
+		out[next] = e.Addr
+	}
+	return out
+}
+
+func (e element) compare(o element) int {
+	if c := cmp.Compare(e.set, o.set); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(e.key, o.key); c != 0 {
+		return c
+	}
+	return cmp.Compare(e.value, o.value)
+}

@@ -1,0 +1,175 @@
+package nftables
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"time"
+
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+)
+
+// rule is one rule of a chain. The comment is for people; with a sum over the
+// expressions it is stored in the rule, so a rule edited by hand is noticed.
+type rule struct {
+	comment string
+	exprs   []expr.Any
+}
+
+// stamp is the rule's user data: comment and sum.
+func (r rule) stamp(f family) ([]byte, error) {
+	sum := fnv.New32a()
+	for _, e := range r.exprs {
+		b, err := expr.Marshal(byte(f.table), e)
+		if err != nil {
+			return nil, fmt.Errorf("encoding the rule %q: %w", r.comment, err)
+		}
+		_, _ = sum.Write(b) // a hash takes everything
+	}
+	return userdata.AppendString(nil, userdata.TypeComment, fmt.Sprintf("%s #%08x", r.comment, sum.Sum32())), nil
+}
+
+// The registers of a rule, four bytes each. A key is laid from the first one on:
+// address, protocol, port, and what follows them (a number, the client, an
+// endpoint). A chosen endpoint lies at the end. IPv6 takes all sixteen.
+const register = unix.NFT_REG32_00
+
+func (f family) afterFront() uint32 { return register + f.words + 2 }
+func (f family) chosen() uint32     { return register + f.words*2 + 3 }
+func (f family) chosenPort() uint32 { return f.chosen() + f.words }
+func (f family) mask(bits int) []byte {
+	return netip.PrefixFrom(f.ones(), bits).Masked().Addr().AsSlice()
+}
+
+func (f family) ones() netip.Addr {
+	b := make([]byte, f.addrLen)
+	for i := range b {
+		b[i] = 0xff
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// loadSource puts the client's address into a register.
+func (f family) loadSource(reg uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: f.source, Len: uint32(f.addrLen)}
+}
+
+// loadDestination puts the address the packet goes to into a register.
+func (f family) loadDestination(reg uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: f.destination, Len: uint32(f.addrLen)}
+}
+
+// loadPort puts protocol and destination port into two registers.
+func (f family) loadPort(reg uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg},
+		&expr.Payload{DestRegister: reg + 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+	}
+}
+
+// inPrefix goes on if an address is in the prefix, or if it is not.
+func (f family) inPrefix(load func(uint32) expr.Any, p netip.Prefix, in bool) []expr.Any {
+	op := expr.CmpOpEq
+	if !in {
+		op = expr.CmpOpNeq
+	}
+	return []expr.Any{
+		load(register),
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: uint32(f.addrLen), Mask: f.mask(p.Bits()), Xor: make([]byte, f.addrLen)},
+		&expr.Cmp{Op: op, Register: register, Data: p.Masked().Addr().AsSlice()},
+	}
+}
+
+// inSet goes on if the key in the registers is in the set.
+func inSet(name string) expr.Any {
+	return &expr.Lookup{SourceRegister: register, SetName: name}
+}
+
+// get reads a map by the key in the registers.
+func get(name string, into uint32) expr.Any {
+	return &expr.Lookup{SourceRegister: register, SetName: name, DestRegister: into, IsDestRegSet: true}
+}
+
+// obey goes where a map of verdicts says.
+func obey(name string) expr.Any { return get(name, unix.NFT_REG_VERDICT) }
+
+// setMark changes the bits of mask in the packet's mark.
+func setMark(mask, bits uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: register},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(^mask), Xor: binaryutil.NativeEndian.PutUint32(bits)},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: register},
+	}
+}
+
+// hasMark goes on if the bit is set in the packet's mark.
+func hasMark(bit uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: register},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bit), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: make([]byte, 4)},
+	}
+}
+
+// protocolIs goes on if the packet is of the protocol.
+func protocolIs(p byte) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{p}},
+	}
+}
+
+// sourceIsLocal goes on if the packet comes from an address of this machine.
+func sourceIsLocal() []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: register, ResultADDRTYPE: true, FlagSADDR: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+	}
+}
+
+// remember writes (client, endpoint) into the affinity map or renews it.
+func (f family) remember(timeout time.Duration) expr.Any {
+	return &expr.Dynset{SrcRegKey: register, SrcRegData: f.chosen(), SetName: setAffinity, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: timeout}
+}
+
+// forget drops the client from the affinity map. The kernel wants to be told a
+// value, as for any map, and does not look at it.
+func (f family) forget() expr.Any {
+	const dynsetDelete = 2 // NFT_DYNSET_OP_DELETE, which x/sys does not name
+	return &expr.Dynset{SrcRegKey: register, SrcRegData: f.chosen(), SetName: setAffinity, Operation: dynsetDelete}
+}
+
+// toChosen sends the connection to the endpoint in the registers.
+func (f family) toChosen() expr.Any {
+	return &expr.NAT{Type: expr.NATTypeDestNAT, Family: f.nat, RegAddrMin: f.chosen(), RegProtoMin: f.chosenPort()}
+}
+
+func masquerade() expr.Any { return &expr.Masq{FullyRandom: true} }
+
+func jump(to string) expr.Any { return &expr.Verdict{Kind: expr.VerdictJump, Chain: to} }
+func goTo(to string) expr.Any { return &expr.Verdict{Kind: expr.VerdictGoto, Chain: to} }
+func drop() expr.Any          { return &expr.Verdict{Kind: expr.VerdictDrop} }
+func reset() expr.Any         { return &expr.Reject{Type: unix.NFT_REJECT_TCP_RST} }
+func (f family) refuse() expr.Any {
+	return &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: f.unreachable}
+}
+
+// seq joins expressions and lists of them.
+func seq(parts ...any) []expr.Any {
+	var out []expr.Any
+	for _, p := range parts {
+		switch v := p.(type) {
+		case []expr.Any:
+			out = append(out, v...)
+		case expr.Any:
+			out = append(out, v)
+		default:
+			panic(fmt.Sprintf("nftables: no expression is a %T", p))
+		}
+	}
+	return out
+}

@@ -1,0 +1,178 @@
+package nftables
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	nft "github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+
+	"pilothouse.dev/kube-proxy/changes"
+)
+
+// tableName is the one table of kube-proxy, in each family it serves.
+const tableName = "kube-proxy"
+
+// The sets and maps of the table. README.md tells what they are for.
+const (
+	setServices  = "services"
+	setNodePorts = "node-ports"
+	setEndpoints = "endpoints"
+	setNodes     = "node-addresses"
+	setClusters  = "cluster-ips"
+	setHairpin   = "hairpin"
+	setAffinity  = "affinity"
+	setStickable = "stickable"
+)
+
+// kind is the type of one field of a key or value; every field takes whole
+// registers of four bytes.
+type kind int
+
+const (
+	addr   kind = iota
+	proto       // protocol number
+	port        // port number
+	number      // the number of an endpoint, as the processor has it
+	chain       // a verdict: goto that chain
+)
+
+// setSpec declares a set, or a map if it has a value.
+type setSpec struct {
+	name  string
+	key   []kind
+	value []kind
+	// shared elements may be wanted by several services at once
+	shared bool
+	// filled by packets, not by us
+	dynamic bool
+}
+
+// verdicts tells whether the values are chains to go to.
+func (s setSpec) verdicts() bool { return len(s.value) == 1 && s.value[0] == chain }
+
+// setSpecs is all sets and maps of the table, in the order they are made.
+var setSpecs = []setSpec{
+	{name: setServices, key: []kind{addr, proto, port}, value: []kind{chain}},
+	{name: setNodePorts, key: []kind{proto, port}, value: []kind{chain}},
+	{name: setEndpoints, key: []kind{addr, proto, port, number}, value: []kind{addr, port}},
+	{name: setNodes, key: []kind{addr}},
+	{name: setClusters, key: []kind{addr}, shared: true},
+	{name: setHairpin, key: []kind{addr, addr}, shared: true},
+	{name: setAffinity, key: []kind{addr, proto, port, addr}, value: []kind{addr, port}, dynamic: true},
+	{name: setStickable, key: []kind{addr, proto, port, addr, port}},
+}
+
+// affinitySize bounds how many clients are remembered; beyond it they are
+// spread like others.
+const affinitySize = 1 << 20
+
+// specOf finds a declared set.
+func specOf(name string) setSpec {
+	for _, s := range setSpecs {
+		if s.name == name {
+			return s
+		}
+	}
+	panic("nftables: no set " + name)
+}
+
+// datatype is the library's name for a list of fields.
+func (f family) datatype(kinds []kind) nft.SetDatatype {
+	one := map[kind]nft.SetDatatype{
+		addr: f.addrType, proto: nft.TypeInetProto, port: nft.TypeInetService, number: nft.TypeMark, chain: nft.TypeVerdict,
+	}
+	if len(kinds) == 1 {
+		return one[kinds[0]]
+	}
+	var all []nft.SetDatatype
+	for _, k := range kinds {
+		all = append(all, one[k])
+	}
+	return nft.MustConcatSetType(all...)
+}
+
+// set makes the library's form of a spec.
+func (f family) set(t *nft.Table, s setSpec) *nft.Set {
+	out := &nft.Set{Table: t, Name: s.name, KeyType: f.datatype(s.key)}
+	if s.value != nil {
+		out.IsMap, out.DataType = true, f.datatype(s.value)
+	}
+	if s.dynamic {
+		out.Dynamic, out.HasTimeout, out.Size = true, true, affinitySize
+	}
+	return out
+}
+
+// element is one entry of a set or map. Key and value are the kernel's bytes;
+// the value of a map of verdicts is the name of the chain to go to.
+type element struct {
+	set, key, value string
+}
+
+// join makes a key or value of fields: netip.Addr, changes.Protocol, uint16 for
+// ports and uint32 for numbers.
+func join(fields ...any) string {
+	var b []byte
+	for _, f := range fields {
+		switch v := f.(type) {
+		case netip.Addr:
+			b = append(b, v.AsSlice()...)
+		case changes.Protocol:
+			b = append(b, byte(v), 0, 0, 0)
+		case uint16:
+			b = binary.BigEndian.AppendUint16(b, v)
+			b = append(b, 0, 0)
+		case uint32:
+			b = append(b, binaryutil.NativeEndian.PutUint32(v)...)
+		default:
+			panic(fmt.Sprintf("nftables: no field is a %T", f))
+		}
+	}
+	return string(b)
+}
+
+// describe renders an element as a person reads it.
+func (e element) describe(f family) string {
+	s := specOf(e.set)
+	text := e.set + " " + f.fields(s.key, e.key)
+	switch {
+	case s.verdicts():
+		text += " : goto " + e.value
+	case s.value != nil:
+		text += " : " + f.fields(s.value, e.value)
+	}
+	return text
+}
+
+func (f family) fields(kinds []kind, raw string) string {
+	var out []string
+	take := func(n int) []byte {
+		b := []byte(raw[:n])
+		raw = raw[n:]
+		return b
+	}
+	for _, k := range kinds {
+		switch k {
+		case addr:
+			a, _ := netip.AddrFromSlice(take(f.addrLen))
+			out = append(out, a.String())
+		case proto:
+			out = append(out, changes.Protocol(take(4)[0]).String())
+		case port:
+			out = append(out, fmt.Sprint(binary.BigEndian.Uint16(take(4))))
+		case number:
+			n := binaryutil.NativeEndian.Uint32(take(4))
+			if n >= localNumbers {
+				out = append(out, fmt.Sprintf("local+%d", n-localNumbers))
+			} else {
+				out = append(out, fmt.Sprint(n))
+			}
+		case chain:
+			out = append(out, raw)
+		}
+	}
+	return strings.Join(out, " . ")
+}

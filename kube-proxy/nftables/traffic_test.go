@@ -1,0 +1,468 @@
+package nftables_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zaptest"
+
+	"pilothouse.dev/kube-proxy/changes"
+	"pilothouse.dev/kube-proxy/nftables"
+	"pilothouse.dev/kube-proxy/testnet"
+)
+
+const servePort = 8080
+
+var (
+	clusterIP = netip.MustParseAddr("10.96.0.10")
+	clusterAt = netip.AddrPortFrom(clusterIP, 80)
+	nodeAt    = netip.AddrPortFrom(testnet.NodeIP, 30080)
+)
+
+// world is a network with a Writer at its node.
+type world struct {
+	*testnet.Net
+	writer *nftables.Writer
+}
+
+func newWorld(t testing.TB, pods int) *world {
+	n := testnet.New(t, pods)
+	for _, p := range n.Pods {
+		p.Serve(t, servePort)
+	}
+	return &world{Net: n, writer: newWriter(t, n)}
+}
+
+func newWriter(t testing.TB, n *testnet.Net) *nftables.Writer {
+	return nftables.New(nftables.Config{PodCIDR: testnet.PodCIDR, MasqueradeEgress: true, MasqueradeBit: 14}, int(n.Node.NS), zaptest.NewLogger(t))
+}
+
+// set offers the services at the node.
+func (w *world) set(t testing.TB, services ...*changes.Service) nftables.Stats {
+	t.Helper()
+	stats, err := w.writer.Set(nftables.Wish{Table: &changes.Table{Services: services}, NodeAddresses: []netip.Addr{testnet.NodeIP}})
+	if err != nil {
+		t.Fatalf("setting the rules: %v", err)
+	}
+	return stats
+}
+
+// service is a service of all pods given, with a node port.
+func service(p changes.Protocol, pods ...testnet.Place) *changes.Service {
+	s := &changes.Service{
+		Name:     changes.Name{Namespace: "default", Service: "web", Port: p.String()},
+		Protocol: p, ClusterIP: clusterIP, Port: 80, NodePort: 30080,
+	}
+	for _, pod := range pods {
+		s.Endpoints = append(s.Endpoints, changes.Endpoint{Addr: netip.AddrPortFrom(pod.IP, servePort), Local: true})
+	}
+	return s
+}
+
+// answers calls n times and counts who answered; each call is a new connection.
+func answers(t testing.TB, from testnet.Place, network string, to netip.AddrPort, n int) map[string]int {
+	t.Helper()
+	got := map[string]int{}
+	for range n {
+		a, err := from.Call(network, to)
+		if err != nil {
+			t.Fatalf("calling %s %s from %s: %v", network, to, from.Name, err)
+		}
+		got[a.From]++
+	}
+	return got
+}
+
+func TestEndpointsShareTheCalls(t *testing.T) {
+	w := newWorld(t, 3)
+	w.set(t, service(changes.TCP, w.Pods...), service(changes.UDP, w.Pods...))
+	for _, c := range []struct {
+		name string
+		from testnet.Place
+		to   netip.AddrPort
+	}{
+		{"a pod calls the cluster IP", w.Pods[0], clusterAt},
+		{"the node calls the cluster IP", w.Node, clusterAt},
+		{"a host outside calls the cluster IP", w.Host, clusterAt},
+		{"a pod calls the node port", w.Pods[0], nodeAt},
+		{"the node calls its own node port", w.Node, nodeAt},
+		{"a host outside calls the node port", w.Host, nodeAt},
+	} {
+		for _, network := range []string{"tcp", "udp"} {
+			t.Run(c.name+" over "+network, func(t *testing.T) {
+				// With 60 calls each endpoint is left out once in 10^10 runs.
+				if got := answers(t, c.from, network, c.to, 60); len(got) != 3 {
+					t.Errorf("not every endpoint answered: %v", got)
+				}
+			})
+		}
+	}
+}
+
+func TestSpreadIsEven(t *testing.T) {
+	w := newWorld(t, 4)
+	w.set(t, service(changes.UDP, w.Pods...))
+	const calls = 800
+	got := answers(t, w.Host, "udp", clusterAt, calls)
+	for _, p := range w.Pods {
+		// 200 expected, standard deviation 12: beyond 7 of them something is wrong.
+		if n := got[p.Name]; n < 114 || n > 286 {
+			t.Errorf("%s answered %d of %d: %v", p.Name, n, calls, got)
+		}
+	}
+}
+
+func TestWhoIsMasqueraded(t *testing.T) {
+	w := newWorld(t, 2)
+	only := w.Pods[1]
+	w.Host.Serve(t, servePort)
+	external := netip.AddrPortFrom(testnet.HostIP, servePort)
+	w.set(t, service(changes.TCP, only))
+	for _, c := range []struct {
+		name string
+		from testnet.Place
+		to   netip.AddrPort
+		want netip.Addr
+	}{
+		{"a pod keeps its address", w.Pods[0], clusterAt, w.Pods[0].IP},
+		{"a pod that reaches itself does not", only, clusterAt, netip.MustParseAddr("169.254.1.1")},
+		{"nor through a node port", only, nodeAt, netip.MustParseAddr("169.254.1.1")},
+		{"nor does a host outside at the cluster IP", w.Host, clusterAt, netip.MustParseAddr("169.254.1.1")},
+		{"nor at the node port", w.Host, nodeAt, netip.MustParseAddr("169.254.1.1")},
+		{"a pod calls a pod directly", w.Pods[0], netip.AddrPortFrom(only.IP, servePort), w.Pods[0].IP},
+		{"a pod calls the world as the node", w.Pods[0], external, testnet.NodeIP},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, err := c.from.Call("tcp", c.to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a.Caller != c.want {
+				t.Errorf("seen as %s, want %s", a.Caller, c.want)
+			}
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	w := newWorld(t, 1)
+	w.set(t, service(changes.TCP), service(changes.UDP))
+	elsewhere := netip.AddrPortFrom(clusterIP, 81)
+	for _, c := range []struct {
+		name    string
+		from    testnet.Place
+		network string
+		to      netip.AddrPort
+	}{
+		{"no endpoints, from a pod", w.Pods[0], "tcp", clusterAt},
+		{"no endpoints, udp", w.Pods[0], "udp", clusterAt},
+		{"no endpoints, from the node", w.Node, "tcp", clusterAt},
+		{"no endpoints, udp from the node", w.Node, "udp", clusterAt},
+		{"no endpoints, from outside", w.Host, "tcp", clusterAt},
+		{"no endpoints, node port", w.Host, "tcp", nodeAt},
+		{"no endpoints, node port over udp", w.Host, "udp", nodeAt},
+		{"no endpoints, the node's own node port", w.Node, "tcp", nodeAt},
+		{"no such port", w.Pods[0], "tcp", elsewhere},
+		{"no such port, udp", w.Pods[0], "udp", elsewhere},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := c.from.Call(c.network, c.to); !testnet.Refused(err) {
+				t.Errorf("got %v, want a refusal", err)
+			}
+		})
+	}
+}
+
+func TestAffinity(t *testing.T) {
+	w := newWorld(t, 4)
+	s := service(changes.TCP, w.Pods...)
+	s.Affinity = time.Hour
+	w.set(t, s)
+
+	for _, c := range []struct {
+		name string
+		from testnet.Place
+		to   netip.AddrPort
+	}{
+		{"host outside, cluster IP", w.Host, clusterAt},
+		{"host outside, node port", w.Host, nodeAt},
+		{"pod, cluster IP", w.Pods[0], clusterAt},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := answers(t, c.from, "tcp", c.to, 20); len(got) != 1 {
+				t.Errorf("one client, several endpoints: %v", got)
+			}
+		})
+	}
+
+	t.Run("the endpoint goes", func(t *testing.T) {
+		first, err := w.Host.Call("tcp", clusterAt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var left []testnet.Place
+		for _, p := range w.Pods {
+			if p.Name != first.From {
+				left = append(left, p)
+			}
+		}
+		less := service(changes.TCP, left...)
+		less.Affinity = time.Hour
+		w.set(t, less)
+		got := answers(t, w.Host, "tcp", clusterAt, 20)
+		if len(got) != 1 || got[first.From] != 0 {
+			t.Errorf("want one other endpoint than %s, got %v", first.From, got)
+		}
+	})
+}
+
+func TestLocalPolicy(t *testing.T) {
+	w := newWorld(t, 2)
+	here, there := w.Pods[0], w.Pods[1] // «there» stands for a pod of another node
+	local := service(changes.TCP, w.Pods...)
+	local.Endpoints[1].Local = false
+	local.LocalEndpoints = local.Endpoints[:1]
+	local.ExternalLocal = true
+	w.set(t, local)
+
+	t.Run("from outside only this node's endpoint answers, and sees the caller", func(t *testing.T) {
+		for range 20 {
+			a, err := w.Host.Call("tcp", nodeAt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a.From != here.Name || a.Caller != testnet.HostIP {
+				t.Fatalf("got %+v", a)
+			}
+		}
+	})
+	t.Run("a pod may go anywhere", func(t *testing.T) {
+		if got := answers(t, here, "tcp", nodeAt, 60); got[there.Name] == 0 || got[here.Name] == 0 {
+			t.Errorf("got %v", got)
+		}
+	})
+	t.Run("the cluster IP is not concerned", func(t *testing.T) {
+		if got := answers(t, w.Host, "tcp", clusterAt, 60); got[there.Name] == 0 || got[here.Name] == 0 {
+			t.Errorf("got %v", got)
+		}
+	})
+
+	inside := service(changes.TCP, w.Pods...)
+	inside.LocalEndpoints = inside.Endpoints[:1]
+	inside.InternalLocal = true
+	w.set(t, inside)
+	t.Run("internal: only this node's endpoint answers the cluster IP", func(t *testing.T) {
+		if got := answers(t, there, "tcp", clusterAt, 20); len(got) != 1 || got[here.Name] == 0 {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// Endpoints are replaced, one and then all, while calls run: none may fail.
+func TestReplacingEndpointsFailsNoCall(t *testing.T) {
+	w := newWorld(t, 6)
+	w.set(t, service(changes.TCP, w.Pods[:3]...))
+
+	stop := make(chan struct{})
+	failed := make(chan error, 2)
+	for _, from := range []testnet.Place{w.Host, w.Pods[5]} {
+		go func() {
+			calls := 0
+			for {
+				select {
+				case <-stop:
+					failed <- nil
+					return
+				default:
+				}
+				if _, err := from.Call("tcp", clusterAt); err != nil {
+					failed <- fmt.Errorf("call %d from %s: %w", calls, from.Name, err)
+					return
+				}
+				calls++
+			}
+		}()
+	}
+	for i := range 200 {
+		n := 1 + i%5
+		var pods []testnet.Place
+		for j := range n {
+			pods = append(pods, w.Pods[(i+j)%6])
+		}
+		w.set(t, service(changes.TCP, pods...))
+	}
+	close(stop)
+	for range 2 {
+		if err := <-failed; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// nft runs the tool in the node's namespace, as a person would.
+func (w *world) nft(t testing.TB, args ...string) string {
+	t.Helper()
+	var out []byte
+	w.Node.Do(t, func() (err error) {
+		out, err = exec.Command("nft", args...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("nft %v: %w: %s", args, err, out)
+		}
+		return nil
+	})
+	return string(out)
+}
+
+func TestTamperingIsRepaired(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		tamper []string
+	}{
+		{"table deleted", []string{"delete table ip kube-proxy"}},
+		{"table flushed", []string{"flush table ip kube-proxy"}},
+		{"chain flushed", []string{"flush chain ip kube-proxy dispatch"}},
+		{"rule inserted", []string{"insert rule ip kube-proxy dispatch drop"}},
+		{"choosing chain flushed", []string{"flush chain ip kube-proxy cluster-2"}},
+		{"chain added", []string{"add chain ip kube-proxy mine { type filter hook input priority 0; policy drop; }"}},
+		{"map flushed", []string{"flush map ip kube-proxy services"}},
+		{"element deleted", []string{"delete element ip kube-proxy services { 10.96.0.10 . tcp . 80 }"}},
+		{"element added", []string{"add element ip kube-proxy cluster-ips { 198.18.7.2 }"}},
+		{"element changed", []string{"delete element ip kube-proxy services { 10.96.0.10 . tcp . 80 }", "add element ip kube-proxy services { 10.96.0.10 . tcp . 80 : goto refuse }"}},
+		{"set added", []string{"add set ip kube-proxy mine { type ipv4_addr; }"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, 2)
+			w.set(t, service(changes.TCP, w.Pods...))
+			before := w.nft(t, "list", "table", "ip", "kube-proxy")
+			for _, cmd := range c.tamper {
+				w.nft(t, cmd)
+			}
+			stats, err := w.writer.Verify()
+			if err != nil {
+				t.Fatalf("verifying: %v", err)
+			}
+			if !stats.Repaired {
+				t.Error("nothing was noticed")
+			}
+			if after := w.nft(t, "list", "table", "ip", "kube-proxy"); after != before {
+				t.Errorf("the table is not as it was:\n%s\nwas:\n%s", after, before)
+			}
+			answers(t, w.Host, "tcp", clusterAt, 3)
+
+			if stats, err = w.writer.Verify(); err != nil || stats.Repaired {
+				t.Errorf("a second look found something: %+v, %v", stats, err)
+			}
+		})
+	}
+}
+
+func TestForeignTablesAreLeftAlone(t *testing.T) {
+	w := newWorld(t, 1)
+	w.nft(t, "add table ip other; add chain ip other kube; add rule ip other kube counter")
+	w.set(t, service(changes.TCP, w.Pods...))
+	w.nft(t, "add rule ip other kube counter")
+	stats, err := w.writer.Verify()
+	if err != nil || stats.Repaired {
+		t.Errorf("got %+v, %v", stats, err)
+	}
+	w.nft(t, "list table ip other")
+}
+
+// A change is refused because the table is gone: the Writer mends at once, not
+// at the next Verify.
+func TestChangeAfterTheTableWasDeleted(t *testing.T) {
+	w := newWorld(t, 2)
+	w.set(t, service(changes.TCP, w.Pods[0]))
+	w.nft(t, "delete table ip kube-proxy")
+	stats := w.set(t, service(changes.TCP, w.Pods[1]))
+	if !stats.Repaired {
+		t.Error("want a repair")
+	}
+	if got := answers(t, w.Host, "tcp", clusterAt, 5); got[w.Pods[1].Name] != 5 {
+		t.Errorf("got %v", got)
+	}
+}
+
+// A new daemon takes over the table of the one before: what is right stays,
+// clients stay with their endpoints, what is stale goes.
+func TestTakingOverAnOlderTable(t *testing.T) {
+	w := newWorld(t, 4)
+	sticky := service(changes.TCP, w.Pods...)
+	sticky.Affinity = time.Hour
+	stale := service(changes.UDP, w.Pods...)
+	w.set(t, sticky, stale)
+	first, err := w.Host.Call("tcp", clusterAt)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	w.writer = newWriter(t, w.Net)
+	w.set(t, sticky)
+	if got := answers(t, w.Host, "tcp", clusterAt, 20); got[first.From] != 20 {
+		t.Errorf("the client left %s: %v", first.From, got)
+	}
+	if _, err := w.Host.Call("udp", clusterAt); !testnet.Refused(err) {
+		t.Errorf("a service that is gone was still there: %v", err)
+	}
+}
+
+// While a table that fits nothing is replaced, calls run: none may fail.
+func TestReplacingAForeignTableFailsNoCall(t *testing.T) {
+	w := newWorld(t, 1)
+	w.nft(t, fmt.Sprintf(`table ip kube-proxy {
+		chain old { type nat hook prerouting priority -100; ip daddr %s tcp dport 80 dnat to %s:%d; }
+		chain out { type nat hook output priority -100; ip daddr %s tcp dport 80 dnat to %s:%d; }
+		chain back { type nat hook postrouting priority 100; masquerade; }
+	}`, clusterIP, w.Pods[0].IP, servePort, clusterIP, w.Pods[0].IP, servePort))
+
+	stop, failed := make(chan struct{}), make(chan error, 1)
+	started := make(chan struct{})
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				failed <- nil
+				return
+			default:
+			}
+			if _, err := w.Host.Call("tcp", clusterAt); err != nil {
+				failed <- err
+				return
+			}
+			if i == 20 {
+				close(started)
+			}
+		}
+	}()
+	select {
+	case <-started:
+	case err := <-failed:
+		t.Fatalf("before the change: %v", err)
+	}
+	stats := w.set(t, service(changes.TCP, w.Pods...))
+	answers(t, w.Host, "tcp", nodeAt, 20)
+	close(stop)
+	if err := <-failed; err != nil {
+		t.Error(err)
+	}
+	if !stats.Repaired {
+		t.Error("the older table was taken for ours")
+	}
+}
+
+func TestRemove(t *testing.T) {
+	w := newWorld(t, 1)
+	if err := w.writer.Remove(); err != nil {
+		t.Fatalf("removing what is not there: %v", err)
+	}
+	w.set(t, service(changes.TCP, w.Pods...))
+	if err := w.writer.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.nft(t, "list", "ruleset"); got != "" {
+		t.Errorf("left behind:\n%s", got)
+	}
+}

@@ -1,0 +1,315 @@
+// Package testnet is for tests: a small network of real network namespaces, with
+// a node in the middle, pods on it, and a host outside.
+//
+//	host 198.18.7.2 ── 198.18.7.1 node ── pod 10.244.7.2, 10.244.7.3, …
+//
+// The namespaces have no name and no way out: they, their links and their rules
+// vanish with the last descriptor, at the latest when the test process ends,
+// however it ends. Services are routed to the node as a cluster's are.
+package testnet
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// The addresses of every Net.
+var (
+	NodeIP   = netip.MustParseAddr("198.18.7.1")
+	HostIP   = netip.MustParseAddr("198.18.7.2")
+	PodCIDR  = netip.MustParsePrefix("10.244.0.0/16")
+	Services = netip.MustParsePrefix("10.96.0.0/16")
+
+	gateway = netip.MustParseAddr("169.254.1.1")
+)
+
+// Patience bounds every wait for a packet.
+const Patience = 10 * time.Second
+
+// Net is a node, a host outside, and pods.
+type Net struct {
+	Node Place
+	Host Place
+	Pods []Place
+}
+
+// Place is a network namespace and its address.
+type Place struct {
+	Name string
+	IP   netip.Addr
+	NS   netns.NsHandle
+}
+
+// New builds a network with a number of pods. It needs root.
+func New(t testing.TB, pods int) *Net {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("building network namespaces: this test must run as root")
+	}
+	n := &Net{Node: place(t, "node", NodeIP), Host: place(t, "host", HostIP)}
+
+	wire(t, n.Node, "outside", n.Host, "eth0")
+	address(t, n.Node, "outside", netip.PrefixFrom(NodeIP, 24))
+	address(t, n.Host, "eth0", netip.PrefixFrom(HostIP, 24))
+	route(t, n.Host, "eth0", Services, NodeIP)
+	route(t, n.Node, "outside", Services, HostIP) // a process here needs some route before its destination is replaced
+
+	for i := range pods {
+		ip := netip.AddrFrom4([4]byte{10, 244, 7, byte(i + 2)})
+		p := place(t, fmt.Sprintf("pod%d", i), ip)
+		inside := fmt.Sprintf("pod%d", i)
+		wire(t, n.Node, inside, p, "eth0")
+		address(t, n.Node, inside, netip.PrefixFrom(gateway, 32))
+		route(t, n.Node, inside, netip.PrefixFrom(ip, 32), netip.Addr{})
+		address(t, p, "eth0", netip.PrefixFrom(ip, 32))
+		route(t, p, "eth0", netip.PrefixFrom(gateway, 32), netip.Addr{})
+		route(t, p, "eth0", netip.PrefixFrom(netip.IPv4Unspecified(), 0), gateway)
+		n.Pods = append(n.Pods, p)
+	}
+	n.Node.Do(t, func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644) })
+	return n
+}
+
+// place makes a namespace with its loopback up.
+func place(t testing.TB, name string, ip netip.Addr) Place {
+	t.Helper()
+	p := Place{Name: name, IP: ip}
+	err := apart(func() error {
+		ns, err := netns.New()
+		p.NS = ns
+		return err
+	})
+	if err != nil {
+		t.Fatalf("making the namespace of %s: %v", name, err)
+	}
+	t.Cleanup(func() {
+		if err := p.NS.Close(); err != nil {
+			t.Errorf("closing the namespace of %s: %v", name, err)
+		}
+	})
+	p.link(t, func(h *netlink.Handle) error {
+		lo, err := h.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return h.LinkSetUp(lo)
+	})
+	return p
+}
+
+// link runs a netlink step in the namespace.
+func (p Place) link(t testing.TB, step func(*netlink.Handle) error) {
+	t.Helper()
+	h, err := netlink.NewHandleAt(p.NS)
+	if err != nil {
+		t.Fatalf("opening netlink of %s: %v", p.Name, err)
+	}
+	defer h.Close()
+	if err := step(h); err != nil {
+		t.Fatalf("laying the network of %s: %v", p.Name, err)
+	}
+}
+
+func wire(t testing.TB, a Place, aName string, b Place, bName string) {
+	t.Helper()
+	a.link(t, func(h *netlink.Handle) error {
+		veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: aName}, PeerName: bName, PeerNamespace: netlink.NsFd(b.NS)}
+		return h.LinkAdd(veth)
+	})
+	for _, end := range []struct {
+		p    Place
+		name string
+	}{{a, aName}, {b, bName}} {
+		end.p.link(t, func(h *netlink.Handle) error {
+			l, err := h.LinkByName(end.name)
+			if err != nil {
+				return err
+			}
+			return h.LinkSetUp(l)
+		})
+	}
+}
+
+func address(t testing.TB, p Place, dev string, a netip.Prefix) {
+	t.Helper()
+	p.link(t, func(h *netlink.Handle) error {
+		l, err := h.LinkByName(dev)
+		if err != nil {
+			return err
+		}
+		return h.AddrAdd(l, &netlink.Addr{IPNet: ipNet(a)})
+	})
+}
+
+func route(t testing.TB, p Place, dev string, to netip.Prefix, via netip.Addr) {
+	t.Helper()
+	p.link(t, func(h *netlink.Handle) error {
+		l, err := h.LinkByName(dev)
+		if err != nil {
+			return err
+		}
+		r := &netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(to), Scope: netlink.SCOPE_LINK}
+		if via.IsValid() {
+			r.Gw, r.Scope = net.IP(via.AsSlice()), netlink.SCOPE_UNIVERSE
+		}
+		return h.RouteAdd(r)
+	})
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: net.IP(p.Addr().AsSlice()), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// apart runs f on a thread of its own, which is thrown away: whatever namespace
+// it is left in.
+func apart(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		done <- f()
+	}()
+	return <-done
+}
+
+// Run runs f in the namespace. Sockets made by f itself belong to it.
+func (p Place) Run(f func() error) error {
+	return apart(func() error {
+		if err := netns.Set(p.NS); err != nil {
+			return fmt.Errorf("entering the namespace of %s: %w", p.Name, err)
+		}
+		return f()
+	})
+}
+
+// Do is Run that fails the test.
+func (p Place) Do(t testing.TB, f func() error) {
+	t.Helper()
+	if err := p.Run(f); err != nil {
+		t.Fatalf("in %s: %v", p.Name, err)
+	}
+}
+
+// Serve answers on TCP and UDP, on every address of the place: its own name, and
+// the address it was asked from.
+func (p Place) Serve(t testing.TB, port uint16) {
+	t.Helper()
+	var tcp net.Listener
+	var udp net.PacketConn
+	p.Do(t, func() (err error) {
+		at := fmt.Sprintf("0.0.0.0:%d", port)
+		if tcp, err = net.Listen("tcp4", at); err != nil {
+			return err
+		}
+		udp, err = net.ListenPacket("udp4", at)
+		return err
+	})
+	done := make(chan struct{}, 2)
+	go func() {
+		defer func() { done <- struct{}{} }()
+		for {
+			c, err := tcp.Accept()
+			if err != nil {
+				return // closed
+			}
+			_, _ = fmt.Fprintf(c, "%s %s", p.Name, hostOf(c.RemoteAddr())) // a client that left shows in the client
+			_ = c.Close()
+		}
+	}()
+	go func() {
+		defer func() { done <- struct{}{} }()
+		buf := make([]byte, 512)
+		for {
+			_, from, err := udp.ReadFrom(buf)
+			if err != nil {
+				return // closed
+			}
+			_, _ = udp.WriteTo([]byte(p.Name+" "+hostOf(from)), from)
+		}
+	}()
+	t.Cleanup(func() {
+		_ = tcp.Close()
+		_ = udp.Close()
+		<-done
+		<-done
+	})
+}
+
+func hostOf(a net.Addr) string {
+	host, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return host
+}
+
+// Answer is who answered, and as whom it saw the caller.
+type Answer struct {
+	From   string
+	Caller netip.Addr
+}
+
+// Call opens a connection and reads the answer.
+func (p Place) Call(network string, to netip.AddrPort) (Answer, error) {
+	c, err := p.Dial(network, to)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer c.Close()
+	return Ask(c)
+}
+
+// Dial opens a connection from the place.
+func (p Place) Dial(network string, to netip.AddrPort) (net.Conn, error) {
+	var c net.Conn
+	err := p.Run(func() (err error) {
+		c, err = net.DialTimeout(network+"4", to.String(), Patience)
+		return err
+	})
+	return c, err
+}
+
+// Ask sends a question on UDP, or opens the reading on TCP, and reads the answer.
+func Ask(c net.Conn) (Answer, error) {
+	if err := c.SetDeadline(time.Now().Add(Patience)); err != nil {
+		return Answer{}, err
+	}
+	buf := make([]byte, 512)
+	var n int
+	var err error
+	if _, udp := c.(*net.UDPConn); udp {
+		if _, err = c.Write([]byte("?")); err != nil {
+			return Answer{}, err
+		}
+		n, err = c.Read(buf)
+	} else {
+		n, err = io.ReadFull(c, buf)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return Answer{}, err
+	}
+	var a Answer
+	var caller string
+	if _, err := fmt.Sscan(string(buf[:n]), &a.From, &caller); err != nil {
+		return Answer{}, fmt.Errorf("reading the answer %q: %w", buf[:n], err)
+	}
+	a.Caller, err = netip.ParseAddr(caller)
+	return a, err
+}
+
+// Refused tells whether a call was refused at once, by TCP reset or by ICMP. A
+// UDP sender on the refusing machine itself hears of it as EPERM.
+func Refused(err error) bool { return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EPERM) }
