@@ -1,0 +1,56 @@
+package main
+
+import "github.com/urfave/cli/v2"
+
+// config is what the flags say.
+type config struct {
+	Name   string
+	Dir    string
+	Bin    string
+	Nodes  int
+	Range  int
+	Uplink bool
+}
+
+const (
+	flagName   = "name"
+	flagDir    = "dir"
+	flagBin    = "bin"
+	flagNodes  = "nodes"
+	flagRange  = "range"
+	flagUplink = "uplink"
+	flagFollow = "f"
+)
+
+func app(commands []*cli.Command) *cli.App {
+	return &cli.App{
+		Name:  "cluster",
+		Usage: "run whole clusters on this machine: a network namespace a node",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: flagName, Value: "local", Usage: "the cluster's `name`"},
+			&cli.StringFlag{Name: flagDir, Usage: "the `folder` for all it keeps (default: .cluster/NAME)"},
+			&cli.StringFlag{Name: flagBin, Usage: "the `folder` of the programs (default: where this one is)"},
+		},
+		Commands:        commands,
+		HideHelpCommand: true,
+	}
+}
+
+func upFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: flagNodes, Value: 3, Usage: "have at least so `many` nodes"},
+		&cli.IntFlag{Name: flagRange, Value: -1, Usage: "use the `n`th range of addresses and ports (default: the first free one)"},
+		&cli.BoolFlag{Name: flagUplink, Usage: "let nodes and pods reach the world through this machine"},
+	}
+}
+
+func logFlags() []cli.Flag {
+	return []cli.Flag{&cli.BoolFlag{Name: flagFollow, Usage: "go on as it grows"}}
+}
+
+func configOf(x *cli.Context) config {
+	return config{
+		Name: x.String(flagName), Dir: x.String(flagDir), Bin: x.String(flagBin),
+		Nodes: x.Int(flagNodes), Range: x.Int(flagRange), Uplink: x.Bool(flagUplink),
+	}
+}

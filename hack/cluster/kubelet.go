@@ -1,0 +1,40 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// kubeletPort is where the API server finds a kubelet.
+const kubeletPort = 10250
+
+func (c *cluster) kubelet(n *node) daemon {
+	identity := n.Name + "-kubelet"
+	address := netip.AddrPortFrom(c.nodeIP(n), kubeletPort).String()
+	return daemon{
+		name: n.Name + "/kubelet",
+		path: c.program("kubelet"),
+		node: n,
+		args: []string{
+			"--kubeconfig=" + c.kubeconfigOf(identity),
+			"--hostname-override=" + n.Name,
+			"--node-ip=" + c.nodeIP(n).String(),
+			"--address=" + c.nodeIP(n).String(),
+			fmt.Sprintf("--port=%d", kubeletPort),
+			"--root-dir=" + c.path("nodes", n.Name, "kubelet"),
+			"--netns-dir=" + c.nodeRun(n, "pods"),
+			"--pod-manifest-path=" + c.path("nodes", n.Name, "manifests"),
+			"--container-runtime-endpoint=unix://" + c.containerdSocket(n),
+			"--cgroup-root=" + c.nodeCgroup(n),
+			"--cluster-dns=" + c.addr().dns().String(),
+			"--cluster-domain=cluster.local",
+			"--tls-cert-file=" + c.cert(identity),
+			"--tls-private-key-file=" + c.key(identity),
+			"--client-ca-file=" + c.cert(clusterCA),
+			"--registry-plain-http=" + c.registryAddress(),
+			"--registry-mirror=docker.io=http://" + c.registryAddress(),
+		},
+		listen: []string{address},
+		ready:  c.answers("https://"+address+"/healthz", clusterCA, "apiserver-kubelet-client"),
+	}
+}

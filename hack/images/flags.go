@@ -1,0 +1,21 @@
+package main
+
+import "github.com/urfave/cli/v2"
+
+const (
+	flagOut     = "out"
+	flagBusybox = "busybox"
+)
+
+func app(run cli.ActionFunc) *cli.App {
+	return &cli.App{
+		Name:            "images",
+		Usage:           "build the images that tests and demos use",
+		HideHelpCommand: true,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: flagOut, Value: "bin/images", Usage: "`folder` the archives are written to"},
+			&cli.StringFlag{Name: flagBusybox, Value: "/bin/busybox", Usage: "the static busybox `program`"},
+		},
+		Action: run,
+	}
+}

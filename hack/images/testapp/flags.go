@@ -1,0 +1,41 @@
+package main
+
+import (
+	"flag"
+	"time"
+)
+
+// options are the flags of all commands; each reads the few it knows.
+type options struct {
+	args     []string
+	port     int
+	udp      int
+	drain    time.Duration
+	every    time.Duration
+	after    time.Duration
+	timeout  time.Duration
+	count    int
+	code     int
+	mib      int
+	text     string
+	failFile string
+}
+
+func parse(name string, args []string) options {
+	var o options
+	f := flag.NewFlagSet(name, flag.ExitOnError)
+	f.IntVar(&o.port, "port", 8080, "serve, echo: TCP port")
+	f.IntVar(&o.udp, "udp", 0, "serve, echo: UDP port that echoes; 0 for none")
+	f.DurationVar(&o.drain, "drain", 0, "serve: go on serving so long after SIGTERM, with /readyz failing")
+	f.DurationVar(&o.every, "every", time.Second, "logs, connect: pause between two")
+	f.DurationVar(&o.after, "after", 0, "exit: so long after the start")
+	f.DurationVar(&o.timeout, "timeout", 5*time.Second, "connect: for one call")
+	f.IntVar(&o.count, "count", 1, "logs: lines, 0 for ever; connect: calls")
+	f.IntVar(&o.code, "code", 0, "exit: with this code")
+	f.IntVar(&o.mib, "mib", 64, "eat: mebibytes")
+	f.StringVar(&o.text, "text", "line", "logs: what each line says; echo client: what is sent")
+	f.StringVar(&o.failFile, "fail-file", "", "serve: /healthz fails while this file exists")
+	f.Parse(args) // ExitOnError: it never returns an error
+	o.args = f.Args()
+	return o
+}
