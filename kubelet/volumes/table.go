@@ -1,0 +1,11 @@
+package volumes
+
+// table is every kind of volume this kubelet knows: one line and one file a kind.
+var table = []kind{
+	{name: "empty-dir", takes: isEmptyDir, setup: setupEmptyDir},
+	{name: "host-path", takes: isHostPath, setup: setupHostPath},
+	{name: "configmap", takes: isConfigMap, setup: setupConfigMap, fresh: true},
+	{name: "secret", takes: isSecret, setup: setupSecret, fresh: true},
+	{name: "downward-api", takes: isDownward, setup: setupDownward, fresh: true},
+	{name: "projected", takes: isProjected, setup: setupProjected, fresh: true},
+}

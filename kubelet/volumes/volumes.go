@@ -1,0 +1,254 @@
+// Package volumes makes a pod's volumes on the node, keeps their content fresh, and takes them away.
+//
+// The pod workers call Setup before a pod's containers and Teardown when they are gone; Run renews volumes whose objects changed. A volume is a
+// folder below ROOT/pods/UID/volumes/KIND/NAME, so what a crashed kubelet left behind is found by looking (Pods). What always holds:
+// Setup may be called again at any time and disturbs no running container; Teardown unmounts before it deletes and never deletes through a mount;
+// the content of ConfigMap, Secret, projected and downward API volumes changes as a whole or not at all.
+//
+// It leaves to others: which container sees which volume (pods), objects (objects), values (resolve).
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"pilothouse.dev/kubelet/resolve"
+)
+
+// ErrUnsupported: no line of the table takes the volume.
+var ErrUnsupported = errors.New("kind of volume is not supported by this kubelet")
+
+// Volume is a volume that is ready to be mounted into containers.
+type Volume struct {
+	// Path on the node.
+	Path string
+	// ReadOnly volumes are never written by containers, whatever the mount says.
+	ReadOnly bool
+}
+
+// Ground is what a volume is made of: the pod, its volume, and where.
+type Ground struct {
+	Pod    *corev1.Pod
+	Volume *corev1.Volume
+	// Dir is the volume's own folder; it need not exist yet.
+	Dir   string
+	Facts resolve.Facts
+	Look  resolve.Lookup
+}
+
+// kind is a line of the table.
+type kind struct {
+	name string // of the folder
+	// takes says whether the volume is of this kind.
+	takes func(*corev1.VolumeSource) bool
+	// setup makes the volume, or makes sure that it is there.
+	setup func(context.Context, Ground) (Volume, error)
+	// fresh says that setup is to be called again when an object that the pod refers to changed.
+	fresh bool
+}
+
+// Manager keeps the volumes of this node.
+type Manager struct {
+	root string // set once, as all in this group
+	look resolve.Lookup
+	log  *zap.Logger
+	wake chan struct{}
+
+	mu    sync.Mutex
+	pods  map[types.UID]*podVolumes // pods that are set up; guarded by mu
+	dirty map[types.UID]bool        // pods to renew; guarded by mu
+}
+
+// podVolumes are the volumes of one pod.
+type podVolumes struct {
+	// work: setup, renewal and teardown of one pod follow one another. Taken before Manager.mu is taken, never while it is held.
+	work sync.Mutex
+
+	pod   *corev1.Pod // guarded by Manager.mu, as the next one
+	facts resolve.Facts
+}
+
+// New stores what it is given. root is the kubelet's folder.
+func New(root string, look resolve.Lookup, log *zap.Logger) *Manager {
+	return &Manager{
+		root: root, look: look, log: log.Named("volumes"), wake: make(chan struct{}, 1),
+		pods: map[types.UID]*podVolumes{}, dirty: map[types.UID]bool{},
+	}
+}
+
+// PodDir is the folder of one pod.
+func PodDir(root string, uid types.UID) string { return filepath.Join(root, "pods", string(uid)) }
+
+func (m *Manager) volumesDir(uid types.UID) string {
+	return filepath.Join(PodDir(m.root, uid), "volumes")
+}
+
+// Setup makes the pod's volumes, side by side, and says where each one is. Called again (with newer facts) it brings them up to date.
+func (m *Manager) Setup(ctx context.Context, pod *corev1.Pod, facts resolve.Facts) (map[string]Volume, error) {
+	m.mu.Lock()
+	pv := m.pods[pod.UID]
+	if pv == nil {
+		pv = &podVolumes{}
+		m.pods[pod.UID] = pv
+	}
+	pv.pod, pv.facts = pod, facts
+	m.mu.Unlock()
+
+	pv.work.Lock()
+	defer pv.work.Unlock()
+	return m.setup(ctx, pod, facts, false)
+}
+
+// setup walks over the pod's volumes; freshOnly leaves out those whose content does not follow objects.
+func (m *Manager) setup(ctx context.Context, pod *corev1.Pod, facts resolve.Facts, freshOnly bool) (map[string]Volume, error) {
+	var (
+		mu   sync.Mutex
+		errs []error
+		all  sync.WaitGroup
+	)
+	made := map[string]Volume{}
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		k := kindOf(v)
+		if k != nil && freshOnly && !k.fresh {
+			continue
+		}
+		all.Go(func() {
+			vol, err := m.one(ctx, k, pod, v, facts)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, fmt.Errorf("volume %q: %w", v.Name, err))
+				return
+			}
+			made[v.Name] = vol
+		})
+	}
+	all.Wait()
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return made, nil
+}
+
+func (m *Manager) one(ctx context.Context, k *kind, pod *corev1.Pod, v *corev1.Volume, facts resolve.Facts) (Volume, error) {
+	if k == nil {
+		return Volume{}, ErrUnsupported
+	}
+	dir := filepath.Join(m.volumesDir(pod.UID), k.name, v.Name)
+	return k.setup(ctx, Ground{Pod: pod, Volume: v, Dir: dir, Facts: facts, Look: m.look})
+}
+
+func kindOf(v *corev1.Volume) *kind {
+	for i := range table {
+		if table[i].takes(&v.VolumeSource) {
+			return &table[i]
+		}
+	}
+	return nil
+}
+
+// Teardown unmounts and removes the pod's volumes. Tearing down what is gone is no error.
+func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
+	m.mu.Lock()
+	pv := m.pods[uid]
+	delete(m.pods, uid)
+	delete(m.dirty, uid)
+	m.mu.Unlock()
+	if pv != nil {
+		pv.work.Lock() // a renewal under way ends first
+		defer pv.work.Unlock()
+	}
+	dir := m.volumesDir(uid)
+	if err := unmountBelow(dir); err != nil {
+		return fmt.Errorf("unmounting volumes: %w", err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("removing volumes: %w", err)
+	}
+	return nil
+}
+
+// Pods are the pods that have a folder, set up in this life or in a former one.
+func (m *Manager) Pods() ([]types.UID, error) {
+	entries, err := os.ReadDir(filepath.Join(m.root, "pods"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing pod folders: %w", err)
+	}
+	var uids []types.UID
+	for _, e := range entries {
+		if e.IsDir() {
+			uids = append(uids, types.UID(e.Name()))
+		}
+	}
+	return uids, nil
+}
+
+// Renew asks for the content of the pods' volumes to be brought up to date soon. A pod that is not set up is ignored. newer, if not nil,
+// is the pod as it is now (its labels and annotations may show in volumes).
+func (m *Manager) Renew(uid types.UID, newer *corev1.Pod) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	pv := m.pods[uid]
+	if pv == nil {
+		return
+	}
+	if newer != nil {
+		pv.pod = newer
+	}
+	m.dirty[uid] = true
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run renews volumes until ctx ends.
+func (m *Manager) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-m.wake:
+		}
+		m.mu.Lock()
+		todo := m.dirty
+		m.dirty = map[types.UID]bool{}
+		m.mu.Unlock()
+		for uid := range todo {
+			if err := m.renew(ctx, uid); err != nil {
+				m.log.Warn("renewing volumes", zap.String("pod", string(uid)), zap.Error(err))
+			}
+		}
+	}
+}
+
+func (m *Manager) renew(ctx context.Context, uid types.UID) error {
+	m.mu.Lock()
+	pv := m.pods[uid]
+	m.mu.Unlock()
+	if pv == nil {
+		return nil
+	}
+	pv.work.Lock()
+	defer pv.work.Unlock()
+	m.mu.Lock()
+	gone, pod, facts := m.pods[uid] != pv, pv.pod, pv.facts
+	m.mu.Unlock()
+	if gone {
+		return nil
+	}
+	_, err := m.setup(ctx, pod, facts, true)
+	return err
+}

@@ -1,0 +1,300 @@
+package volumes
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"pilothouse.dev/kubelet/resolve"
+	"pilothouse.dev/pkg/logging"
+)
+
+// objects is a strict Lookup: it knows exactly these, by kind/namespace/name.
+type objects map[string]map[string]string
+
+func (o objects) ConfigMap(ns, name string) (*corev1.ConfigMap, error) {
+	d, ok := o["configmap/"+ns+"/"+name]
+	if !ok {
+		return nil, apierrors.NewNotFound(corev1.Resource("configmaps"), name)
+	}
+	return &corev1.ConfigMap{Data: d}, nil
+}
+
+func (o objects) Secret(ns, name string) (*corev1.Secret, error) {
+	d, ok := o["secret/"+ns+"/"+name]
+	if !ok {
+		return nil, apierrors.NewNotFound(corev1.Resource("secrets"), name)
+	}
+	s := &corev1.Secret{Data: map[string][]byte{}}
+	for k, v := range d {
+		s.Data[k] = []byte(v)
+	}
+	return s, nil
+}
+
+func podWith(vols ...corev1.Volume) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "uid-1", Labels: map[string]string{"app": "web"}},
+		Spec:       corev1.PodSpec{Volumes: vols},
+	}
+}
+
+func volume(name string, src corev1.VolumeSource) corev1.Volume {
+	return corev1.Volume{Name: name, VolumeSource: src}
+}
+
+// manager is a Manager that leaves nothing mounted.
+func manager(t *testing.T, look resolve.Lookup) *Manager {
+	t.Helper()
+	m := New(t.TempDir(), look, logging.ForTest(t))
+	t.Cleanup(func() {
+		if err := unmountBelow(m.root); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func mountedBelow(t *testing.T, dir string) int {
+	t.Helper()
+	m, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(m)
+}
+
+func TestSetupAndTeardown(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("these tests mount, so they need root")
+	}
+	limit, m0400, gid := resource.MustParse("1Mi"), int32(0o400), int64(2000)
+	look := objects{
+		"configmap/shop/settings": {"a": "1", "b": "2"},
+		"secret/shop/keys":        {"token": "s3cret"},
+	}
+	host := t.TempDir()
+	pod := podWith(
+		volume("scratch", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}),
+		volume("memory", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: &limit}}),
+		volume("host", corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: host}}),
+		volume("settings", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}}}),
+		volume("keys", corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "keys", Items: []corev1.KeyToPath{{Key: "token", Path: "deep/down", Mode: &m0400}}}}),
+		volume("me", corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{
+			{Path: "labels", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.labels"}}}}}),
+		volume("all", corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+			{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}}},
+			{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "keys"}}},
+		}}}),
+	)
+	pod.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: &gid}
+	m := manager(t, look)
+	vols, err := m.Setup(t.Context(), pod, resolve.Facts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		vols["settings"].Path + "/a": "1", vols["settings"].Path + "/b": "2", vols["keys"].Path + "/deep/down": "s3cret",
+		vols["me"].Path + "/labels": `app="web"`, vols["all"].Path + "/a": "1", vols["all"].Path + "/token": "s3cret",
+	} {
+		if got := content(t, path); got != want {
+			t.Errorf("%s holds %q, want %q", path, got, want)
+		}
+	}
+	if vols["host"].Path != host {
+		t.Errorf("host path is at %s", vols["host"].Path)
+	}
+	st, err := os.Stat(vols["keys"].Path + "/deep/down")
+	if err != nil || st.Mode().Perm() != 0o440 {
+		t.Errorf("mode of a secret for a group is %v, %v", st.Mode(), err)
+	}
+	if st, err := os.Stat(vols["scratch"].Path); err != nil || st.Mode()&os.ModeSetgid == 0 || st.Mode().Perm() != 0o777 {
+		t.Errorf("mode of an empty folder is %v, %v", st.Mode(), err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(vols["memory"].Path, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC || fs.Blocks*uint64(fs.Bsize) != 1<<20 {
+		t.Errorf("memory volume: %+v, %v", fs, err)
+	}
+	if n := mountedBelow(t, m.root); n != 3 {
+		t.Errorf("%d mounts, want 3: memory, keys, all", n)
+	}
+
+	// Again, as after a restart: nothing is disturbed.
+	if err := os.WriteFile(vols["memory"].Path+"/kept", []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Readlink(vols["settings"].Path + "/..data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := New(m.root, look, logging.ForTest(t))
+	if _, err := second.Setup(t.Context(), pod, resolve.Facts{}); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.Readlink(vols["settings"].Path + "/..data"); err != nil || after != before {
+		t.Errorf("unchanged content was written anew: %s, %s, %v", before, after, err)
+	}
+	if content(t, vols["memory"].Path+"/kept") != "x" || mountedBelow(t, m.root) != 3 {
+		t.Error("a second setup disturbed the volumes")
+	}
+
+	if uids, err := second.Pods(); err != nil || len(uids) != 1 || uids[0] != pod.UID {
+		t.Errorf("pods with folders: %v, %v", uids, err)
+	}
+	for range 2 {
+		if err := second.Teardown(t.Context(), pod.UID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := mountedBelow(t, m.root); n != 0 {
+		t.Errorf("%d mounts left", n)
+	}
+	if _, err := os.Stat(vols["settings"].Path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("content is left: %v", err)
+	}
+	if _, err := os.Stat(host); err != nil {
+		t.Errorf("the node's own folder is gone: %v", err)
+	}
+}
+
+func TestContentFollowsObjects(t *testing.T) {
+	look := objects{"configmap/shop/settings": {"a": "1", "old": "x"}}
+	pod := podWith(volume("settings", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}}}))
+	m := manager(t, look)
+	vols, err := m.Setup(t.Context(), pod, resolve.Facts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	look["configmap/shop/settings"] = map[string]string{"a": "2", "new": "y"}
+	go m.Run(t.Context())
+	m.Renew(pod.UID, nil)
+	m.Renew("uid-nobody", nil)
+	deadline := time.Now().Add(10 * time.Second)
+	for content(t, vols["settings"].Path+"/a") != "2" {
+		if time.Now().After(deadline) {
+			t.Fatal("the content was not renewed")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for ; ; time.Sleep(time.Millisecond) { // links come just after the content
+		names, err := filepath.Glob(vols["settings"].Path + "/[^.]*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(names) == 2 && filepath.Base(names[0]) == "a" && filepath.Base(names[1]) == "new" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("files are %v", names)
+		}
+	}
+}
+
+func TestMissing(t *testing.T) {
+	yes := true
+	for _, tc := range []struct {
+		name string
+		src  corev1.VolumeSource
+		want string // empty: fine
+	}{
+		{"map", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "no"}}}, `configmap "no" not found`},
+		{"optional map", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "no"}, Optional: &yes}}, ""},
+		{"secret", corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "no"}}, `secret "no" not found`},
+		{"key", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}, Items: []corev1.KeyToPath{{Key: "no", Path: "p"}}}}, `no key "no"`},
+		{"path that leaves", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}, Items: []corev1.KeyToPath{{Key: "a", Path: "../p"}}}}, "does not stay"},
+		{"kind", corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}, "not supported"},
+		{"host file", corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/dev/null", Type: new(corev1.HostPathDirectory)}}, "is not a Directory"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			m := manager(t, objects{"configmap/shop/settings": {"a": "1"}})
+			_, err := m.Setup(t.Context(), podWith(volume("v", tc.src)), resolve.Facts{})
+			if tc.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), `volume "v"`) {
+				t.Fatalf("error %v, want one that says %q and names the volume", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestSub(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Symlink("/etc", root+"/out"); err != nil {
+		t.Fatal(err)
+	}
+	v := Volume{Path: root}
+	if got, err := v.Sub("a/b"); err != nil || got != root+"/a/b" {
+		t.Errorf("a new sub path: %s, %v", got, err)
+	}
+	if got, err := v.Sub("out/passwd"); err != nil || !strings.HasPrefix(got, root+"/") {
+		t.Errorf("a link leads to %s, %v", got, err)
+	}
+	if _, err := v.Sub("../x"); err == nil {
+		t.Error("a sub path may leave the volume")
+	}
+	if _, err := (Volume{Path: root, ReadOnly: true}).Sub("none"); err == nil {
+		t.Error("a missing sub path of a read-only volume is no error")
+	}
+}
+
+// A reader must never see the old content of one file beside the new content of another.
+func TestWriteIsAtomic(t *testing.T) {
+	dir := t.TempDir()
+	set := func(i int) {
+		s := []byte(fmt.Sprint(i))
+		if err := write(dir, map[string]file{"a": {s, 0o644}, "b": {s, 0o644}}, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	set(0)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 1; i < 200; i++ {
+			set(i)
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		now, err := os.Readlink(dir + "/" + dataLink)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, errA := os.ReadFile(filepath.Join(dir, now, "a"))
+		b, errB := os.ReadFile(filepath.Join(dir, now, "b"))
+		if errA == nil && errB == nil && string(a) != string(b) {
+			t.Fatalf("one content holds %s and %s", a, b)
+		}
+	}
+	if content(t, dir+"/a") != "199" {
+		t.Errorf("the last content is %s", content(t, dir+"/a"))
+	}
+}
