@@ -22,9 +22,8 @@ type Config struct {
 
 // Tree is the node's control groups. Its methods may be called at the same time for different pods.
 type Tree struct {
-	cfg    Config
-	log    *zap.Logger
-	layout layout
+	cfg Config
+	log *zap.Logger
 }
 
 // KubepodsPath is the group of all pods.

@@ -2,107 +2,184 @@ package containers
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/containerd"
+	"github.com/containerd/containerd/namespaces"
+	"github.com/containerd/containerd/pkg/cap"
+	"github.com/moby/locker"
 	"go.uber.org/zap"
 
 	"pilothouse.dev/kubelet/cgroups"
 )
 
-var errNotBuilt = errors.New("not built yet")
+const (
+	defaultNamespace   = "k8s.io"
+	defaultSnapshotter = "overlayfs"
+	runtimeName        = "io.containerd.runc.v2"
+	dialTimeout        = 10 * time.Second
+	undoTimeout        = 30 * time.Second
+)
 
 // Runtime is the connection to containerd. All methods may be called at the same time; work on one container is done one after another.
 type Runtime struct {
 	cfg     Config
 	openLog OpenLog
 	log     *zap.Logger
+	starts  chan struct{} // one token a start in flight
+	queue   *queue
+	groups  *cgroups.Tree // only to read containers' numbers and change their limits
+
+	// locks by container and sandbox. A container's lock is taken before its sandbox's.
+	locks *locker.Locker
+
+	// set by Open
+	client *containerd.Client
+	may    allowance
+
+	mu    sync.Mutex
+	live  map[string]*stdio     // by container: the streams of those that run
+	facts map[string]imageFacts // by image target digest; images never change, so never stale
+}
+
+// allowance is what this process may give to others; without CAP_SYS_RESOURCE less than everything.
+type allowance struct {
+	caps     map[string]bool
+	oomFloor int // the lowest OOM score that can be set
 }
 
 // New stores what it is given. openLog may be nil: output is thrown away.
 func New(cfg Config, openLog OpenLog, log *zap.Logger) *Runtime {
-	return &Runtime{cfg: cfg, openLog: openLog, log: log.Named("containers")}
+	cfg.Namespace = or(cfg.Namespace, defaultNamespace)
+	cfg.Snapshotter = or(cfg.Snapshotter, defaultSnapshotter)
+	cfg.MountPoint = or(cfg.MountPoint, "/sys/fs/cgroup")
+	if cfg.StartsInFlight <= 0 {
+		cfg.StartsInFlight = 4
+	}
+	return &Runtime{
+		cfg:     cfg,
+		openLog: openLog,
+		log:     log.Named("containers"),
+		starts:  make(chan struct{}, cfg.StartsInFlight),
+		queue:   newQueue(),
+		groups:  cgroups.New(cgroups.Config{MountPoint: cfg.MountPoint}, log),
+		locks:   locker.New(),
+		live:    make(map[string]*stdio),
+		facts:   make(map[string]imageFacts),
+	}
+}
+
+func or(value, otherwise string) string {
+	if value == "" {
+		return otherwise
+	}
+	return value
 }
 
 // Open dials containerd, finds what runs, joins its output again and removes pins without a record. It fails if containerd does not
-// answer within ctx.
-func (r *Runtime) Open(ctx context.Context) error { return errNotBuilt }
+// answer within ten seconds.
+func (r *Runtime) Open(ctx context.Context) (err error) {
+	for _, dir := range []string{r.sandboxesDir(), r.ioDir(), r.runcDir()} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return fmt.Errorf("making state folder: %w", err)
+		}
+	}
+	if r.may, err = ownAllowance(); err != nil {
+		return fmt.Errorf("reading own capabilities: %w", err)
+	}
+	if !r.may.caps["CAP_SYS_RESOURCE"] {
+		r.log.Warn("no CAP_SYS_RESOURCE: OOM scores cannot be lowered", zap.Int("lowest", r.may.oomFloor))
+	}
+	r.client, err = containerd.New(r.cfg.Address, containerd.WithDefaultNamespace(r.cfg.Namespace), containerd.WithTimeout(dialTimeout))
+	if err != nil {
+		return fmt.Errorf("dialing containerd: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			r.client.Close()
+		}
+	}()
+	ctx = r.scope(ctx)
+	if err := r.rejoin(ctx); err != nil {
+		return fmt.Errorf("joining running containers: %w", err)
+	}
+	if err := r.sweep(ctx); err != nil {
+		return fmt.Errorf("removing leftovers: %w", err)
+	}
+	return nil
+}
 
 // Close lets go of containerd and of the output of containers, which go on running. Nothing already read from a container is lost.
-func (r *Runtime) Close() error { return errNotBuilt }
-
-// Run reads containerd's events until ctx ends, finishing containers that exited. It subscribes again after a broken stream and then
-// sends a Relist event.
-func (r *Runtime) Run(ctx context.Context) error { return errNotBuilt }
-
-// Events is the one channel of events, for one reader. It is never closed. A reader that stays away gets one Relist for all it missed.
-func (r *Runtime) Events() <-chan Event { return nil }
+func (r *Runtime) Close() error {
+	r.mu.Lock()
+	live := r.live
+	r.live = make(map[string]*stdio)
+	r.mu.Unlock()
+	for _, s := range live {
+		s.release()
+	}
+	if err := r.client.Close(); err != nil {
+		return fmt.Errorf("closing containerd client: %w", err)
+	}
+	return nil
+}
 
 // Client is the containerd client, for images. Valid between Open and Close.
-func (r *Runtime) Client() *containerd.Client { return nil }
+func (r *Runtime) Client() *containerd.Client { return r.client }
 
 // Version of containerd as the node status shows it: containerd://1.6.20.
-func (r *Runtime) Version(ctx context.Context) (string, error) { return "", errNotBuilt }
-
-// CreateSandbox makes a pod's namespaces and records them. On error nothing remains, except what Connect did outside of the network namespace.
-func (r *Runtime) CreateSandbox(ctx context.Context, spec SandboxSpec) (Sandbox, error) {
-	return Sandbox{}, errNotBuilt
+func (r *Runtime) Version(ctx context.Context) (string, error) {
+	v, err := r.client.Version(r.scope(ctx))
+	if err != nil {
+		return "", fmt.Errorf("asking containerd's version: %w", err)
+	}
+	return "containerd://" + strings.TrimPrefix(v.Version, "v"), nil
 }
 
-// RemoveSandbox stops and removes the sandbox's containers, takes its namespaces down and forgets it. Removing what is gone is no error. The
-// caller has torn the network down before.
-func (r *Runtime) RemoveSandbox(ctx context.Context, id string) error { return errNotBuilt }
-
-// CreateContainer prepares a container's file system and spec; nothing runs yet.
-func (r *Runtime) CreateContainer(ctx context.Context, spec ContainerSpec) (string, error) {
-	return "", errNotBuilt
+// scope puts containerd's namespace into a context.
+func (r *Runtime) scope(ctx context.Context) context.Context {
+	return namespaces.WithNamespace(ctx, r.cfg.Namespace)
 }
 
-// StartContainer runs a created container. It waits for its turn (Config.StartsInFlight). If the process cannot be started the container
-// becomes Exited with reason StartError, code 128, and the error is returned.
-func (r *Runtime) StartContainer(ctx context.Context, id string) error { return errNotBuilt }
-
-// StopContainer sends the stop signal, waits grace, then kills; it returns when the container is Exited. Grace 0 kills at once. Stopping what
-// doesn't run is no error.
-func (r *Runtime) StopContainer(ctx context.Context, id string, grace time.Duration) error {
-	return errNotBuilt
+// undo is a fresh context for taking back what was done, when the caller's may be dead.
+func (r *Runtime) undo(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.scope(context.WithoutCancel(ctx)), undoTimeout)
 }
 
-// RemoveContainer kills the container if need be, and removes its file system and record. Its log stays. Removing what is gone is no error.
-func (r *Runtime) RemoveContainer(ctx context.Context, id string) error { return errNotBuilt }
+func (r *Runtime) sandboxesDir() string { return filepath.Join(r.cfg.StateDir, "sandboxes") }
+func (r *Runtime) ioDir() string        { return filepath.Join(r.cfg.StateDir, "io") }
+func (r *Runtime) runcDir() string      { return filepath.Join(r.cfg.StateDir, "runc") }
 
-// Exec runs a command in a running container and returns its exit code once it ended and its output was delivered. A command that cannot
-// be started is an error (wrapping what the OCI runtime says); a code other than 0 is not.
-func (r *Runtime) Exec(ctx context.Context, id string, spec ExecSpec) (int, error) {
-	return 0, errNotBuilt
+// lock takes the lock of a container ("container", id) or a sandbox and returns what gives it back.
+func (r *Runtime) lock(kind, id string) (unlock func()) {
+	key := kind + "/" + id
+	r.locks.Lock(key)
+	return func() {
+		// Unlock only fails for a name that is not locked, which this function rules out.
+		_ = r.locks.Unlock(key)
+	}
 }
 
-// Attach joins the streams of a running container until it ends, ctx ends, or stdin ended where there is no output to wait for.
-func (r *Runtime) Attach(ctx context.Context, id string, spec AttachSpec) error { return errNotBuilt }
-
-// List is everything of ours. It costs a round trip to containerd and one to each shim of a running container.
-func (r *Runtime) List(ctx context.Context) (Listing, error) { return Listing{}, errNotBuilt }
-
-// ListPod is List for one pod.
-func (r *Runtime) ListPod(ctx context.Context, podUID string) (Listing, error) {
-	return Listing{}, errNotBuilt
-}
-
-// Inspect is one container, or ErrNotFound.
-func (r *Runtime) Inspect(ctx context.Context, id string) (Container, error) {
-	return Container{}, errNotBuilt
-}
-
-// Finished is closed once the container has exited and its log is complete; at once if it does not run. For those who follow a log.
-func (r *Runtime) Finished(ctx context.Context, id string) (<-chan struct{}, error) {
-	return nil, errNotBuilt
-}
-
-// Usage reads a running container's numbers.
-func (r *Runtime) Usage(ctx context.Context, id string) (Usage, error) { return Usage{}, errNotBuilt }
-
-// UpdateResources changes the limits of a running container.
-func (r *Runtime) UpdateResources(ctx context.Context, id string, res cgroups.Resources) error {
-	return errNotBuilt
+func ownAllowance() (allowance, error) {
+	caps, err := cap.Current()
+	if err != nil {
+		return allowance{}, err
+	}
+	a := allowance{caps: make(map[string]bool), oomFloor: -1000}
+	for _, c := range caps {
+		a.caps[c] = true
+	}
+	if !a.caps["CAP_SYS_RESOURCE"] {
+		raw, err := os.ReadFile("/proc/self/oom_score_adj")
+		if err != nil {
+			return allowance{}, err
+		}
+		a.oomFloor = number(strings.TrimSpace(string(raw)))
+	}
+	return a, nil
 }

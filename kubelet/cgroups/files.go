@@ -1,0 +1,170 @@
+package cgroups
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const procsFile = "cgroup.procs"
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
+}
+
+// subdirs are the children of a group; none if it is gone.
+func subdirs(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// processes of a group and all below it; a group that vanishes meanwhile has none.
+func processes(dir string) ([]int, error) {
+	names, err := subdirs(dir)
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, name := range names {
+		below, err := processes(filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, below...)
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, procsFile))
+	if err != nil {
+		if errors.Is(gone(err), ErrNotFound) {
+			return pids, nil
+		}
+		return nil, err
+	}
+	for field := range strings.FieldsSeq(string(raw)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", procsFile, err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
+}
+
+// killAll sends KILL to every process of a group. Process 0 is one of another PID namespace, and no number to signal.
+func killAll(dir string) error {
+	pids, err := processes(dir)
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if pid <= 0 {
+			continue
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("killing process %d: %w", pid, err)
+		}
+	}
+	return nil
+}
+
+// removeTree removes a group and all below it, the deepest first. The files in it are the kernel's and go with the folder.
+func removeTree(dir string) error {
+	names, err := subdirs(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := removeTree(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("removing %s: %w", dir, err)
+	}
+	return nil
+}
+
+func write(dir, file, value string) error {
+	f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("writing %s to %s: %w", value, file, err)
+	}
+	return nil
+}
+
+// readNumber reads a file of one number; «max» is 0, without limit.
+func readNumber(dir, file string) (uint64, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		return 0, err
+	}
+	text := strings.TrimSpace(string(raw))
+	if text == "max" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading %s: %w", file, err)
+	}
+	return n, nil
+}
+
+// readTable reads a file of lines «name number».
+func readTable(dir, file string) (map[string]uint64, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		return nil, err
+	}
+	return parseTable(string(raw)), nil
+}
+
+// parseTable leaves out lines of another form, which newer kernels may add.
+func parseTable(text string) map[string]uint64 {
+	table := make(map[string]uint64)
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) != 2 {
+			continue
+		}
+		if n, err := strconv.ParseUint(fields[1], 10, 64); err == nil {
+			table[fields[0]] = n
+		}
+	}
+	return table
+}
+
+// levels are the folders from below root down to path: /a, /a/b, /a/b/c.
+func levels(root, path string) []string {
+	var list []string
+	at := root
+	for part := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
+		if part == "" {
+			continue
+		}
+		at = filepath.Join(at, part)
+		list = append(list, at)
+	}
+	return list
+}

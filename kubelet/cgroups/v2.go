@@ -1,0 +1,114 @@
+package cgroups
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// v2 is a machine with the one unified hierarchy.
+type v2 struct{ root string }
+
+func (l v2) hierarchies() ([]string, error) { return []string{l.root}, nil }
+
+// wanted controllers; the first three must be there.
+var wanted = []string{"cpu", "memory", "pids", "cpuset", "io"}
+
+const needed = 3
+
+// create hands the controllers down at every level above the group. The group itself hands them to its children too, unless processes
+// already live in it, which the kernel forbids.
+func (l v2) create(path string) error {
+	if err := handDown(l.root); err != nil {
+		return err
+	}
+	all := levels(l.root, path)
+	for i, dir := range all {
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if err := handDown(dir); err != nil && i < len(all)-1 {
+			return err
+		}
+	}
+	return nil
+}
+
+func handDown(dir string) error {
+	raw, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	if err != nil {
+		return err
+	}
+	have := strings.Fields(string(raw))
+	for i, c := range wanted {
+		if !slices.Contains(have, c) {
+			if i < needed {
+				return fmt.Errorf("controller %s is not available in %s", c, dir)
+			}
+			continue
+		}
+		if err := write(dir, "cgroup.subtree_control", "+"+c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l v2) set(path string, res Resources) error {
+	dir := filepath.Join(l.root, path)
+	if res.CPUShares > 0 {
+		if err := write(dir, "cpu.weight", strconv.FormatUint(weightFromShares(res.CPUShares), 10)); err != nil {
+			return err
+		}
+	}
+	if res.CPUPeriod > 0 {
+		if err := write(dir, "cpu.max", fmt.Sprintf("%s %d", limitOrMax(res.CPUQuota), res.CPUPeriod)); err != nil {
+			return err
+		}
+	}
+	if res.Memory != 0 {
+		if err := write(dir, "memory.max", limitOrMax(res.Memory)); err != nil {
+			return err
+		}
+	}
+	if res.PIDs != 0 {
+		return write(dir, "pids.max", limitOrMax(res.PIDs))
+	}
+	return nil
+}
+
+func (l v2) stats(path string) (Stats, error) {
+	var s Stats
+	dir := filepath.Join(l.root, path)
+	cpu, err := readTable(dir, "cpu.stat")
+	if err != nil {
+		return s, err
+	}
+	s.CPU = time.Duration(cpu["usage_usec"]) * time.Microsecond
+	if s.MemoryUsage, err = readNumber(dir, "memory.current"); err != nil {
+		return s, err
+	}
+	if s.MemoryLimit, err = readNumber(dir, "memory.max"); err != nil {
+		return s, err
+	}
+	table, err := readTable(dir, "memory.stat")
+	if err != nil {
+		return s, err
+	}
+	s.WorkingSet = s.MemoryUsage - min(table["inactive_file"], s.MemoryUsage)
+	s.RSS = table["anon"]
+	s.PageFaults, s.MajorPageFaults = table["pgfault"], table["pgmajfault"]
+	events, err := readTable(dir, "memory.events")
+	if err != nil {
+		return s, err
+	}
+	s.OOMKills = events["oom_kill"]
+	s.PIDs, err = readNumber(dir, "pids.current")
+	return s, err
+}

@@ -1,0 +1,148 @@
+package containers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/containerd/api/types/runc/options"
+	"github.com/containerd/containerd/containers"
+	"github.com/containerd/containerd/errdefs"
+	"github.com/containerd/containerd/oci"
+	"github.com/containerd/containerd/snapshots"
+	"github.com/containerd/typeurl/v2"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// A snapshot is kept by this label until a container's record refers to it; Open removes those that no record ever did.
+const gcRoot = "containerd.io/gc.root"
+
+// CreateContainer prepares a container's file system and spec; nothing runs yet.
+func (r *Runtime) CreateContainer(ctx context.Context, spec ContainerSpec) (_ string, err error) {
+	ctx = r.scope(ctx)
+	sandbox, err := r.sandbox(ctx, spec.SandboxID)
+	if err != nil {
+		return "", err
+	}
+	image, err := r.image(ctx, spec.Image)
+	if err != nil {
+		return "", err
+	}
+	id := newID()
+	ociSpec, err := r.ociSpec(id, spec, sandbox, image)
+	if err != nil {
+		return "", fmt.Errorf("making spec of container %s: %w", spec.Name, err)
+	}
+	encoded, err := typeurl.MarshalAny(ociSpec)
+	if err != nil {
+		return "", fmt.Errorf("encoding spec: %w", err)
+	}
+	runc, err := typeurl.MarshalAny(&options.Options{BinaryName: r.cfg.OCIRuntime, Root: r.runcDir()})
+	if err != nil {
+		return "", fmt.Errorf("encoding runtime options: %w", err)
+	}
+	snapshotter := r.client.SnapshotService(r.cfg.Snapshotter)
+	labels := snapshots.WithLabels(map[string]string{gcRoot: now().Format(time.RFC3339), labelKind: kindContainer})
+	if _, err := snapshotter.Prepare(ctx, id, image.parent, labels); err != nil {
+		return "", fmt.Errorf("preparing file system: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			clean, cancel := r.undo(ctx)
+			defer cancel()
+			err = errors.Join(err, snapshotter.Remove(clean, id))
+		}
+	}()
+	c := Container{
+		SandboxID:  sandbox.ID,
+		PodUID:     sandbox.PodUID,
+		Name:       spec.Name,
+		Attempt:    spec.Attempt,
+		Image:      spec.Image,
+		ImageID:    image.id,
+		ImageRef:   image.ref,
+		LogPath:    spec.LogPath,
+		CgroupPath: CgroupPath(spec, id),
+		TTY:        spec.TTY,
+		Stdin:      spec.Stdin,
+		Labels:     spec.Labels,
+	}
+	record := containers.Container{
+		ID:          id,
+		Labels:      containerLabels(c, spec.StdinOnce, or(spec.StopSignal, image.config.StopSignal)),
+		Image:       spec.Image,
+		Runtime:     containers.RuntimeInfo{Name: runtimeName, Options: runc},
+		Spec:        encoded,
+		Snapshotter: r.cfg.Snapshotter,
+		SnapshotKey: id,
+	}
+	if _, err := r.client.ContainerService().Create(ctx, record); err != nil {
+		return "", fmt.Errorf("recording container: %w", err)
+	}
+	return id, nil
+}
+
+// ociSpec looks up what buildSpec needs of the machine, and calls it.
+func (r *Runtime) ociSpec(id string, spec ContainerSpec, sandbox Sandbox, image imageFacts) (*specs.Spec, error) {
+	who, err := whoRuns(image, spec.Security)
+	if err != nil {
+		return nil, err
+	}
+	in := specInput{id: id, spec: spec, sandbox: sandbox, pinDir: r.pinDir(sandbox.ID), image: image, who: who, may: r.may}
+	var st unix.Statfs_t
+	if err := unix.Statfs(r.cfg.MountPoint, &st); err != nil {
+		return nil, fmt.Errorf("looking at %s: %w", r.cfg.MountPoint, err)
+	}
+	in.v2 = st.Type == unix.CGROUP2_SUPER_MAGIC
+	if sandbox.HostNetwork {
+		if in.sandbox.Hostname, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("asking hostname: %w", err)
+		}
+	}
+	if spec.Security.Privileged {
+		if in.hostDevices, err = oci.HostDevices(); err != nil {
+			return nil, fmt.Errorf("listing devices: %w", err)
+		}
+	}
+	for _, d := range spec.Devices {
+		dev, err := oci.DeviceFromPath(d.Source)
+		if err != nil {
+			return nil, fmt.Errorf("looking at device %s: %w", d.Source, err)
+		}
+		dev.Path = or(d.Target, d.Source)
+		in.devices = append(in.devices, *dev)
+	}
+	if spec.Security.Seccomp == SeccompLocalhost && !spec.Security.Privileged {
+		raw, err := os.ReadFile(spec.Security.SeccompPath)
+		if err != nil {
+			return nil, fmt.Errorf("reading seccomp profile: %w", err)
+		}
+		if err := json.Unmarshal(raw, &in.profile); err != nil {
+			return nil, fmt.Errorf("decoding seccomp profile: %w", err)
+		}
+	}
+	return buildSpec(in)
+}
+
+// RemoveContainer kills the container if need be, and removes its file system and record. Its log stays. Removing what is gone is no error.
+func (r *Runtime) RemoveContainer(ctx context.Context, id string) error {
+	if err := r.StopContainer(ctx, id, 0); err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	ctx = r.scope(ctx)
+	defer r.lock(kindContainer, id)()
+	if err := r.dropTask(ctx, id); err != nil {
+		return err
+	}
+	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("removing container record: %w", err)
+	}
+	if err := r.client.SnapshotService(r.cfg.Snapshotter).Remove(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("removing file system: %w", err)
+	}
+	return r.dropStdio(id)
+}

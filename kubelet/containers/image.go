@@ -1,0 +1,168 @@
+package containers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/containerd/containerd"
+	"github.com/containerd/containerd/content"
+	"github.com/containerd/containerd/errdefs"
+	"github.com/containerd/containerd/mount"
+	"github.com/moby/sys/user"
+	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// imageFacts are what an image's content says; content never changes, so they are kept for as long as the process lives.
+type imageFacts struct {
+	id            string // digest of the config
+	ref           string // name@digest, or the digest
+	parent        string // snapshot of the unpacked layers
+	config        ocispec.ImageConfig
+	passwd, group []byte
+}
+
+// identityOf is who a process is.
+type identityOf struct {
+	uid, gid uint32
+	groups   []uint32
+}
+
+// image finds an image by id or name, and what its content says. The image's files are read once, through a mount of the snapshot it
+// is unpacked in.
+func (r *Runtime) image(ctx context.Context, name string) (imageFacts, error) {
+	img, err := r.client.GetImage(ctx, name)
+	if errdefs.IsNotFound(err) {
+		return imageFacts{}, fmt.Errorf("%s: %w", name, ErrNoImage)
+	}
+	if err != nil {
+		return imageFacts{}, fmt.Errorf("finding image: %w", err)
+	}
+	digest := img.Target().Digest.String()
+	r.mu.Lock()
+	facts, ok := r.facts[digest]
+	r.mu.Unlock()
+	if ok {
+		return facts, nil
+	}
+	if facts, err = r.readImage(ctx, img); err != nil {
+		return imageFacts{}, fmt.Errorf("reading image %s: %w", name, err)
+	}
+	r.mu.Lock()
+	r.facts[digest] = facts
+	r.mu.Unlock()
+	return facts, nil
+}
+
+func (r *Runtime) readImage(ctx context.Context, img containerd.Image) (imageFacts, error) {
+	desc, err := img.Config(ctx)
+	if err != nil {
+		return imageFacts{}, err
+	}
+	raw, err := content.ReadBlob(ctx, img.ContentStore(), desc)
+	if err != nil {
+		return imageFacts{}, err
+	}
+	var config ocispec.Image
+	if err := json.Unmarshal(raw, &config); err != nil {
+		return imageFacts{}, fmt.Errorf("decoding config: %w", err)
+	}
+	facts := imageFacts{
+		id:     desc.Digest.String(),
+		ref:    img.Name(),
+		parent: identity.ChainID(config.RootFS.DiffIDs).String(),
+		config: config.Config,
+	}
+	if !strings.Contains(facts.ref, "@") && !strings.HasPrefix(facts.ref, "sha256:") {
+		base := facts.ref
+		if i := strings.LastIndex(base, ":"); i > strings.LastIndex(base, "/") {
+			base = base[:i]
+		}
+		facts.ref = base + "@" + img.Target().Digest.String()
+	}
+	err = r.viewSnapshot(ctx, facts.parent, func(root string) error {
+		if facts.passwd, err = readIn(root, "etc/passwd"); err != nil {
+			return err
+		}
+		facts.group, err = readIn(root, "etc/group")
+		return err
+	})
+	return facts, err
+}
+
+// viewSnapshot mounts a read-only view of a snapshot while f runs.
+func (r *Runtime) viewSnapshot(ctx context.Context, parent string, f func(root string) error) (err error) {
+	snapshotter := r.client.SnapshotService(r.cfg.Snapshotter)
+	key := "view-" + newID()
+	mounts, err := snapshotter.View(ctx, key, parent)
+	if err != nil {
+		return fmt.Errorf("viewing snapshot: %w", err)
+	}
+	defer func() {
+		clean, cancel := r.undo(ctx)
+		defer cancel()
+		err = errors.Join(err, snapshotter.Remove(clean, key))
+	}()
+	return mount.WithReadonlyTempMount(ctx, mounts, f)
+}
+
+// readIn reads a file below root, never leaving it by a link; a file that isn't there is empty.
+func readIn(dir, name string) ([]byte, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 1<<20))
+}
+
+// whoRuns decides the process's user: the pod's wish over the image's, names and groups as the image's files say.
+func whoRuns(image imageFacts, sec Security) (identityOf, error) {
+	wish := image.config.User
+	if sec.RunAsUser != nil {
+		wish = fmt.Sprint(*sec.RunAsUser)
+	}
+	passwd, group := strings.NewReader(string(image.passwd)), strings.NewReader(string(image.group))
+	found, err := user.GetExecUser(wish, &user.ExecUser{}, passwd, group)
+	if err != nil {
+		return identityOf{}, fmt.Errorf("finding user %q in the image: %w", wish, err)
+	}
+	id := identityOf{uid: uint32(found.Uid), gid: uint32(found.Gid)}
+	if sec.RunAsGroup != nil {
+		id.gid = uint32(*sec.RunAsGroup)
+	}
+	id.groups = append(id.groups, id.gid)
+	for _, g := range found.Sgids {
+		id.groups = appendNew(id.groups, uint32(g))
+	}
+	for _, g := range sec.SupplementalGroups {
+		id.groups = appendNew(id.groups, uint32(g))
+	}
+	if sec.RunAsNonRoot && id.uid == 0 {
+		return identityOf{}, ErrRunsAsRoot
+	}
+	return id, nil
+}
+
+func appendNew(list []uint32, v uint32) []uint32 {
+	for _, have := range list {
+		if have == v {
+			return list
+		}
+	}
+	return append(list, v)
+}

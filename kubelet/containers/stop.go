@@ -1,0 +1,166 @@
+package containers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/containerd"
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/containerd/errdefs"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	stoppedStatus = task.Status_STOPPED
+	exitUnknown   = 137
+)
+
+// StopContainer sends the stop signal, waits grace, then kills; it returns when the container is Exited. Grace 0 kills at once. Stopping what
+// doesn't run is no error.
+func (r *Runtime) StopContainer(ctx context.Context, id string, grace time.Duration) error {
+	ctx = r.scope(ctx)
+	r.lock(kindContainer, id)() // lets a start in flight come to its end
+	rec, err := r.record(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	exited := make(chan error, 1)
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		_, err := r.client.TaskService().Wait(waiting, &tasks.WaitRequest{ContainerID: id})
+		exited <- errdefs.FromGRPC(err)
+	}()
+	signal := unix.SIGKILL
+	if grace > 0 {
+		signal = stopSignal(rec.Labels[labelStopSignal])
+	}
+	gone, err := r.kill(ctx, id, signal)
+	if err != nil {
+		return err
+	}
+	if !gone && signal != unix.SIGKILL {
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case err = <-exited:
+			gone = true
+		case <-timer.C:
+			gone, err = r.kill(ctx, id, unix.SIGKILL)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if !gone && err == nil {
+		err = <-exited // ends with ctx at the latest
+	}
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("waiting for container %s to end: %w", id, err)
+	}
+	return r.finish(ctx, id)
+}
+
+// kill says gone when there is no process to signal any more.
+func (r *Runtime) kill(ctx context.Context, id string, signal unix.Signal) (gone bool, err error) {
+	_, err = r.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(signal), All: signal == unix.SIGKILL})
+	err = errdefs.FromGRPC(err)
+	if errdefs.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("signalling container %s: %w", id, err)
+	}
+	return false, nil
+}
+
+// stopSignal reads a signal by name or number; TERM where it is unknown or empty.
+func stopSignal(name string) unix.Signal {
+	if name == "" {
+		return unix.SIGTERM
+	}
+	sig, err := containerd.ParseSignal(name)
+	if err != nil {
+		return unix.SIGTERM
+	}
+	return unix.Signal(sig)
+}
+
+// finish moves the exit of a container whose process has ended into its record, if that was not done yet.
+func (r *Runtime) finish(ctx context.Context, id string) error {
+	defer r.lock(kindContainer, id)()
+	rec, err := r.record(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c := containerFrom(id, rec.Labels, rec.CreatedAt)
+	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	err = errdefs.FromGRPC(err)
+	switch {
+	case errdefs.IsNotFound(err) && c.State == Running:
+		labels := exitLabels(now(), exitUnknown, ReasonUnknown, "the container's process was lost while nobody watched")
+		return r.finished(ctx, c, labels)
+	case errdefs.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("reading task: %w", err)
+	case got.Process.Status != stoppedStatus:
+		return nil
+	}
+	if s := r.streams(id); s != nil {
+		s.expire(drainIdle)
+	}
+	oom := r.oomKilled(c) // while its control group still exists
+	end, err := r.deleteTask(ctx, c)
+	if err != nil {
+		return err
+	}
+	code := int(end.ExitStatus)
+	labels := exitLabels(end.ExitedAt.AsTime(), code, exitReason(code, oom), "")
+	if c.Started.IsZero() {
+		labels[labelStarted] = labels[labelFinished]
+	}
+	return r.finished(ctx, c, labels)
+}
+
+func (r *Runtime) deleteTask(ctx context.Context, c Container) (*tasks.DeleteResponse, error) {
+	defer r.lock(kindSandbox, c.SandboxID)()
+	end, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: c.ID})
+	if err != nil {
+		return nil, fmt.Errorf("deleting task: %w", errdefs.FromGRPC(err))
+	}
+	return end, nil
+}
+
+// finished records the end, ends the streams and tells.
+func (r *Runtime) finished(ctx context.Context, c Container, labels map[string]string) error {
+	if err := r.setLabels(ctx, c.ID, labels); err != nil {
+		return err
+	}
+	if err := r.dropStdio(c.ID); err != nil {
+		// The container has ended all the same; its status must not hang on its log.
+		r.log.Error("ending container streams", zap.String("container", c.ID), zap.Error(err))
+	}
+	r.queue.add(Event{Kind: EventExited, PodUID: c.PodUID, ContainerID: c.ID})
+	return nil
+}
+
+func exitReason(code int, oom bool) string {
+	switch {
+	case code == 0:
+		return ReasonCompleted
+	case oom:
+		return ReasonOOMKilled
+	default:
+		return ReasonError
+	}
+}
