@@ -66,6 +66,8 @@ type Kind[T Object] struct {
 
 	// Columns follow NAME in Table output. Use Age for the usual last one; Priority 1 shows with -o wide only.
 	Columns []Column[T]
+	// WholeTable says that Columns are all there are: NAME is not put before them.
+	WholeTable bool
 
 	// TTL, if set, makes objects vanish that long after their last write (events).
 	TTL func(obj T) time.Duration
@@ -102,6 +104,7 @@ type Version[S, T Object] struct {
 	To                           func(stored T) S // must copy what it keeps
 	From                         func(served S) T // must copy what it keeps
 	Columns                      []Column[S]
+	WholeTable                   bool                       // as in Kind
 	FieldNames                   []string                   // the served names of selectable fields, when they differ
 	FieldToStored                func(served string) string // maps such a name to the stored one; nil: same
 }

@@ -47,7 +47,7 @@ type Resource struct {
 	Warn           func(obj, old Object) []string // old may be nil
 	Fields         func(obj Object) fields.Set    // nil: only name and namespace
 	FieldNames     []string
-	Columns        []metav1.TableColumnDefinition // NAME first
+	Columns        []metav1.TableColumnDefinition // NAME first, unless the kind says otherwise
 	Cells          func(obj Object) []any         // as many as Columns
 	TTL            func(obj Object) time.Duration
 	Grace          func(obj Object, o *metav1.DeleteOptions) int64 // nil: deletion is at once
@@ -155,7 +155,7 @@ func Define[T Object](k Kind[T]) *Resource {
 		r.ScaleGet = func(obj Object) autoscalingv1.Scale { return k.Scale.Get(obj.(T)) }
 		r.ScaleSet = func(obj Object, n int32) { k.Scale.Set(obj.(T), n) }
 	}
-	r.Columns, r.Cells = columns(k.Columns)
+	r.Columns, r.Cells = columns(k.Columns, k.WholeTable)
 	return r
 }
 
@@ -173,7 +173,7 @@ func DefineVersion[S, T Object](v Version[S, T]) *Resource {
 		r.FieldNames = v.FieldNames
 	}
 	r.FieldToStored = v.FieldToStored
-	r.Columns, r.Cells = columns(v.Columns)
+	r.Columns, r.Cells = columns(v.Columns, v.WholeTable)
 	return &r
 }
 
@@ -185,11 +185,14 @@ func Age[T Object]() Column[T] {
 	}
 }
 
-func columns[T Object](cols []Column[T]) ([]metav1.TableColumnDefinition, func(Object) []any) {
+func columns[T Object](cols []Column[T], whole bool) ([]metav1.TableColumnDefinition, func(Object) []any) {
 	defs := []metav1.TableColumnDefinition{{
 		Name: "Name", Type: "string", Format: "name",
 		Description: "Name must be unique within a namespace. It cannot be changed.",
 	}}
+	if whole {
+		defs = nil
+	}
 	if len(cols) == 0 {
 		cols = []Column[T]{Age[T]()}
 	}
@@ -204,8 +207,10 @@ func columns[T Object](cols []Column[T]) ([]metav1.TableColumnDefinition, func(O
 	}
 	return defs, func(obj Object) []any {
 		o := obj.(T)
-		cells := make([]any, 1, len(cols)+1)
-		cells[0] = o.GetName()
+		cells := make([]any, 0, len(cols)+1)
+		if !whole {
+			cells = append(cells, o.GetName())
+		}
 		for _, c := range cols {
 			cells = append(cells, c.Value(o))
 		}

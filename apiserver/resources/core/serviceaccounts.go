@@ -1,0 +1,17 @@
+package core
+
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"pilothouse.dev/apiserver/registry"
+)
+
+// ServiceAccounts are what pods act as.
+var ServiceAccounts = registry.Define(registry.Kind[*corev1.ServiceAccount]{
+	Version: "v1", Kind: "ServiceAccount", Plural: "serviceaccounts", Short: []string{"sa"},
+	Namespaced: true,
+	Columns: []registry.Column[*corev1.ServiceAccount]{
+		{Name: "Secrets", Type: "integer", Description: "Number of secrets.", Value: func(a *corev1.ServiceAccount) any { return int64(len(a.Secrets)) }},
+		registry.Age[*corev1.ServiceAccount](),
+	},
+})

@@ -1,0 +1,34 @@
+// Package resources is the table of every kind the server serves with its first breath: one line a kind, no logic. The kinds
+// stand in the packages below, a file each; custom resources are added to the registry at run time by the room crd.
+package resources
+
+import (
+	"pilothouse.dev/apiserver/registry"
+	"pilothouse.dev/apiserver/resources/apps"
+	"pilothouse.dev/apiserver/resources/coordination"
+	"pilothouse.dev/apiserver/resources/core"
+	"pilothouse.dev/apiserver/resources/discovery"
+	"pilothouse.dev/apiserver/resources/events"
+)
+
+// Table is in the order in which discovery shows the kinds. A further version stands after the stored one.
+var Table = []*registry.Resource{
+	core.ConfigMaps,
+	core.Endpoints,
+	core.Events,
+	core.Namespaces,
+	core.Nodes,
+	core.Pods,
+	core.Secrets,
+	core.ServiceAccounts,
+	core.Services,
+
+	apps.Deployments,
+	apps.ReplicaSets,
+
+	coordination.Leases,
+
+	discovery.EndpointSlices,
+
+	events.Events,
+}
