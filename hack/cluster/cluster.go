@@ -150,12 +150,15 @@ func (c *cluster) process(daemon string) (proc.ID, bool) {
 // lock keeps two commands from changing one cluster at the same time; it lasts until the returned function is called or the
 // process ends.
 func (c *cluster) lock() (unlock func(), err error) {
-	if err := os.MkdirAll(runRoot, 0o711); err != nil {
-		return nil, fmt.Errorf("locking the cluster: %w", err)
-	}
 	path := filepath.Join(runRoot, c.name+".lock")
 	for {
+		if err := os.MkdirAll(runRoot, 0o711); err != nil {
+			return nil, fmt.Errorf("locking the cluster: %w", err)
+		}
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the last other cluster went down just now and took the folder along
+		}
 		if err != nil {
 			return nil, fmt.Errorf("locking the cluster: %w", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -64,6 +65,9 @@ func (c *cluster) up(ctx context.Context, cfg config) error {
 
 // create makes the cluster's records, or reads those of the one that exists.
 func (c *cluster) create(cfg config) error {
+	if err := os.MkdirAll(runRoot, 0o711); err != nil {
+		return fmt.Errorf("making the folder of sockets: %w", err)
+	}
 	err := c.load()
 	if err == nil {
 		if cfg.Range >= 0 && cfg.Range != c.state.Range {
@@ -74,6 +78,15 @@ func (c *cluster) create(cfg config) error {
 	}
 	if !errors.Is(err, errNoCluster) {
 		return err
+	}
+	// No two commands may choose at the same time.
+	all, err := os.Open(runRoot)
+	if err != nil {
+		return fmt.Errorf("choosing a range: %w", err)
+	}
+	defer all.Close()
+	if err := unix.Flock(int(all.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("choosing a range: %w", err)
 	}
 	n, err := chooseRange(cfg.Range)
 	if err != nil {

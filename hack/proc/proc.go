@@ -32,10 +32,17 @@ func Of(pid int) (ID, error) {
 	if err != nil {
 		return ID{}, err
 	}
-	if state == 'Z' || state == 'X' {
+	if (state == 'Z' || state == 'X') && !threads(pid) {
 		return ID{}, ErrGone
 	}
 	return ID{pid, start}, nil
+}
+
+// threads says whether a process whose first thread has ended still has others: until they have ended too, it holds its files
+// and sockets.
+func threads(pid int) bool {
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return err == nil && len(tasks) > 1
 }
 
 // Alive says whether the process still runs (stopped counts as running).
