@@ -80,10 +80,10 @@ func read(path string) (images []Image, cleanup func(), err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("making a folder for the archive: %w", err)
 	}
-	cleanup = func() { os.RemoveAll(dir) }
+	remove := func() { os.RemoveAll(dir) }
 	defer func() {
 		if err != nil {
-			cleanup()
+			remove()
 		}
 	}()
 	if err := unpack(path, dir); err != nil {
@@ -91,7 +91,7 @@ func read(path string) (images []Image, cleanup func(), err error) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "oci-layout")); err == nil {
 		images, err = readLayout(dir)
-		return images, cleanup, err
+		return images, remove, err
 	}
 	manifest, err := tarball.LoadManifest(func() (io.ReadCloser, error) { return os.Open(path) })
 	if err != nil {
@@ -110,7 +110,7 @@ func read(path string) (images []Image, cleanup func(), err error) {
 			images = append(images, Image{ref, img})
 		}
 	}
-	return images, cleanup, nil
+	return images, remove, nil
 }
 
 func readLayout(dir string) ([]Image, error) {
