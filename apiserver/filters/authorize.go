@@ -1,0 +1,36 @@
+package filters
+
+import (
+	"errors"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"pilothouse.dev/apiserver/handlers"
+	"pilothouse.dev/apiserver/request"
+)
+
+// Authorize lets through what the caller may do, and answers 403 with the reason otherwise.
+func Authorize(p Parts) Filter {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			i, u := request.InfoOf(r.Context()), request.UserOf(r.Context())
+			ok, why := p.May.Allow(u, i)
+			if ok {
+				next.ServeHTTP(w, r)
+				return
+			}
+			if i.IsResource {
+				gr := schema.GroupResource{Group: i.Group, Resource: i.Resource}
+				handlers.WriteError(w, r, apierrors.NewForbidden(gr, i.Name, errors.New(why)))
+				return
+			}
+			handlers.WriteStatus(w, r, metav1.Status{
+				Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden,
+				Message: "forbidden: " + why, Details: &metav1.StatusDetails{},
+			})
+		})
+	}
+}

@@ -1,0 +1,23 @@
+// Package filters is what happens to every request before it is routed: HTTP in, HTTP out, nothing else. A file each; the
+// order is the list in server/chain.go.
+package filters
+
+import (
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"pilothouse.dev/apiserver/authn"
+	"pilothouse.dev/apiserver/authz"
+)
+
+// Filter wraps a handler.
+type Filter func(http.Handler) http.Handler
+
+// Parts are what filters ask.
+type Parts struct {
+	Who     *authn.Authenticator
+	May     *authz.Authorizer
+	Metrics *Metrics
+	Log     *zap.Logger
+}

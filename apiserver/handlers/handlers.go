@@ -1,0 +1,206 @@
+// Package handlers answers requests on resources: a file a verb, and write.go, the one path by which any object changes.
+// Handlers return errors; errors.go writes them out as a Status. They know nothing of authentication or routing: the filters
+// have run, and request.InfoOf says what is asked.
+package handlers
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"pilothouse.dev/apiserver/admission"
+	"pilothouse.dev/apiserver/codec"
+	"pilothouse.dev/apiserver/registry"
+	"pilothouse.dev/apiserver/request"
+)
+
+// MaxBody is how much a client may send in one request.
+const MaxBody = 3 << 20
+
+// Handlers answer requests on the resources of a registry. Safe for concurrent use.
+type Handlers struct {
+	reg      *registry.Registry
+	admit    *admission.Chain
+	log      *zap.Logger
+	draining context.Context // ends when watches should end
+	watchers *prometheus.GaugeVec
+}
+
+// Parts are what Handlers are made of.
+type Parts struct {
+	Registry  *registry.Registry
+	Admission *admission.Chain
+	Log       *zap.Logger
+	Draining  context.Context // ends when the server drains; watches end then
+	Metrics   prometheus.Registerer
+}
+
+// New makes handlers.
+func New(p Parts) *Handlers {
+	h := &Handlers{
+		reg: p.Registry, admit: p.Admission, log: p.Log.Named("handlers"), draining: p.Draining,
+		watchers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "apiserver_longrunning_requests", Help: "Running watches, by group, version and resource.",
+		}, []string{"group", "version", "resource"}),
+	}
+	if p.Metrics != nil {
+		p.Metrics.MustRegister(h.watchers)
+	}
+	return h
+}
+
+// Resource answers a request on a resource path.
+func (h *Handlers) Resource(w http.ResponseWriter, r *http.Request) {
+	if err := h.resource(w, r); err != nil {
+		WriteError(w, r, err)
+	}
+}
+
+func (h *Handlers) resource(w http.ResponseWriter, r *http.Request) error {
+	info := request.InfoOf(r.Context())
+	res := h.reg.Find(info.GVR())
+	if res == nil {
+		return errNoPath
+	}
+	if res.Namespaced && info.Namespace == "" && info.Verb != "list" && info.Verb != "watch" {
+		if info.Name != "" {
+			return errNoPath
+		}
+		return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb) // all namespaces at once: read only
+	}
+	if !res.Namespaced && info.Namespace != "" && info.Resource != "namespaces" {
+		return errNoPath
+	}
+	if info.Subresource != "" {
+		return h.subresource(w, r, res, info)
+	}
+	if !res.Allows(info.Verb) {
+		return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb)
+	}
+	switch info.Verb {
+	case "get":
+		return h.get(w, r, res, info)
+	case "list":
+		return h.list(w, r, res, info)
+	case "watch":
+		return h.watch(w, r, res, info)
+	case "create":
+		if info.Name != "" {
+			return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb)
+		}
+		return h.create(w, r, res, info)
+	case "update":
+		return h.put(w, r, res, info, whole)
+	case "patch":
+		return h.patch(w, r, res, info, whole)
+	case "delete":
+		return h.deleteOne(w, r, res, info)
+	case "deletecollection":
+		return h.deleteCollection(w, r, res, info)
+	}
+	return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb)
+}
+
+func (h *Handlers) subresource(w http.ResponseWriter, r *http.Request, res *registry.Resource, info *request.Info) error {
+	if a := res.Actions[info.Subresource]; a != nil {
+		return a.Serve(w, r, res, info)
+	}
+	switch {
+	case info.Subresource == "status" && res.HasStatus:
+		switch info.Verb {
+		case "get":
+			return h.get(w, r, res, info)
+		case "update":
+			return h.put(w, r, res, info, statusOnly)
+		case "patch":
+			return h.patch(w, r, res, info, statusOnly)
+		}
+	case info.Subresource == "scale" && res.ScaleGet != nil:
+		return h.scale(w, r, res, info)
+	default:
+		return errNoPath
+	}
+	return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb)
+}
+
+// body reads a request's body, at most MaxBody of it.
+func body(r *http.Request) ([]byte, error) {
+	if r.Body == nil {
+		return nil, nil
+	}
+	size := r.ContentLength
+	if size > MaxBody {
+		return nil, tooLarge()
+	}
+	if size > 0 {
+		b := make([]byte, size)
+		if _, err := io.ReadFull(r.Body, b); err != nil {
+			return nil, apierrors.NewBadRequest("reading the body: " + err.Error())
+		}
+		return b, nil
+	}
+	b, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
+	if err != nil {
+		return nil, apierrors.NewBadRequest("reading the body: " + err.Error())
+	}
+	if len(b) > MaxBody {
+		return nil, tooLarge()
+	}
+	return b, nil
+}
+
+func tooLarge() error {
+	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d bytes", MaxBody))
+}
+
+// bodyOf reads and decodes a request's body into an empty object of the type served here.
+func bodyOf(r *http.Request, res *registry.Resource) (registry.Object, error) {
+	b, err := body(r)
+	if err != nil {
+		return nil, err
+	}
+	return decodeBody(r, b, res)
+}
+
+func decodeBody(r *http.Request, b []byte, res *registry.Resource) (registry.Object, error) {
+	media := codec.BodyMedia(r)
+	if media == "" {
+		return nil, unsupportedMedia(r.Header.Get("Content-Type"))
+	}
+	strict, err := strictness(r)
+	if err != nil {
+		return nil, err
+	}
+	obj := res.New()
+	warnings, err := codec.Decode(b, media, res.GVK, obj, strict)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range warnings {
+		request.Warn(r.Context(), t)
+	}
+	return obj, nil
+}
+
+// strictness reads fieldValidation; without it, unknown fields are warned about.
+func strictness(r *http.Request) (codec.Strictness, error) {
+	switch s := codec.Strictness(r.URL.Query().Get("fieldValidation")); s {
+	case "":
+		return codec.Warn, nil
+	case codec.Ignore, codec.Warn, codec.Strict:
+		return s, nil
+	default:
+		return "", badRequest(fmt.Sprintf("fieldValidation: Unsupported value: %q: supported values: \"Ignore\", \"Strict\", \"Warn\"", s))
+	}
+}
+
+// background gives undo work its own bounded life, since the request's may be over.
+func background(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+}

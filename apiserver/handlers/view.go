@@ -1,0 +1,185 @@
+package handlers
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"pilothouse.dev/apiserver/codec"
+	"pilothouse.dev/apiserver/registry"
+	"pilothouse.dev/apiserver/storage"
+)
+
+// view is how one client wants to see the objects of a resource. Set once.
+type view struct {
+	res     *registry.Resource
+	a       codec.Accepted
+	include metav1.IncludeObjectPolicy // of Table rows
+	form    storage.Form               // names the JSON of one object in this view
+}
+
+var partialKind = schema.GroupVersionKind{Group: "meta.k8s.io", Version: "v1", Kind: "PartialObjectMetadata"}
+
+// viewOf negotiates; transforms says whether tables and partial metadata may be asked for.
+func viewOf(r *http.Request, res *registry.Resource, transforms bool) (*view, error) {
+	a, ok := codec.Negotiate(r, transforms)
+	if !ok {
+		return nil, notAcceptable(transforms)
+	}
+	v := &view{res: res, a: a}
+	v.form = storage.Form{Media: codec.JSON, Version: v.kind().GroupVersion().String() + v.kind().Kind}
+	if a.As == codec.Table {
+		v.include = metav1.IncludeObjectPolicy(r.URL.Query().Get("includeObject"))
+		switch v.include {
+		case "":
+			v.include = metav1.IncludeMetadata
+		case metav1.IncludeNone, metav1.IncludeMetadata, metav1.IncludeObject:
+		default:
+			return nil, badTableOption(v.include)
+		}
+	}
+	return v, nil
+}
+
+func (v *view) kind() schema.GroupVersionKind {
+	if v.a.As == codec.Partial {
+		return partialKind
+	}
+	return v.res.GVK
+}
+
+func (v *view) listKind() schema.GroupVersionKind {
+	k := v.kind()
+	k.Kind += "List"
+	return k
+}
+
+// message is the protobuf message of an entry without its revision, in the served version. It may share e's bytes.
+func (v *view) message(e *storage.Entry) ([]byte, error) {
+	switch {
+	case codec.IsJSON(e.Value):
+		return nil, notAcceptable(true)
+	case v.a.As == codec.Partial:
+		return codec.PartialMessage(e.Value)
+	case v.res.ToServed != nil:
+		obj, err := v.served(e)
+		if err != nil {
+			return nil, err
+		}
+		return codec.Marshal(obj)
+	}
+	return e.Value, nil
+}
+
+// json is the compact JSON of an entry in this view, shared by all who ask for it while the entry is recent.
+func (v *view) json(e *storage.Entry) ([]byte, error) {
+	return e.Encoded(v.form, func(e *storage.Entry) ([]byte, error) {
+		obj, err := v.served(e)
+		if err != nil {
+			return nil, err
+		}
+		return v.objectJSON(obj)
+	})
+}
+
+func (v *view) objectJSON(obj registry.Object) ([]byte, error) {
+	if v.a.As == codec.Partial {
+		p := partialOf(obj)
+		return json.Marshal(p)
+	}
+	obj.GetObjectKind().SetGroupVersionKind(v.res.GVK)
+	return json.Marshal(obj)
+}
+
+func (v *view) served(e *storage.Entry) (registry.Object, error) {
+	obj, err := v.res.Decode(e)
+	if err != nil {
+		return nil, err
+	}
+	return v.res.Served(obj), nil
+}
+
+func partialOf(obj registry.Object) *metav1.PartialObjectMetadata {
+	p := &metav1.PartialObjectMetadata{ObjectMeta: *metaOf(obj)}
+	p.SetGroupVersionKind(partialKind)
+	return p
+}
+
+func metaOf(obj registry.Object) *metav1.ObjectMeta {
+	if m, ok := obj.(interface{ GetObjectMeta() metav1.Object }); ok {
+		if om, ok := m.GetObjectMeta().(*metav1.ObjectMeta); ok {
+			return om
+		}
+	}
+	return &metav1.ObjectMeta{
+		Name: obj.GetName(), GenerateName: obj.GetGenerateName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
+		ResourceVersion: obj.GetResourceVersion(), Generation: obj.GetGeneration(), CreationTimestamp: obj.GetCreationTimestamp(),
+		DeletionTimestamp: obj.GetDeletionTimestamp(), DeletionGracePeriodSeconds: obj.GetDeletionGracePeriodSeconds(),
+		Labels: obj.GetLabels(), Annotations: obj.GetAnnotations(), OwnerReferences: obj.GetOwnerReferences(),
+		Finalizers: obj.GetFinalizers(), ManagedFields: obj.GetManagedFields(),
+	}
+}
+
+// entry writes one stored object as a whole response.
+func (v *view) entry(w http.ResponseWriter, code int, e *storage.Entry) error {
+	var b []byte
+	var err error
+	switch {
+	case v.a.As == codec.Table:
+		var obj registry.Object
+		if obj, err = v.served(e); err == nil {
+			return v.table(w, code, []registry.Object{obj}, metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()})
+		}
+	case v.a.Media == codec.Protobuf:
+		if b, err = v.message(e); err == nil {
+			b = codec.ObjectBody(v.kind(), b, e.Revision)
+		}
+	default:
+		if b, err = v.json(e); err == nil {
+			b, err = codec.Finish(b, v.a)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	writeBody(w, v.a, code, b)
+	return nil
+}
+
+// object writes an object that is at hand decoded (stored version, resourceVersion set) as a whole response.
+func (v *view) object(w http.ResponseWriter, code int, stored registry.Object) error {
+	obj := v.res.Served(stored)
+	var b []byte
+	var err error
+	switch {
+	case v.a.As == codec.Table:
+		return v.table(w, code, []registry.Object{obj}, metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()})
+	case v.a.As == codec.Partial:
+		b, err = codec.Encode(partialOf(obj), partialKind, v.a)
+	default:
+		b, err = codec.Encode(obj, v.res.GVK, v.a)
+	}
+	if err != nil {
+		return err
+	}
+	writeBody(w, v.a, code, b)
+	return nil
+}
+
+// writeBody writes a whole response. A client that went away is its own business: the error of Write says no more.
+func writeBody(w http.ResponseWriter, a codec.Accepted, code int, b []byte) {
+	h := w.Header()
+	h.Set("Content-Type", a.ContentType(false))
+	h.Set("Cache-Control", "no-cache, private")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(code)
+	_, _ = w.Write(b)
+}
+
+func badTableOption(got metav1.IncludeObjectPolicy) error {
+	return badRequest(fmt.Sprintf("includeObject: Unsupported value: %q: supported values: None, Metadata, Object", got))
+}

@@ -1,0 +1,262 @@
+package handlers
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"pilothouse.dev/apiserver/codec"
+	"pilothouse.dev/apiserver/registry"
+	"pilothouse.dev/apiserver/request"
+	"pilothouse.dev/apiserver/storage"
+)
+
+// Watches that name no timeout end after a time between these, so that they spread over servers again.
+const (
+	minWatch = 30 * time.Minute
+	maxWatch = time.Hour
+)
+
+// watch streams changes until the client, the timeout or the server ends it. Everything that is to be said at one moment
+// goes out in one write.
+func (h *Handlers) watch(w http.ResponseWriter, r *http.Request, res *registry.Resource, info *request.Info) error {
+	v, err := viewOf(r, res, true)
+	if err != nil {
+		return err
+	}
+	if v.a.Media == codec.YAML {
+		return notAcceptable(false)
+	}
+	o, sel, err := listOptions(r, res, info)
+	if err != nil {
+		return err
+	}
+	wo, err := watchOptions(o, sel)
+	if err != nil {
+		return err
+	}
+	limit := minWatch + rand.N(maxWatch-minWatch)
+	if o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
+		limit = time.Duration(*o.TimeoutSeconds) * time.Second
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), limit)
+	defer cancel()
+	defer context.AfterFunc(h.draining, cancel)()
+	watcher, err := res.Store.Watch(ctx, wo)
+	if errors.Is(err, storage.ErrCompacted) {
+		// Said inside the stream, as clients expect of a watch that cannot start where asked.
+		return v.stream(ctx, w, failed{err})
+	}
+	if err != nil {
+		return storeError(err, res, "")
+	}
+	defer watcher.Close()
+	gauge := h.watchers.WithLabelValues(res.GVK.Group, res.GVK.Version, res.Plural)
+	gauge.Inc()
+	defer gauge.Dec()
+	return v.stream(ctx, w, watcher)
+}
+
+// failed is a watcher that only has an error to tell.
+type failed struct{ err error }
+
+func (f failed) Next(context.Context) ([]storage.Event, error) { return nil, f.err }
+
+func watchOptions(o *internalversion.ListOptions, sel storage.Selector) (storage.WatchOptions, error) {
+	wo := storage.WatchOptions{Selector: sel, Bookmarks: o.AllowWatchBookmarks}
+	asked := o.SendInitialEvents != nil && *o.SendInitialEvents
+	refused := o.SendInitialEvents != nil && !*o.SendInitialEvents
+	switch o.ResourceVersion {
+	case "":
+		wo.Initial = !refused
+	case "0":
+		wo.Initial = !refused
+		wo.Read = storage.Cached
+	default:
+		n, err := revision(o.ResourceVersion)
+		if err != nil {
+			return wo, err
+		}
+		wo.Initial = asked
+		wo.Read = storage.Read{Match: storage.NotOlderThan, Revision: n}
+	}
+	return wo, nil
+}
+
+type source interface {
+	Next(context.Context) ([]storage.Event, error)
+}
+
+// stream writes events until the watch ends; how it ended is said in the stream, when it needs saying.
+func (v *view) stream(ctx context.Context, w http.ResponseWriter, from source) error {
+	w.Header().Set("Content-Type", v.a.ContentType(true))
+	w.Header().Set("Cache-Control", "no-cache, private")
+	w.WriteHeader(http.StatusOK)
+	flush := http.NewResponseController(w)
+	if err := flush.Flush(); err != nil {
+		return nil // the client is gone
+	}
+	out := bufio.NewWriterSize(w, 4<<10)
+	first := true
+	for {
+		events, err := from.Next(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				if err := v.sendError(out, err); err != nil {
+					return nil
+				}
+				_ = out.Flush()
+			}
+			return nil
+		}
+		for i := range events {
+			if err := v.send(out, &events[i], first); err != nil {
+				if errors.Is(err, errGone) {
+					return nil
+				}
+				if err := v.sendError(out, err); err == nil {
+					_ = out.Flush()
+				}
+				return nil
+			}
+			first = false
+		}
+		if out.Flush() != nil || flush.Flush() != nil {
+			return nil
+		}
+	}
+}
+
+// errGone means that the client does not take what we write any more.
+var errGone = errors.New("the client is gone")
+
+func gone(err error) error {
+	if err != nil {
+		return errGone
+	}
+	return nil
+}
+
+func (v *view) send(out *bufio.Writer, ev *storage.Event, first bool) error {
+	if ev.Type == storage.Bookmark {
+		return v.sendBookmark(out, ev)
+	}
+	if v.a.Media == codec.Protobuf {
+		msg, err := v.message(ev.Entry)
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(codec.WatchFrame(string(ev.Type), codec.ObjectBody(v.kind(), msg, ev.Entry.Revision)))
+		return gone(err)
+	}
+	var b []byte
+	var err error
+	if v.a.As == codec.Table {
+		b, err = v.row(ev.Entry, first)
+	} else {
+		b, err = v.json(ev.Entry)
+	}
+	if err != nil {
+		return err
+	}
+	return gone(writeEvent(out, string(ev.Type), b))
+}
+
+func writeEvent(out *bufio.Writer, event string, object []byte) error {
+	for _, s := range []string{`{"type":"`, event, `","object":`} {
+		if _, err := out.WriteString(s); err != nil {
+			return err
+		}
+	}
+	if _, err := out.Write(object); err != nil {
+		return err
+	}
+	_, err := out.WriteString("}\n")
+	return err
+}
+
+func (v *view) row(e *storage.Entry, columns bool) ([]byte, error) {
+	obj, err := v.served(e)
+	if err != nil {
+		return nil, err
+	}
+	t, err := v.tableOf([]registry.Object{obj}, metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()}, columns)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(t)
+}
+
+// sendBookmark writes an object of the kind that holds nothing but a revision.
+func (v *view) sendBookmark(out *bufio.Writer, ev *storage.Event) error {
+	obj := v.res.New()
+	obj.SetResourceVersion(strconv.FormatInt(ev.Revision, 10))
+	if ev.InitialEnd {
+		obj.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+	}
+	if v.a.Media == codec.Protobuf {
+		var msg []byte
+		var err error
+		if v.a.As == codec.Partial {
+			msg, err = codec.Marshal(partialOf(obj))
+		} else {
+			msg, err = codec.Marshal(obj)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(codec.WatchFrame(string(ev.Type), codec.ObjectBody(v.kind(), msg, ev.Revision)))
+		return gone(err)
+	}
+	var b []byte
+	var err error
+	if v.a.As == codec.Table {
+		t := &metav1.Table{ListMeta: metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()}}
+		t.SetGroupVersionKind(tableKind)
+		if ev.InitialEnd {
+			// Clients find the annotation on the row's object.
+			v := *v
+			v.include = metav1.IncludeMetadata
+			if t, err = v.tableOf([]registry.Object{obj}, t.ListMeta, false); err != nil {
+				return err
+			}
+		}
+		b, err = json.Marshal(t)
+	} else {
+		b, err = v.objectJSON(obj)
+	}
+	if err != nil {
+		return err
+	}
+	return gone(writeEvent(out, string(ev.Type), b))
+}
+
+// sendError tells in the stream why the watch ends.
+func (v *view) sendError(out *bufio.Writer, cause error) error {
+	status := StatusOf(storeError(cause, v.res, ""))
+	if errors.Is(cause, storage.ErrCompacted) {
+		status.Message = "too old resource version: " + cause.Error()
+	}
+	if v.a.Media == codec.Protobuf {
+		b, err := codec.Encode(&status, statusKind, v.a)
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(codec.WatchFrame("ERROR", b))
+		return gone(err)
+	}
+	status.SetGroupVersionKind(statusKind)
+	b, err := json.Marshal(&status)
+	if err != nil {
+		return err
+	}
+	return gone(writeEvent(out, "ERROR", b))
+}
