@@ -71,7 +71,7 @@ up: build images ## start a cluster (or repair it) and wait until it is ready
 
 .PHONY: demo
 demo: ## run a three-replica application on it and call it
-	@$(CLUSTER) demo
+	@hack/demo.sh $(NAME)
 
 .PHONY: down
 down: ## stop the cluster and leave nothing behind
