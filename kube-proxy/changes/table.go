@@ -104,3 +104,23 @@ func (s *Service) equal(o *Service) bool {
 		slices.Equal(s.Endpoints, o.Endpoints) &&
 		slices.Equal(s.LocalEndpoints, o.LocalEndpoints)
 }
+
+// Compare finds the services that are not the same in both tables. A changed one
+// is in both lists. Unchanged services cost one comparison of pointers.
+func Compare(was, now *Table) (gone, came []*Service) {
+	a, b := was.Services, now.Services
+	for len(a) > 0 && len(b) > 0 {
+		switch {
+		case a[0] == b[0]:
+			a, b = a[1:], b[1:]
+		case a[0].Name.Compare(b[0].Name) < 0:
+			gone, a = append(gone, a[0]), a[1:]
+		case a[0].Name.Compare(b[0].Name) > 0:
+			came, b = append(came, b[0]), b[1:]
+		default:
+			gone, came = append(gone, a[0]), append(came, b[0])
+			a, b = a[1:], b[1:]
+		}
+	}
+	return append(gone, a...), append(came, b...)
+}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -22,6 +23,14 @@ type Tracker struct {
 	slices   map[types.NamespacedName]map[string]map[string][]fact
 	dirty    map[types.NamespacedName]struct{}
 	table    *Table
+	news     News
+}
+
+// News is what came in between two tables.
+type News struct {
+	Services int         // Services told of
+	Slices   int         // EndpointSlices told of
+	Since    []time.Time // when what the slices tell of happened, where they say so
 }
 
 // New makes a Tracker of IPv4 (or IPv6) addresses for the node of that name.
@@ -54,6 +63,7 @@ func (t *Tracker) SetService(svc *corev1.Service) {
 	} else {
 		t.services[name] = ports
 	}
+	t.news.Services++
 	t.markLocked(name)
 }
 
@@ -66,6 +76,7 @@ func (t *Tracker) DeleteService(namespace, name string) {
 		return
 	}
 	delete(t.services, key)
+	t.news.Services++
 	t.markLocked(key)
 }
 
@@ -86,6 +97,10 @@ func (t *Tracker) SetSlice(s *discoveryv1.EndpointSlice) {
 		t.slices[owner] = map[string]map[string][]fact{}
 	}
 	t.slices[owner][s.Name] = ports
+	t.news.Slices++
+	if at, err := time.Parse(time.RFC3339Nano, s.Annotations[corev1.EndpointsLastChangeTriggerTime]); err == nil {
+		t.news.Since = append(t.news.Since, at)
+	}
 	t.markLocked(owner)
 }
 
@@ -130,6 +145,7 @@ func (t *Tracker) dropSliceLocked(owner types.NamespacedName, slice string) {
 	if len(t.slices[owner]) == 0 {
 		delete(t.slices, owner)
 	}
+	t.news.Slices++
 	t.markLocked(owner)
 }
 
@@ -141,13 +157,15 @@ func (t *Tracker) markLocked(name types.NamespacedName) {
 	}
 }
 
-// Take returns the newest table. It is the same pointer as the time before if
-// nothing that matters has changed.
-func (t *Tracker) Take() *Table {
+// Take returns the newest table, and what came in since the last one. The table
+// is the same pointer as the time before if nothing that matters has changed.
+func (t *Tracker) Take() (*Table, News) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	news := t.news
+	t.news = News{}
 	if len(t.dirty) == 0 {
-		return t.table
+		return t.table, news
 	}
 	fresh := make(map[types.NamespacedName][]*Service, len(t.dirty))
 	changed := false
@@ -163,7 +181,7 @@ func (t *Tracker) Take() *Table {
 	if changed {
 		t.table = &Table{Services: splice(t.table.Services, fresh)}
 	}
-	return t.table
+	return t.table, news
 }
 
 // computeLocked makes the ports of one Service, reusing those that are as they were.

@@ -66,7 +66,7 @@ func newRuleset(f family) *ruleset {
 func (r *ruleset) advance(w Wish) transaction {
 	d := difference{ruleset: r, chains: map[string]bool{}, elements: map[frontKey]change{}}
 
-	gone, came := compare(r.table, w.Table)
+	gone, came := changes.Compare(r.table, w.Table)
 	if len(r.lost) > 0 && len(gone) > 0 {
 		// A front may have become free for one that lost it: contend again.
 		gone, came = r.table.Services, w.Table.Services
@@ -83,26 +83,6 @@ func (r *ruleset) advance(w Wish) transaction {
 
 	r.table, r.nodes = w.Table, slices.Clone(w.NodeAddresses)
 	return d.transaction()
-}
-
-// compare finds the services that are not the same in both tables. A changed one
-// is in both lists.
-func compare(was, now *changes.Table) (gone, came []*changes.Service) {
-	a, b := was.Services, now.Services
-	for len(a) > 0 && len(b) > 0 {
-		switch {
-		case a[0] == b[0]:
-			a, b = a[1:], b[1:]
-		case a[0].Name.Compare(b[0].Name) < 0:
-			gone, a = append(gone, a[0]), a[1:]
-		case a[0].Name.Compare(b[0].Name) > 0:
-			came, b = append(came, b[0]), b[1:]
-		default:
-			gone, came = append(gone, a[0]), append(came, b[0])
-			a, b = a[1:], b[1:]
-		}
-	}
-	return append(gone, a...), append(came, b...)
 }
 
 // difference gathers what one advance changes. What goes and comes back cancels out.

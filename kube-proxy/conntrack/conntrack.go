@@ -1,0 +1,86 @@
+// Package conntrack makes the kernel forget UDP flows that go where they no
+// longer should.
+//
+// Rules are asked once a connection; afterwards the connection table decides.
+// TCP notices when its endpoint is gone. A UDP client that keeps sending from
+// one port, as DNS resolvers do, would be sent to the dead endpoint for as long
+// as it sends. So after a change the syncer hands over the wish before and the
+// wish now, and flows that the rules would send elsewhere today are deleted:
+// their next packet is a first packet again.
+//
+// Which services need a look is pure (stale.go); without one the table is not read.
+package conntrack
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"pilothouse.dev/kube-proxy/nftables"
+)
+
+// Table is the kernel's connection table, of one address family.
+type Table struct {
+	family netlink.InetFamily
+	ns     netns.NsHandle
+}
+
+// New makes a Table. ns is the file descriptor of a network namespace, 0 for the
+// process's own.
+func New(v6 bool, ns int) *Table {
+	t := &Table{family: unix.AF_INET, ns: netns.NsHandle(ns)}
+	if v6 {
+		t.family = unix.AF_INET6
+	}
+	if ns == 0 {
+		t.ns = netns.None()
+	}
+	return t
+}
+
+// Forget deletes the flows that the change from one wish to the next made stale,
+// and tells how many there were.
+func (t *Table) Forget(was, now nftables.Wish) (int, error) {
+	look := stale(was, now)
+	if len(look) == 0 {
+		return 0, nil
+	}
+	h, err := t.open()
+	if err != nil {
+		return 0, fmt.Errorf("opening netlink: %w", err)
+	}
+	defer h.Close()
+	n, err := h.ConntrackDeleteFilters(netlink.ConntrackTable, t.family, look)
+	if err != nil {
+		return int(n), fmt.Errorf("deleting stale flows: %w", err)
+	}
+	return int(n), nil
+}
+
+func (t *Table) open() (*netlink.Handle, error) {
+	if t.ns.IsOpen() {
+		return netlink.NewHandleAt(t.ns, unix.NETLINK_NETFILTER)
+	}
+	return netlink.NewHandle(unix.NETLINK_NETFILTER)
+}
+
+// MatchConntrackFlow tells whether the flow must be forgotten.
+func (l look) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	if flow.Forward.Protocol != unix.IPPROTO_UDP {
+		return false
+	}
+	asked, ok := addrPort(flow.Forward.DstIP, flow.Forward.DstPort)
+	if !ok {
+		return false
+	}
+	answers, ok := addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
+	return ok && l.match(asked, answers)
+}
+
+func addrPort(ip []byte, port uint16) (netip.AddrPort, bool) {
+	a, ok := netip.AddrFromSlice(ip)
+	return netip.AddrPortFrom(a.Unmap(), port), ok
+}

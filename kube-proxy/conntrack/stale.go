@@ -1,0 +1,110 @@
+package conntrack
+
+import (
+	"net/netip"
+	"slices"
+
+	"pilothouse.dev/kube-proxy/changes"
+	"pilothouse.dev/kube-proxy/nftables"
+)
+
+// look is the fronts whose flows need a look, and who may answer there now.
+type look map[netip.AddrPort]answer
+
+// answer says which flows of a front are right.
+type answer struct {
+	gone      bool // the front is no more: flows that were redirected are stale, others are not ours
+	endpoints map[netip.AddrPort]bool
+}
+
+// match tells whether a flow is stale: one that asked a front and is answered by
+// somebody who should not.
+func (l look) match(asked, answers netip.AddrPort) bool {
+	a, ok := l[asked]
+	if !ok {
+		return false
+	}
+	if a.gone {
+		return asked != answers
+	}
+	return !a.endpoints[answers]
+}
+
+// stale finds the fronts to look at: those of UDP services that are new, gone,
+// or have lost an endpoint. A front that only gained endpoints has no stale
+// flow, unless it had none before: then there may be flows from before that
+// were not redirected.
+func stale(was, now nftables.Wish) look {
+	gone, came := changes.Compare(table(was), table(now))
+	if !slices.Equal(was.NodeAddresses, now.NodeAddresses) {
+		gone, came = table(was).Services, table(now).Services
+	}
+	out := look{}
+	before := map[changes.Name]*changes.Service{}
+	for _, s := range gone {
+		if s.Protocol != changes.UDP {
+			continue
+		}
+		before[s.Name] = s
+		for _, f := range fronts(s, was.NodeAddresses) {
+			out[f] = answer{gone: true}
+		}
+	}
+	for _, s := range came {
+		if s.Protocol != changes.UDP {
+			continue
+		}
+		keep := map[netip.AddrPort]bool{}
+		for _, list := range [][]changes.Endpoint{s.Endpoints, s.LocalEndpoints} {
+			for _, e := range list {
+				keep[e.Addr] = true
+			}
+		}
+		old := before[s.Name]
+		for _, f := range fronts(s, now.NodeAddresses) {
+			if _, had := out[f]; had && old != nil && onlyGained(old, keep) {
+				delete(out, f)
+				continue
+			}
+			out[f] = answer{endpoints: keep}
+		}
+	}
+	return out
+}
+
+// table is a wish's table; the wish before the first has none.
+func table(w nftables.Wish) *changes.Table {
+	if w.Table == nil {
+		return &changes.Table{}
+	}
+	return w.Table
+}
+
+// onlyGained tells whether whoever answered before still does.
+func onlyGained(old *changes.Service, keep map[netip.AddrPort]bool) bool {
+	if len(old.Endpoints)+len(old.LocalEndpoints) == 0 {
+		return false
+	}
+	for _, list := range [][]changes.Endpoint{old.Endpoints, old.LocalEndpoints} {
+		for _, e := range list {
+			if !keep[e.Addr] {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// fronts is everywhere a service is reached.
+func fronts(s *changes.Service, nodes []netip.Addr) []netip.AddrPort {
+	out := []netip.AddrPort{netip.AddrPortFrom(s.ClusterIP, s.Port)}
+	for _, a := range s.External {
+		out = append(out, netip.AddrPortFrom(a, s.Port))
+	}
+	if s.NodePort != 0 {
+		for _, a := range nodes {
+			out = append(out, netip.AddrPortFrom(a, s.NodePort))
+		}
+	}
+	return out
+}
