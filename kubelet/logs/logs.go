@@ -1,22 +1,17 @@
 package logs
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"time"
 )
-
-var errNotBuilt = errors.New("not built yet")
 
 // PodDir is the folder of one pod's logs.
 func PodDir(podLogsDir, namespace, name, uid string) string {
 	return filepath.Join(podLogsDir, namespace+"_"+name+"_"+uid)
 }
 
-// Path is the file of one container's attempt. Its folder must be made by the caller.
+// Path is the file of one container's attempt.
 func Path(podLogsDir, namespace, name, uid, container string, attempt int) string {
 	return filepath.Join(PodDir(podLogsDir, namespace, name, uid), container, fmt.Sprintf("%d.log", attempt))
 }
@@ -27,21 +22,6 @@ type Limits struct {
 	MaxSize  int64
 	MaxFiles int
 }
-
-// Writer appends to one container's log. Its two streams may be written at the same time. It satisfies containers.Sink.
-type Writer struct{}
-
-// OpenWriter opens the file to append, making it and its folder if need be.
-func OpenWriter(path string, limits Limits) (*Writer, error) { return nil, errNotBuilt }
-
-// Stdout and Stderr take output; what has no newline at the end is kept until the rest comes, at most 16 KiB.
-func (w *Writer) Stdout() io.Writer { return nil }
-
-// Stderr is like Stdout.
-func (w *Writer) Stderr() io.Writer { return nil }
-
-// Close writes what is kept as pieces of lines and closes the file.
-func (w *Writer) Close() error { return errNotBuilt }
 
 // Options of Read; zero means everything there is, once, without time stamps.
 type Options struct {
@@ -61,6 +41,13 @@ type Options struct {
 	Stream string
 }
 
-// Read writes the log at path to w, each entry by one Write. It ends with nil at the end, when the limit is reached, or when a follow ended; with
-// ctx's error when that ends; with an error matching fs.ErrNotExist when there is no log.
-func Read(ctx context.Context, path string, opts Options, w io.Writer) error { return errNotBuilt }
+// stampFormat has always nine digits, so that lines of one file sort as text.
+const stampFormat = "2006-01-02T15:04:05.000000000Z07:00"
+
+// rotated is the name of an older file: 1 is the one before the current.
+func rotated(path string, n int) string {
+	if n == 0 {
+		return path
+	}
+	return fmt.Sprintf("%s.%d", path, n)
+}
