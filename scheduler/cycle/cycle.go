@@ -1,0 +1,110 @@
+// Package cycle takes one pod after another from the queue to a node. Choosing is one goroutine, and fast: it touches only
+// memory. Each binding has its own goroutine, because it waits for the API; what was chosen counts in the cache at once, as
+// assumed, so the next choice sees it.
+//
+//	Pop ─▶ choose: snapshot · prefilter · filter · score · pick ─▶ assume ─▶ (own goroutine) permit · bind ─▶ Done
+//	          │ no node                                                         │ refused, or failed
+//	          ▼                                                                 ▼
+//	        fail: Park, condition and event                          forget · Retry, or Done if the pod is gone
+//
+// What always holds: a pod popped ends with exactly one of Done, Park and Retry; a pod assumed and not bound is forgotten;
+// when nobody can say whether it was bound, the API is asked before it is forgotten.
+package cycle
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"k8s.io/client-go/tools/record"
+
+	"pilothouse.dev/scheduler/cache"
+	"pilothouse.dev/scheduler/framework"
+	"pilothouse.dev/scheduler/queue"
+)
+
+// Parts is what the cycle works with.
+type Parts struct {
+	Queue   *queue.Queue
+	Cache   *cache.Cache
+	Plugins *framework.Set
+	API     API
+	Events  record.EventRecorder
+	Metrics *Metrics
+	// Ready waits until the cache holds all that the API has: choosing on half a picture would overfill nodes.
+	Ready func(context.Context) error
+}
+
+// Cycle is the loop. Make it with New, run it once.
+type Cycle struct {
+	Parts
+	log      *zap.Logger
+	chooser  *chooser
+	reporter *reporter
+	flights  sync.WaitGroup
+	slots    chan struct{} // a token a binding under way
+}
+
+// maxBindings is how many bindings may wait for the API at once; then choosing waits too.
+const maxBindings = 256
+
+// New makes a cycle; nothing runs yet.
+func New(parts Parts, log *zap.Logger) *Cycle {
+	log = log.Named("cycle")
+	return &Cycle{
+		Parts:    parts,
+		log:      log,
+		chooser:  newChooser(parts.Cache, parts.Plugins),
+		reporter: newReporter(parts.API, log),
+		slots:    make(chan struct{}, maxBindings),
+	}
+}
+
+// Run schedules until ctx ends.
+func (c *Cycle) Run(ctx context.Context) error {
+	if err := c.Ready(ctx); err != nil {
+		return fmt.Errorf("waiting for the first picture of the cluster: %w", err)
+	}
+	c.flights.Go(func() { c.reporter.run(ctx) })
+	defer c.flights.Wait()
+	for {
+		it, err := c.Queue.Pop(ctx)
+		if err != nil {
+			return nil // ctx has ended
+		}
+		c.one(ctx, it)
+	}
+}
+
+// one is one pod's trip up to its binding's goroutine.
+func (c *Cycle) one(ctx context.Context, it *queue.Item) {
+	begun := time.Now()
+	if c.Cache.Knows(it.Pod.UID) {
+		c.Queue.Done(it) // its node was seen while it waited
+		return
+	}
+	node, refused, err := c.chooser.choose(it.Pod)
+	if err == nil && refused == nil {
+		err = c.Cache.Assume(it.Pod, node)
+	}
+	switch {
+	case err != nil:
+		c.broken(it, err, begun)
+		return
+	case refused != nil:
+		c.unschedulable(it, refused, begun)
+		return
+	}
+	c.reporter.drop(it.Pod.UID)
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	c.flights.Go(func() {
+		defer func() { <-c.slots }()
+		c.bind(ctx, it, node, begun)
+	})
+}

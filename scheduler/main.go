@@ -1,0 +1,65 @@
+// Command scheduler gives every pod a node: it watches pods and nodes, chooses, and posts bindings. See README.md.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/util/uuid"
+
+	"pilothouse.dev/pkg/client"
+	"pilothouse.dev/pkg/daemon"
+	"pilothouse.dev/pkg/events"
+	"pilothouse.dev/pkg/health"
+	"pilothouse.dev/pkg/leader"
+	"pilothouse.dev/scheduler/cache"
+	"pilothouse.dev/scheduler/cycle"
+	"pilothouse.dev/scheduler/feed"
+	"pilothouse.dev/scheduler/framework"
+	"pilothouse.dev/scheduler/plugins"
+	"pilothouse.dev/scheduler/queue"
+)
+
+func main() {
+	var cfg Config
+	daemon.Main(daemon.Spec{Name: "scheduler", Usage: "gives every pod a node", Flags: flags(&cfg),
+		Run: func(ctx context.Context, log *zap.Logger) error { return run(ctx, cfg, log) }})
+}
+
+func run(ctx context.Context, cfg Config, log *zap.Logger) error {
+	rest, err := client.Load(cfg.Kubeconfig, "scheduler")
+	if err != nil {
+		return err
+	}
+	clients, err := client.New(rest)
+	if err != nil {
+		return err
+	}
+	recorder := events.New(clients.Kube, cfg.SchedulerName, "")
+	rules := framework.NewSet(plugins.Table)
+	waiting, placed := queue.New(rules), cache.New()
+	source := feed.New(cfg.SchedulerName, client.Informers(clients.Kube), waiting, placed, log)
+	scheduling := cycle.New(cycle.Parts{
+		Queue: waiting, Cache: placed, Plugins: rules, Events: recorder, Ready: source.Ready,
+		API:     cycle.Over(clients.Kube),
+		Metrics: cycle.NewMetrics(prometheus.DefaultRegisterer, cfg.SchedulerName, waiting, placed),
+	}, log)
+
+	work := daemon.NewGroup(log)
+	work.Add("feed", source.Run)
+	work.Add("cycle", scheduling.Run)
+
+	g := daemon.NewGroup(log)
+	g.Add("health", health.New(cfg.health(), &health.Checks{}, nil).Run)
+	g.Add("events", recorder.Run)
+	if cfg.LeaderElect {
+		host, _ := os.Hostname()
+		lease := leader.Config{Kube: clients.Kube, Namespace: "kube-system", Name: "kube-scheduler", Identity: host + "_" + string(uuid.NewUUID())}
+		g.Add("leading", func(ctx context.Context) error { return leader.Run(ctx, log, lease, work.Run) })
+	} else {
+		g.Add("work", work.Run)
+	}
+	return g.Run(ctx)
+}
