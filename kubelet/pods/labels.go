@@ -1,0 +1,9 @@
+package pods
+
+// Labels of containers and sandboxes, beside labelBackoff.
+const (
+	// labelImage is the image as the pod names it, to see that it was changed.
+	labelImage = "pilothouse.dev/image"
+	// labelGrace is the pod's grace period in seconds, for a pod that the API has forgotten.
+	labelGrace = "pilothouse.dev/grace"
+)
