@@ -5,7 +5,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"pilothouse.dev/controller-manager/loop"
 )
@@ -84,7 +83,7 @@ func (l *Ledger) Unseen(k loop.Key, cached []*corev1.Pod, version string) Unseen
 		going[pod.UID] = pod.DeletionTimestamp != nil
 	}
 	for uid, rv := range p.created {
-		if _, there := going[uid]; there || reached(version, rv) {
+		if _, there := going[uid]; there || loop.Reached(version, rv) {
 			delete(p.created, uid)
 		}
 	}
@@ -100,9 +99,4 @@ func (l *Ledger) Unseen(k loop.Key, cached []*corev1.Pod, version string) Unseen
 		delete(l.keys, k)
 	}
 	return u
-}
-
-func reached(version, rv string) bool {
-	c, err := resourceversion.CompareResourceVersion(version, rv)
-	return err == nil && c >= 0
 }
