@@ -2,11 +2,14 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
+
+	"pilothouse.dev/apiserver/storage"
 )
 
 // Run compacts, every Config.Compaction, the history that is older than that, until ctx ends. Of several processes one does
@@ -65,12 +68,17 @@ func (c *compactor) round(ctx context.Context, db *DB) error {
 	if old == 0 {
 		return nil
 	}
-	if _, err := db.conns[0].Compact(ctx, old); err != nil {
-		if err = failed(err, "compacting to revision %d", old); !isCompacted(err) {
-			return err
-		}
-		return nil // somebody did already
+	if err := db.Compact(ctx, old); err != nil {
+		return err
 	}
 	db.log.Info("history compacted", zap.Int64("revision", old))
+	return nil
+}
+
+// Compact drops the history before revision rev, if that is not done already.
+func (db *DB) Compact(ctx context.Context, rev int64) error {
+	if _, err := db.conns[0].Compact(ctx, rev); err != nil && !errors.Is(translate(err), storage.ErrCompacted) {
+		return failed(err, "compacting to revision %d", rev)
+	}
 	return nil
 }

@@ -3,8 +3,8 @@
 //
 // Open dials and never waits for etcd, so a daemon starts without it; each call then fails within Config.Timeout while etcd is
 // away and works again once it is back, with no help from outside. Run compacts old history, by one of all the processes that
-// share the database. What the watch cache needs beyond the contract is here too: Feed (the changes of one kind), Revision
-// and RequestProgress.
+// share the database. What the watch cache needs beyond the contract is here too: Feed (the changes of one kind) and
+// Revision.
 //
 // This is the only room that knows etcd's client, its keys (keys.go) and its errors (errors.go).
 package etcd

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -35,6 +36,11 @@ func translate(err error) error {
 	switch s, _ := status.FromError(err); s.Code() {
 	case codes.Canceled:
 		return fmt.Errorf("%w (etcd: %s)", context.Canceled, s.Message())
+	case codes.ResourceExhausted:
+		// gRPC refuses what is far over etcd's limit before etcd sees it, with the same code as a full database.
+		if strings.Contains(s.Message(), "larger than max") {
+			return storage.ErrTooLarge
+		}
 	case codes.DeadlineExceeded:
 		return fmt.Errorf("%w (etcd: %s)", context.DeadlineExceeded, s.Message())
 	}
@@ -42,5 +48,3 @@ func translate(err error) error {
 }
 
 func leaseGone(err error) bool { return errors.Is(rpctypes.Error(err), rpctypes.ErrLeaseNotFound) }
-
-func isCompacted(err error) bool { return errors.Is(err, storage.ErrCompacted) }

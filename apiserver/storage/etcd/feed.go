@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 
 	"pilothouse.dev/apiserver/storage"
 )
@@ -14,8 +16,9 @@ import (
 // Feed is the changes of one kind as etcd tells them: what a watch cache is made of. It survives etcd going away; it ends with
 // ErrCompacted when history was compacted meanwhile.
 type Feed struct {
-	s  *store
-	ch clientv3.WatchChan
+	s   *store
+	ctx context.Context // names the kind's stream; not for waiting
+	ch  clientv3.WatchChan
 }
 
 // Step is what Feed.Next returns: the changes of some revisions, complete up to Revision.
@@ -33,18 +36,23 @@ type Change struct {
 // errFeed is the end of a feed for no reason told, as when the connection is closed.
 var errFeed = errors.New("watch ended")
 
-// Feed starts to follow the kind's changes after a revision. All feeds share one stream, and end with ctx.
+// Feed starts to follow the kind's changes after a revision; it ends with ctx. Each kind has a stream of its own on the
+// connection for watches, so that progress is asked and told for that kind alone and one that is catching up delays no other.
 func (db *DB) Feed(ctx context.Context, kind storage.Kind, after int64) *Feed {
 	s := db.of(kind)
+	ctx = clientv3.WithRequireLeader(metadata.AppendToOutgoingContext(ctx, "kind", s.prefix))
 	from, to, _ := s.span(&storage.Selector{})
-	return &Feed{s, db.watch.Watch(clientv3.WithRequireLeader(ctx), string(from), clientv3.WithRange(string(to)),
+	return &Feed{s, ctx, db.watch.Watch(ctx, string(from), clientv3.WithRange(string(to)),
 		clientv3.WithRev(after+1), clientv3.WithFragment())}
 }
 
-// RequestProgress asks etcd to tell every feed where it stands; etcd stays silent while a feed is still catching up.
-func (db *DB) RequestProgress(ctx context.Context) error {
-	if err := db.watch.RequestProgress(clientv3.WithRequireLeader(ctx)); err != nil {
-		return failed(err, "requesting watch progress")
+// RequestProgress asks etcd to tell, as a step without changes, where the feed stands now. etcd stays silent while the feed is
+// still catching up. The answer's revision is at least every revision that etcd's member had when it got the request.
+func (f *Feed) RequestProgress() error {
+	ctx, cancel := context.WithTimeout(f.ctx, 50*time.Millisecond) // it blocks while the stream is broken
+	defer cancel()
+	if err := f.s.db.watch.RequestProgress(ctx); err != nil {
+		return failed(err, "requesting progress of %s", f.s.kind.Plural)
 	}
 	return nil
 }

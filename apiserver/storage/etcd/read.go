@@ -101,10 +101,11 @@ func (s *store) List(ctx context.Context, o storage.ListOptions) (*storage.Page,
 		}
 		if o.Limit > 0 && int64(len(page.Entries)) == o.Limit {
 			if len(rest) > 0 || resp.More {
-				page.Continue = storage.Token{Revision: page.Revision, After: after}.String()
+				t := storage.Token{Revision: page.Revision, After: after}
 				if n := resp.Count - int64(len(resp.Kvs)) + int64(len(rest)); !filtered && n > 0 {
-					page.Remaining = &n
+					page.Remaining, t.Left = &n, n
 				}
+				page.Continue = t.String()
 			}
 			break
 		}

@@ -52,7 +52,7 @@ func (s *store) Watch(ctx context.Context, o storage.WatchOptions) (storage.Watc
 	from, to, _ := s.span(&o.Selector)
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(context.WithoutCancel(ctx)))
 	w.end, w.done = sync.OnceFunc(cancel), ctx.Done()
-	w.ask = func() error { return s.db.RequestProgress(ctx) }
+	w.ask = func() error { return s.db.watch.RequestProgress(ctx) }
 	w.ch = s.db.watch.Watch(ctx, string(from), clientv3.WithRange(string(to)), clientv3.WithRev(w.stands+1),
 		clientv3.WithPrevKV(), clientv3.WithFragment())
 	if o.Bookmarks {
@@ -87,7 +87,7 @@ func (w *watcher) Next(ctx context.Context) ([]storage.Event, error) {
 		case <-due:
 			w.due = true
 			if err := w.ask(); err != nil {
-				return nil, err
+				return nil, failed(err, "requesting progress of %s", w.s.kind.Plural)
 			}
 		case <-w.done:
 			return nil, errClosed

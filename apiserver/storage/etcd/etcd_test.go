@@ -1,0 +1,42 @@
+package etcd
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"pilothouse.dev/apiserver/storage/storagetest"
+	"pilothouse.dev/pkg/logging"
+)
+
+var shared *storagetest.Etcd // set once by TestMain
+
+func TestMain(m *testing.M) {
+	os.Exit(storagetest.Main(m, func(e *storagetest.Etcd) { shared = e }))
+}
+
+// open is a database of its own for t, under a prefix of the shared server.
+func open(t testing.TB, e *storagetest.Etcd) *DB {
+	db, err := Open(Config{
+		Endpoints: []string{e.Endpoint},
+		Prefix:    "/" + strings.NewReplacer("/", "-", " ", "_").Replace(t.Name()),
+		Bookmarks: 100 * time.Millisecond,
+	}, logging.ForTest(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+func TestContract(t *testing.T) {
+	storagetest.Test(t, func(t *testing.T) storagetest.Subject {
+		db := open(t, shared)
+		return storagetest.Subject{Backend: db, Compact: db.Compact}
+	})
+}

@@ -1,0 +1,78 @@
+package watchcache
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"pilothouse.dev/apiserver/storage"
+	"pilothouse.dev/apiserver/storage/etcd"
+	"pilothouse.dev/apiserver/storage/storagetest"
+	"pilothouse.dev/pkg/logging"
+)
+
+var shared *storagetest.Etcd // set once by TestMain
+
+func TestMain(m *testing.M) {
+	os.Exit(storagetest.Main(m, func(e *storagetest.Etcd) { shared = e }))
+}
+
+// openDB is a database of its own for t, under a prefix of a server.
+func openDB(t testing.TB, e *storagetest.Etcd) *etcd.DB {
+	db, err := etcd.Open(etcd.Config{
+		Endpoints: []string{e.Endpoint},
+		Prefix:    "/" + strings.NewReplacer("/", "-", " ", "_").Replace(t.Name()),
+	}, logging.ForTest(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+// runCaches runs caches of the given kinds until the end of t, with bookmarks every 100 ms and little patience.
+func runCaches(t testing.TB, db *etcd.DB, kinds ...storage.Kind) *Caches {
+	c := New(db, logging.ForTest(t))
+	for _, k := range kinds {
+		k := c.Store(k).(*cache)
+		k.bookmarks, k.patience = 100*time.Millisecond, 500*time.Millisecond
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// loaded waits until all kinds are.
+func loaded(t testing.TB, c *Caches) {
+	t.Helper()
+	for _, k := range c.all() {
+		if err := k.awaitLoaded(t.Context()); err != nil {
+			t.Fatalf("%s: %v", k.kind.Plural, err)
+		}
+	}
+	if err := c.Ready(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestContract(t *testing.T) {
+	storagetest.Test(t, func(t *testing.T) storagetest.Subject {
+		db := openDB(t, shared)
+		c := runCaches(t, db, storagetest.Pods(), storagetest.Nodes())
+		loaded(t, c)
+		return storagetest.Subject{Backend: c, Compact: db.Compact}
+	})
+}
