@@ -3,8 +3,12 @@ package network
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"sync"
 
+	"github.com/moby/locker"
+	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
 )
 
@@ -14,6 +18,8 @@ var (
 	// ErrExhausted: every address of the node's range is taken.
 	ErrExhausted = errors.New("no free address in the node's pod range")
 )
+
+const defaultBridge = "pilot0"
 
 // Config of the pod network.
 type Config struct {
@@ -50,37 +56,156 @@ type Route struct {
 type Network struct {
 	cfg Config
 	log *zap.Logger
-}
 
-var errNotBuilt = errors.New("not built yet")
+	pods *locker.Locker // by pod key: one pod is set up or torn down at a time; taken before mu
+
+	mu   sync.Mutex // guards what follows, and serializes work on bridge and routes
+	pool pool
+	mtu  int
+}
 
 // New stores what it is given.
 func New(cfg Config, log *zap.Logger) *Network {
-	return &Network{cfg: cfg, log: log.Named("network")}
+	if cfg.Bridge == "" {
+		cfg.Bridge = defaultBridge
+	}
+	return &Network{cfg: cfg, log: log.Named("network"), pods: locker.New(), pool: newPool()}
 }
 
 // Restore marks addresses as taken: after a restart, before the first Setup, from the sandboxes' records. Called again it adds.
-func (n *Network) Restore(held []Held) {}
+func (n *Network) Restore(held []Held) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, h := range held {
+		n.pool.hold(h.PodKey, h.IP)
+	}
+}
 
 // SetPodCIDR makes the bridge with the gateway's address, and lets the kernel forward. The same range again repairs what is missing; another
 // range than before moves the bridge, and running pods keep their old addresses until they are made anew.
-func (n *Network) SetPodCIDR(ctx context.Context, cidr netip.Prefix) error { return errNotBuilt }
+func (n *Network) SetPodCIDR(ctx context.Context, cidr netip.Prefix) error {
+	cidr = cidr.Masked()
+	if !cidr.Addr().Is4() || cidr.Bits() > 30 {
+		return fmt.Errorf("pod range %s: only IPv4 ranges up to /30 are supported", cidr)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	mtu, err := n.wantedMTU()
+	if err != nil {
+		return err
+	}
+	if err := makeBridge(n.cfg.Bridge, netip.PrefixFrom(gateway(cidr), cidr.Bits()), mtu); err != nil {
+		return fmt.Errorf("making bridge %s: %w", n.cfg.Bridge, err)
+	}
+	if err := allowForwarding(); err != nil {
+		return err
+	}
+	n.mtu = mtu
+	n.pool.use(cidr)
+	return nil
+}
 
 // Ready is nil once pods can be connected, else the reason (for the node's Ready condition).
-func (n *Network) Ready() error { return ErrNoPodCIDR }
+func (n *Network) Ready() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.pool.cidr.IsValid() {
+		return ErrNoPodCIDR
+	}
+	return nil
+}
 
 // Setup connects the namespace pinned at netns: a veth eth0 with an address and a default route. The key (the pod's UID) owns the address; a second
 // Setup with the same key and namespace gives the same Attachment. On error nothing remains.
-func (n *Network) Setup(ctx context.Context, netns, podKey string) (Attachment, error) {
-	return Attachment{}, errNotBuilt
+func (n *Network) Setup(ctx context.Context, netns, podKey string) (_ Attachment, err error) {
+	defer n.lockPod(podKey)()
+	n.mu.Lock()
+	mtu := n.mtu
+	ip, fresh, err := n.pool.take(podKey)
+	cidr := n.pool.cidr
+	n.mu.Unlock()
+	if err != nil {
+		return Attachment{}, err
+	}
+	a := Attachment{IP: netip.PrefixFrom(ip, cidr.Bits()), Gateway: gateway(cidr), HostLink: hostLink(podKey)}
+	defer func() {
+		if err == nil || !fresh {
+			return
+		}
+		err = errors.Join(err, removeLink(a.HostLink))
+		n.mu.Lock()
+		n.pool.free(podKey)
+		n.mu.Unlock()
+	}()
+	if err := connect(n.cfg.Bridge, netns, a, mtu); err != nil {
+		return Attachment{}, fmt.Errorf("connecting pod %s: %w", podKey, err)
+	}
+	return a, nil
 }
 
 // Teardown removes the pod's link and frees its address. Tearing down what is gone is no error.
-func (n *Network) Teardown(ctx context.Context, netns, podKey string) error { return errNotBuilt }
+func (n *Network) Teardown(ctx context.Context, netns, podKey string) error {
+	defer n.lockPod(podKey)()
+	// Deleting one end of a veth deletes both, so the namespace itself needs not be entered, and may be gone.
+	if err := removeLink(hostLink(podKey)); err != nil {
+		return fmt.Errorf("disconnecting pod %s: %w", podKey, err)
+	}
+	n.mu.Lock()
+	n.pool.free(podKey)
+	n.mu.Unlock()
+	return nil
+}
 
-// SetRoutes makes the node's routes to other nodes' pods exactly these; only routes made here are ever removed. A route whose gateway
-// cannot be reached yet is reported, and the others are set nevertheless.
-func (n *Network) SetRoutes(ctx context.Context, want []Route) error { return errNotBuilt }
+// lockPod keeps two calls for one pod apart.
+func (n *Network) lockPod(key string) (unlock func()) {
+	n.pods.Lock(key)
+	return func() { _ = n.pods.Unlock(key) } // fails only for a name that is not locked
+}
 
 // Remove takes the bridge and the routes away: for a node that leaves for good.
-func (n *Network) Remove(ctx context.Context) error { return errNotBuilt }
+func (n *Network) Remove(ctx context.Context) error {
+	if err := n.SetRoutes(ctx, nil); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.pool = newPool()
+	return removeLink(n.cfg.Bridge)
+}
+
+// wantedMTU follows the uplink, so that no pod sends packets the way to other nodes can't carry.
+func (n *Network) wantedMTU() (int, error) {
+	if n.cfg.MTU > 0 {
+		return n.cfg.MTU, nil
+	}
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return 0, fmt.Errorf("listing routes: %w", err)
+	}
+	for _, r := range routes {
+		if r.Dst == nil || r.Dst.IP.IsUnspecified() {
+			return mtuOf(r.LinkIndex)
+		}
+	}
+	if !n.cfg.NodeIP.IsValid() {
+		return 1500, nil
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return 0, fmt.Errorf("listing addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if a.IP.Equal(n.cfg.NodeIP.AsSlice()) {
+			return mtuOf(a.LinkIndex)
+		}
+	}
+	return 1500, nil
+}
+
+func mtuOf(index int) (int, error) {
+	link, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return 0, fmt.Errorf("finding uplink: %w", err)
+	}
+	return link.Attrs().MTU, nil
+}
