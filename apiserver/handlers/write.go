@@ -280,7 +280,7 @@ func (h *Handlers) changed(ctx context.Context, u Update, b base) (registry.Obje
 	case statusOnly:
 		registry.KeepAllButStatus(obj, old)
 	}
-	if res.HasGeneration && u.Part != statusOnly && !registry.SameSpec(obj, old) {
+	if res.HasGeneration && u.Part == whole && !registry.SameSpec(obj, old) {
 		obj.SetGeneration(old.GetGeneration() + 1)
 	}
 	a := h.attributes(ctx, admission.Update, res, obj, old, u.DryRun)

@@ -1,0 +1,126 @@
+// Package actions holds the subresources that do instead of storing: a file each, listed in table.go. An action reads its
+// body, decides, and changes objects only through Writer (the one write path) or passes the request on to a kubelet.
+package actions
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"pilothouse.dev/apiserver/codec"
+	"pilothouse.dev/apiserver/registry"
+	"pilothouse.dev/apiserver/request"
+	"pilothouse.dev/apiserver/storage"
+)
+
+// Writer is the write path, as actions need it.
+type Writer interface {
+	// Mutate changes an object; change may be called again when another write came between.
+	Mutate(ctx context.Context, res *registry.Resource, key storage.Key, sub string, dryRun bool,
+		change func(old registry.Object) (registry.Object, error)) (registry.Object, error)
+	Delete(ctx context.Context, res *registry.Resource, key storage.Key, o *metav1.DeleteOptions) (registry.Object, bool, error)
+}
+
+// Kubelets pass a request on to a node.
+type Kubelets interface {
+	Serve(w http.ResponseWriter, r *http.Request, node, path string, query url.Values) error
+}
+
+// Parts are what actions are made of.
+type Parts struct {
+	Write    Writer
+	Kubelets Kubelets
+}
+
+// Attach adds every action of the table to its resource.
+func Attach(reg *registry.Registry, p Parts) {
+	for _, line := range table(p) {
+		if res := reg.Find(line.on); res != nil {
+			res.Actions[line.action.Name] = &line.action
+		}
+	}
+}
+
+type line struct {
+	on     schema.GroupVersionResource
+	action registry.Action
+}
+
+var (
+	pods       = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
+	namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+)
+
+func core(kind string) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Version: "v1", Kind: kind}
+}
+
+// maxBody bounds an action's body.
+const maxBody = 3 << 20
+
+// read decodes a request's body.
+func read(r *http.Request, gvk schema.GroupVersionKind, into runtime.Object) error {
+	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if err != nil {
+		return apierrors.NewBadRequest("reading the body: " + err.Error())
+	}
+	if len(b) > maxBody {
+		return apierrors.NewRequestEntityTooLargeError("limit is " + strconv.Itoa(maxBody) + " bytes")
+	}
+	media := codec.BodyMedia(r)
+	if media == "" {
+		return apierrors.NewBadRequest("Content-Type " + strconv.Quote(r.Header.Get("Content-Type")) + " is not one this path reads")
+	}
+	_, err = codec.Decode(b, media, gvk, into, codec.Ignore)
+	return err
+}
+
+// write sends any object as the answer.
+func write(w http.ResponseWriter, r *http.Request, code int, obj runtime.Object, gvk schema.GroupVersionKind) error {
+	a, ok := codec.Negotiate(r, false)
+	if !ok {
+		a = codec.Accepted{Media: codec.JSON}
+	}
+	b, err := codec.Encode(obj, gvk, a)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", a.ContentType(false))
+	w.WriteHeader(code)
+	_, _ = w.Write(b) // a client that went away does not want to know
+	return nil
+}
+
+// created is the Status that an action on an object answers with.
+func created(w http.ResponseWriter, r *http.Request) error {
+	return write(w, r, http.StatusCreated, &metav1.Status{Status: metav1.StatusSuccess, Code: http.StatusCreated}, core("Status"))
+}
+
+func dryRun(r *http.Request) bool { return r.URL.Query().Get("dryRun") == metav1.DryRunAll }
+
+func keyOf(i *request.Info) storage.Key { return storage.Key{Namespace: i.Namespace, Name: i.Name} }
+
+// pod reads the pod of a request.
+func pod(ctx context.Context, on *registry.Resource, i *request.Info) (*corev1.Pod, error) {
+	e, err := on.Store.Get(ctx, keyOf(i), storage.Read{})
+	if err != nil {
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil, apierrors.NewNotFound(on.GroupResource(), i.Name)
+		}
+		return nil, err
+	}
+	obj, err := on.Decode(e)
+	if err != nil {
+		return nil, err
+	}
+	return obj.(*corev1.Pod), nil
+}

@@ -1,0 +1,161 @@
+// Package bootstrap makes what a new cluster must contain, through an ordinary client, and keeps it: the system namespaces
+// and the `kubernetes` service with this server's address behind it. It runs again every so often, so that what is deleted
+// by mistake comes back, and so that it succeeds once the storage answers.
+package bootstrap
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/kubernetes"
+)
+
+// Config says what this server is called from inside the cluster.
+type Config struct {
+	ServiceIP net.IP // of the kubernetes service
+	Advertise net.IP // where pods reach this server; nil: no endpoint is published
+	Port      int
+	Every     time.Duration // between repairs; 0: 10 s
+}
+
+// Bootstrap repairs. Run it once.
+type Bootstrap struct {
+	cfg  Config
+	kube kubernetes.Interface
+	log  *zap.Logger
+}
+
+// New makes it; nothing is asked yet.
+func New(cfg Config, kube kubernetes.Interface, log *zap.Logger) *Bootstrap {
+	if cfg.Every == 0 {
+		cfg.Every = 10 * time.Second
+	}
+	return &Bootstrap{cfg, kube, log.Named("bootstrap")}
+}
+
+// Namespaces every cluster has.
+var Namespaces = []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease}
+
+// Run repairs at once, soon again while it fails, and then every so often.
+func (b *Bootstrap) Run(ctx context.Context) error {
+	wait := time.Duration(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		wait = b.cfg.Every
+		if err := b.once(ctx); err != nil && ctx.Err() == nil {
+			b.log.Warn("the cluster's own objects are not all there yet", zap.Error(err))
+			wait = 500 * time.Millisecond
+		}
+	}
+}
+
+func (b *Bootstrap) once(ctx context.Context) error {
+	for _, name := range Namespaces {
+		_, err := b.kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+			_, err = b.kube.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{})
+		}
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("making namespace %s: %w", name, err)
+		}
+	}
+	if err := b.service(ctx); err != nil {
+		return fmt.Errorf("making the kubernetes service: %w", err)
+	}
+	if b.cfg.Advertise == nil {
+		return nil
+	}
+	if err := b.endpoints(ctx); err != nil {
+		return fmt.Errorf("publishing our address: %w", err)
+	}
+	return nil
+}
+
+const serviceName = "kubernetes"
+
+func (b *Bootstrap) service(ctx context.Context) error {
+	services := b.kube.CoreV1().Services(metav1.NamespaceDefault)
+	_, err := services.Get(ctx, serviceName, metav1.GetOptions{})
+	if !apierrors.IsNotFound(err) {
+		return err
+	}
+	single := corev1.IPFamilyPolicySingleStack
+	_, err = services.Create(ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: serviceName, Labels: labels()},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeClusterIP, ClusterIP: b.cfg.ServiceIP.String(), ClusterIPs: []string{b.cfg.ServiceIP.String()},
+			IPFamilyPolicy: &single, SessionAffinity: corev1.ServiceAffinityNone,
+			Ports: []corev1.ServicePort{{Name: "https", Protocol: corev1.ProtocolTCP, Port: 443, TargetPort: intstr.FromInt32(int32(b.cfg.Port))}},
+		},
+	}, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
+func labels() map[string]string {
+	return map[string]string{"component": "apiserver", "provider": "kubernetes"}
+}
+
+// endpoints makes sure that our address stands behind the service, in both forms.
+func (b *Bootstrap) endpoints(ctx context.Context) error {
+	name, ready, port, proto := "https", true, int32(b.cfg.Port), corev1.ProtocolTCP
+	family := discoveryv1.AddressTypeIPv4
+	if b.cfg.Advertise.To4() == nil {
+		family = discoveryv1.AddressTypeIPv6
+	}
+	want := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{Name: serviceName, Namespace: metav1.NamespaceDefault,
+			Labels: map[string]string{discoveryv1.LabelServiceName: serviceName}},
+		AddressType: family,
+		Endpoints: []discoveryv1.Endpoint{{
+			Addresses: []string{b.cfg.Advertise.String()}, Conditions: discoveryv1.EndpointConditions{Ready: &ready},
+		}},
+		Ports: []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &proto}},
+	}
+	slices := b.kube.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault)
+	have, err := slices.Get(ctx, serviceName, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		_, err = slices.Create(ctx, want, metav1.CreateOptions{})
+	case err == nil && !(equality.Semantic.DeepEqual(have.Endpoints, want.Endpoints) && equality.Semantic.DeepEqual(have.Ports, want.Ports)):
+		have.Endpoints, have.Ports = want.Endpoints, want.Ports
+		_, err = slices.Update(ctx, have, metav1.UpdateOptions{})
+	}
+	if err != nil {
+		return err
+	}
+	wantEP := &corev1.Endpoints{
+		ObjectMeta: metav1.ObjectMeta{Name: serviceName, Namespace: metav1.NamespaceDefault,
+			Labels: map[string]string{discoveryv1.LabelSkipMirror: "true"}},
+		Subsets: []corev1.EndpointSubset{{
+			Addresses: []corev1.EndpointAddress{{IP: b.cfg.Advertise.String()}},
+			Ports:     []corev1.EndpointPort{{Name: name, Port: port, Protocol: proto}},
+		}},
+	}
+	eps := b.kube.CoreV1().Endpoints(metav1.NamespaceDefault)
+	haveEP, err := eps.Get(ctx, serviceName, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		_, err = eps.Create(ctx, wantEP, metav1.CreateOptions{})
+	case err == nil && !equality.Semantic.DeepEqual(haveEP.Subsets, wantEP.Subsets):
+		haveEP.Subsets = wantEP.Subsets
+		_, err = eps.Update(ctx, haveEP, metav1.UpdateOptions{})
+	}
+	return err
+}

@@ -1,0 +1,80 @@
+// Command apiserver serves the Kubernetes API and is the only writer to etcd.
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"k8s.io/client-go/kubernetes"
+
+	"pilothouse.dev/apiserver/actions"
+	"pilothouse.dev/apiserver/admission"
+	"pilothouse.dev/apiserver/authn"
+	"pilothouse.dev/apiserver/authz"
+	"pilothouse.dev/apiserver/bootstrap"
+	"pilothouse.dev/apiserver/filters"
+	"pilothouse.dev/apiserver/handlers"
+	"pilothouse.dev/apiserver/nodeproxy"
+	"pilothouse.dev/apiserver/registry"
+	"pilothouse.dev/apiserver/resources"
+	"pilothouse.dev/apiserver/server"
+	"pilothouse.dev/apiserver/storage/etcd"
+	"pilothouse.dev/apiserver/storage/watchcache"
+	"pilothouse.dev/pkg/daemon"
+	"pilothouse.dev/pkg/health"
+)
+
+func main() {
+	var cfg Config
+	daemon.Main(daemon.Spec{
+		Name: "apiserver", Usage: "serve the Kubernetes API from etcd", Flags: flags(&cfg),
+		Run: func(ctx context.Context, log *zap.Logger) error { return run(ctx, cfg, log) },
+	})
+}
+
+func run(ctx context.Context, cfg Config, log *zap.Logger) error {
+	boot, err := cfg.bootstrap()
+	if err != nil {
+		return err
+	}
+	db, err := etcd.Open(cfg.Etcd, log)
+	if err != nil {
+		return fmt.Errorf("opening etcd: %w", err)
+	}
+	defer db.Close()
+	caches := watchcache.New(db, log)
+	reg := registry.New(caches, resources.Table)
+	admit := admission.New(nil)
+
+	metrics := prometheus.DefaultRegisterer
+	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
+	defer drain()
+	handle := handlers.New(handlers.Parts{Registry: reg, Admission: admit, Log: log, Draining: draining, Metrics: metrics})
+	kubelets, err := nodeproxy.New(cfg.Kubelets, nil)
+	if err != nil {
+		return err
+	}
+	actions.Attach(reg, actions.Parts{Write: handle, Kubelets: kubelets})
+
+	checks := &health.Checks{}
+	checks.AddLive("ping", func(context.Context) error { return nil })
+	checks.AddReady("etcd", db.Healthy)
+	checks.AddReady("watch-caches", func(context.Context) error { return caches.Ready() })
+	srv := server.New(cfg.Serving, server.Parts{
+		Filters:  filters.Parts{Who: authn.New(), May: authz.New(), Metrics: filters.NewMetrics(metrics), Log: log},
+		Handlers: handle, OpenAPI: nil, Checks: checks, Metrics: prometheus.DefaultGatherer, Drain: drain,
+	}, log)
+	self, err := kubernetes.NewForConfig(srv.Loopback())
+	if err != nil {
+		return fmt.Errorf("making the loopback client: %w", err)
+	}
+
+	g := daemon.NewGroup(log)
+	g.Add("compaction", db.Run)
+	g.Add("watch caches", caches.Run)
+	g.Add("https", srv.Run)
+	g.Add("bootstrap", bootstrap.New(boot, self, log).Run)
+	return g.Run(ctx)
+}

@@ -1,0 +1,24 @@
+package server
+
+import (
+	"net/http"
+
+	"pilothouse.dev/apiserver/filters"
+)
+
+// chain wraps the router. The first line runs first.
+func chain(cfg Config, p filters.Parts, router http.Handler) http.Handler {
+	order := []filters.Filter{
+		filters.Recover(p),
+		filters.Info(p),
+		filters.Measure(p),
+		filters.Deadline(cfg.RequestTimeout),
+		filters.Authenticate(p),
+		filters.Authorize(p),
+	}
+	h := router
+	for i := len(order) - 1; i >= 0; i-- {
+		h = order[i](h)
+	}
+	return h
+}

@@ -1,0 +1,51 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/gorilla/mux"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"pilothouse.dev/apiserver/handlers"
+	"pilothouse.dev/pkg/health"
+)
+
+// routes is every URL. Resources are matched by shape, so a custom resource changes nothing here.
+func routes(p Parts) http.Handler {
+	h := p.Handlers
+	r := mux.NewRouter().SkipClean(true)
+	r.NotFoundHandler = http.HandlerFunc(handlers.NotFound)
+
+	r.PathPrefix("/api/{version}/{resource}").HandlerFunc(h.Resource)
+	r.PathPrefix("/apis/{group}/{version}/{resource}").HandlerFunc(h.Resource)
+
+	both(r, "/api", h.Groups(true))
+	both(r, "/apis", h.Groups(false))
+	both(r, "/api/{version}", func(w http.ResponseWriter, q *http.Request) {
+		h.GroupVersion(w, q, schema.GroupVersion{Version: mux.Vars(q)["version"]})
+	})
+	both(r, "/apis/{group}", func(w http.ResponseWriter, q *http.Request) { h.Group(w, q, mux.Vars(q)["group"]) })
+	both(r, "/apis/{group}/{version}", func(w http.ResponseWriter, q *http.Request) {
+		v := mux.Vars(q)
+		h.GroupVersion(w, q, schema.GroupVersion{Group: v["group"], Version: v["version"]})
+	})
+
+	r.Path("/version").HandlerFunc(handlers.Version)
+	r.Path("/version/").HandlerFunc(handlers.Version)
+	r.Path("/openapi/v2").HandlerFunc(p.OpenAPI.ServeV2)
+	r.PathPrefix("/openapi/v3").HandlerFunc(p.OpenAPI.ServeV3)
+
+	side := health.Mux(p.Checks, p.Metrics, nil) // the filters have asked who may
+	for _, path := range []string{"/healthz", "/livez", "/readyz", "/debug/pprof"} {
+		r.PathPrefix(path).Handler(side)
+	}
+	r.Path("/metrics").Handler(promhttp.HandlerFor(p.Metrics, promhttp.HandlerOpts{}))
+	return r
+}
+
+// both serves a path with and without a slash at its end.
+func both(r *mux.Router, path string, f http.HandlerFunc) {
+	r.Path(path).HandlerFunc(f)
+	r.Path(path + "/").HandlerFunc(f)
+}

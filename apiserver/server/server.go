@@ -1,0 +1,111 @@
+// Package server is the HTTPS server: every URL in routes.go, the filters in order in chain.go, and here TLS, listening and
+// draining. The chain wraps the router from outside, so that what matches no route is authenticated and counted as well.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"k8s.io/client-go/rest"
+
+	"pilothouse.dev/apiserver/filters"
+	"pilothouse.dev/apiserver/handlers"
+	"pilothouse.dev/pkg/health"
+	"pilothouse.dev/pkg/pki"
+)
+
+// Config is filled from flags.
+type Config struct {
+	Address        string // to listen on
+	Port           int
+	CertFile       string
+	KeyFile        string
+	ClientCAFile   string
+	RequestTimeout time.Duration
+	DrainTimeout   time.Duration // how long running requests may take once we are told to stop
+}
+
+// Docs serves the OpenAPI documents.
+type Docs interface {
+	ServeV2(w http.ResponseWriter, r *http.Request)
+	ServeV3(w http.ResponseWriter, r *http.Request)
+}
+
+// Parts are what the server serves.
+type Parts struct {
+	Filters  filters.Parts
+	Handlers *handlers.Handlers
+	OpenAPI  Docs
+	Checks   *health.Checks
+	Metrics  prometheus.Gatherer
+	// Drain is called once when the server begins to stop: running watches are to end.
+	Drain context.CancelFunc
+}
+
+// Server listens and serves. Run it once.
+type Server struct {
+	cfg     Config
+	p       Parts
+	log     *zap.Logger
+	handler http.Handler
+}
+
+// New wires routes and filters; nothing listens yet.
+func New(cfg Config, p Parts, log *zap.Logger) *Server {
+	s := &Server{cfg: cfg, p: p, log: log.Named("https")}
+	s.handler = chain(cfg, p.Filters, routes(p))
+	return s
+}
+
+// Loopback is a client of this very server, as system:apiserver in system:masters: its requests pass the filters and routes
+// in memory, with no connection and no credential. It cannot watch.
+func (s *Server) Loopback() *rest.Config {
+	return &rest.Config{Host: "https://" + net.JoinHostPort("localhost", strconv.Itoa(s.cfg.Port)), Transport: &loopback{s.handler}, QPS: -1}
+}
+
+// Run listens and serves until ctx ends, then drains: no new connections, watches end, the rest may finish.
+func (s *Server) Run(ctx context.Context) error {
+	files, err := pki.NewFiles(s.cfg.CertFile, s.cfg.KeyFile, s.cfg.ClientCAFile)
+	if err != nil {
+		return err
+	}
+	addr := net.JoinHostPort(s.cfg.Address, strconv.Itoa(s.cfg.Port))
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listening on %s: %w (is another API server running, or the port taken?)", addr, err)
+	}
+	srv := &http.Server{
+		Handler: s.handler, TLSConfig: files.ServerTLS(),
+		ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 1 << 20,
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 1000, MaxReadFrameSize: 256 << 10},
+		ErrorLog: zap.NewStdLog(s.log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
+	}
+	s.log.Info("serving", zap.String("address", addr))
+	ended := make(chan error, 1)
+	go func() { ended <- srv.ServeTLS(ln, "", "") }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serving on %s: %w", addr, err)
+	case <-ctx.Done():
+	}
+	s.p.Drain()
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
+	defer cancel()
+	if err := srv.Shutdown(stop); err != nil {
+		s.log.Warn("some requests did not finish in time and were cut", zap.Duration("allowed", s.cfg.DrainTimeout))
+		if err := srv.Close(); err != nil {
+			s.log.Warn("closing connections", zap.Error(err))
+		}
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
