@@ -1,0 +1,88 @@
+package main
+
+import (
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"pilothouse.dev/pkg/health"
+)
+
+// Config is all that can be set from outside.
+type Config struct {
+	Kubeconfig   string
+	LeaderElect  bool
+	Controllers  cli.StringSlice
+	BindAddress  string
+	SecurePort   int
+	CertFile     string
+	KeyFile      string
+	ClientCAFile string
+
+	RootCAFile            string
+	ServiceAccountKeyFile string
+	ServiceRange          string
+
+	AllocateNodeCIDRs bool
+	ClusterCIDR       string
+	NodeMask          int
+	NodeMaskIPv6      int
+
+	NodeMonitorGrace   time.Duration
+	NodeStartupGrace   time.Duration
+	EvictionToleration time.Duration
+	TerminatedPods     int
+
+	DeploymentSyncs int
+	ReplicaSetSyncs int
+	EndpointSyncs   int
+	NamespaceSyncs  int
+	GCSyncs         int
+}
+
+func flags(c *Config) []cli.Flag {
+	number := func(name string, value int, usage string, to *int) cli.Flag {
+		return &cli.IntFlag{Name: name, Value: value, Usage: usage, Destination: to}
+	}
+	return []cli.Flag{
+		&cli.StringFlag{Name: "kubeconfig", Usage: "the `FILE` that says where the API server is and who we are", Required: true, Destination: &c.Kubeconfig},
+		&cli.BoolFlag{Name: "leader-elect", Value: true, Usage: "work only while holding the lease kube-system/kube-controller-manager", Destination: &c.LeaderElect},
+		&cli.StringSliceFlag{Name: "controllers", Value: cli.NewStringSlice("*"), Usage: "which controllers run: * for all, `NAME` for one, -NAME for all but one", Destination: &c.Controllers},
+		&cli.StringFlag{Name: "bind-address", Value: "0.0.0.0", Usage: "serve health, metrics and profiles on this `ADDRESS`", Destination: &c.BindAddress},
+		number("secure-port", 10257, "serve them on this `PORT`; 0: nowhere", &c.SecurePort),
+		&cli.StringFlag{Name: "tls-cert-file", Usage: "the serving certificate; without it only loopback is served, in plain text", Destination: &c.CertFile},
+		&cli.StringFlag{Name: "tls-private-key-file", Usage: "its key", Destination: &c.KeyFile},
+		&cli.StringFlag{Name: "client-ca-file", Usage: "the authority whose clients may read metrics and profiles", Destination: &c.ClientCAFile},
+
+		&cli.StringFlag{Name: "root-ca-file", Usage: "the authority that pods trust the API server by, given to every namespace as kube-root-ca.crt; empty: none is given", Destination: &c.RootCAFile},
+		&cli.StringFlag{Name: "service-account-private-key-file", Usage: "accepted for compatibility: the API server signs tokens", Destination: &c.ServiceAccountKeyFile},
+		&cli.StringFlag{Name: "service-cluster-ip-range", Usage: "the services' `RANGE`, which no node's pods may overlap", Destination: &c.ServiceRange},
+
+		&cli.BoolFlag{Name: "allocate-node-cidrs", Usage: "give every node a part of --cluster-cidr", Destination: &c.AllocateNodeCIDRs},
+		&cli.StringFlag{Name: "cluster-cidr", Usage: "the pods' `RANGE`, or two with a comma between: IPv4 and IPv6", Destination: &c.ClusterCIDR},
+		number("node-cidr-mask-size", 24, "prefix length of a node's IPv4 part", &c.NodeMask),
+		number("node-cidr-mask-size-ipv6", 64, "prefix length of a node's IPv6 part", &c.NodeMaskIPv6),
+
+		&cli.DurationFlag{Name: "node-monitor-grace-period", Usage: "a node silent for so long is not ready; 0: for as long as its Lease says", Destination: &c.NodeMonitorGrace},
+		&cli.DurationFlag{Name: "node-startup-grace-period", Value: time.Minute, Usage: "how long a node that has never reported may take", Destination: &c.NodeStartupGrace},
+		&cli.DurationFlag{Name: "default-eviction-toleration", Value: 30 * time.Second, Usage: "how long pods that do not say so themselves stay on a node that is not ready or unreachable", Destination: &c.EvictionToleration},
+		number("terminated-pod-gc-threshold", 12500, "how many finished pods are kept", &c.TerminatedPods),
+
+		number("concurrent-deployment-syncs", 5, "workers of the deployment controller", &c.DeploymentSyncs),
+		number("concurrent-replicaset-syncs", 5, "workers of the replicaset controller", &c.ReplicaSetSyncs),
+		number("concurrent-service-endpoint-syncs", 5, "workers of the endpointslice and endpoints controllers each", &c.EndpointSyncs),
+		number("concurrent-namespace-syncs", 10, "workers of the namespace controller", &c.NamespaceSyncs),
+		number("concurrent-gc-syncs", 20, "workers of the garbage collector", &c.GCSyncs),
+	}
+}
+
+// health is the configuration of the server beside the work.
+func (c Config) health() health.Config {
+	h := health.Config{CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile}
+	if c.SecurePort != 0 {
+		h.Address = net.JoinHostPort(c.BindAddress, strconv.Itoa(c.SecurePort))
+	}
+	return h
+}

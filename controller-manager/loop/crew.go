@@ -1,0 +1,82 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"k8s.io/client-go/tools/record"
+
+	"pilothouse.dev/pkg/client"
+	"pilothouse.dev/pkg/daemon"
+)
+
+// Line is one line of the table of controllers.
+type Line struct {
+	Name    string
+	New     func(Tools) Controller
+	Workers int
+}
+
+// Crew runs all controllers of a table over one set of caches.
+type Crew struct {
+	table    []Line
+	clients  *client.Clients
+	recorder record.EventRecorder
+	metrics  *Metrics
+	log      *zap.Logger
+
+	mu    sync.Mutex
+	loops []*Loop // guarded by mu; those of the present term
+}
+
+// NewCrew stores what it needs; nothing runs yet.
+func NewCrew(table []Line, clients *client.Clients, recorder record.EventRecorder, reg prometheus.Registerer, log *zap.Logger) *Crew {
+	return &Crew{table: table, clients: clients, recorder: recorder, metrics: NewMetrics(reg), log: log}
+}
+
+// Run is one term of work: caches and controllers are made anew, so that nothing is remembered from a former one. It returns
+// when ctx has ended and everything stands still, or when a controller fails.
+func (c *Crew) Run(ctx context.Context) error {
+	factory := client.Informers(c.clients.Kube)
+	group := daemon.NewGroup(c.log)
+	var loops []*Loop
+	for _, line := range c.table {
+		t := Tools{Clients: c.clients, Informers: factory, Recorder: c.recorder, Log: c.log.Named(line.Name).With(zap.String("controller", line.Name))}
+		l, err := New(line.Name, line.New(t), t, line.Workers, c.metrics)
+		if err != nil {
+			return err
+		}
+		loops = append(loops, l)
+		group.Add(line.Name, l.Run)
+	}
+	c.set(loops)
+	defer c.set(nil)
+	informing, cancel := context.WithCancel(ctx)
+	factory.Start(informing.Done())
+	defer factory.Shutdown()
+	defer cancel()
+	return group.Run(ctx)
+}
+
+func (c *Crew) set(loops []*Loop) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.loops = loops
+}
+
+// Check is a health check: an error while a term has begun and some caches are not yet filled.
+func (c *Crew) Check(context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, l := range c.loops {
+		if !l.Synced() {
+			errs = append(errs, fmt.Errorf("%s waits for its caches", l.name))
+		}
+	}
+	return errors.Join(errs...)
+}
