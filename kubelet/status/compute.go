@@ -1,0 +1,266 @@
+package status
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/pkg/pod"
+)
+
+// Facts are what a pod's status is made of.
+type Facts struct {
+	// Pod with the status known so far: times of conditions and what others wrote are kept from it.
+	Pod *corev1.Pod
+	Now time.Time
+
+	Phase corev1.PodPhase
+	// Reason and Message of the pod, empty as long as it goes well.
+	Reason, Message string
+
+	HostIPs, PodIPs []netip.Addr
+	// Networked: the sandbox is there and has its addresses.
+	Networked bool
+	// Initialized: the init containers have passed.
+	Initialized bool
+
+	// Containers by name, newest first.
+	Containers map[string][]containers.Container
+	// Waiting says why a container does not run, by name; without it, a container that never ran is being created.
+	Waiting map[string]corev1.ContainerStateWaiting
+	// Started and Ready, by container ID.
+	Started, Ready map[string]bool
+	// Notes are termination messages, by container ID.
+	Notes map[string]string
+}
+
+// Compute makes the status. It is pure, and the same facts with the status it made change nothing.
+func Compute(f Facts) corev1.PodStatus {
+	p := f.Pod
+	st := *p.Status.DeepCopy()
+	st.Phase, st.Reason, st.Message = f.Phase, f.Reason, f.Message
+	st.ObservedGeneration = p.Generation
+	st.QOSClass = pod.QoS(p)
+	if st.StartTime == nil {
+		st.StartTime = &metav1.Time{Time: f.Now.Truncate(time.Second)}
+	}
+	f.addresses(&st)
+
+	st.InitContainerStatuses, st.ContainerStatuses, st.EphemeralContainerStatuses = nil, nil, nil
+	for kind, c := range pod.Containers(p) {
+		cs := f.container(kind, c)
+		switch kind {
+		case pod.Init:
+			st.InitContainerStatuses = append(st.InitContainerStatuses, cs)
+		case pod.Regular:
+			st.ContainerStatuses = append(st.ContainerStatuses, cs)
+		default:
+			st.EphemeralContainerStatuses = append(st.EphemeralContainerStatuses, cs)
+		}
+	}
+	slices.SortFunc(st.ContainerStatuses, func(a, b corev1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
+	f.conditions(&st)
+	return st
+}
+
+func (f *Facts) addresses(st *corev1.PodStatus) {
+	if len(f.HostIPs) > 0 {
+		st.HostIP, st.HostIPs = f.HostIPs[0].String(), nil
+		for _, ip := range f.HostIPs {
+			st.HostIPs = append(st.HostIPs, corev1.HostIP{IP: ip.String()})
+		}
+	}
+	ips := f.PodIPs
+	if f.Pod.Spec.HostNetwork && f.Networked {
+		ips = f.HostIPs
+	}
+	if len(ips) > 0 { // once it had addresses a pod keeps them in its status, also when it has ended
+		st.PodIP, st.PodIPs = ips[0].String(), nil
+		for _, ip := range ips {
+			st.PodIPs = append(st.PodIPs, corev1.PodIP{IP: ip.String()})
+		}
+	}
+}
+
+func (f *Facts) container(kind pod.Kind, c *corev1.Container) corev1.ContainerStatus {
+	was := pod.ContainerStatus(f.Pod, c.Name)
+	records := f.Containers[c.Name]
+	if len(records) > 0 && records[0].State == containers.Created {
+		records = records[1:] // not started yet: the one before it still tells
+	}
+	if len(records) == 0 {
+		return f.unrecorded(c, was)
+	}
+	r := records[0]
+	cs := corev1.ContainerStatus{
+		Name: c.Name, Image: r.Labels[LabelImage], ImageID: r.ImageRef, ContainerID: containerID(r.ID), RestartCount: int32(r.Attempt), Started: new(false),
+	}
+	if cs.Image == "" {
+		cs.Image = c.Image
+	}
+	if cs.ImageID == "" {
+		cs.ImageID = r.ImageID
+	}
+	switch r.State {
+	case containers.Running:
+		cs.State.Running = &corev1.ContainerStateRunning{StartedAt: second(r.Started)}
+		*cs.Started = f.Started[r.ID]
+		cs.Ready = f.Started[r.ID] && f.Ready[r.ID]
+		cs.Resources = c.Resources.DeepCopy()
+		cs.AllocatedResources = c.Resources.Requests.DeepCopy()
+		if len(records) > 1 {
+			cs.LastTerminationState.Terminated = f.terminated(records[1])
+		} else if was != nil && was.ContainerID == cs.ContainerID {
+			cs.LastTerminationState = was.LastTerminationState
+		}
+	default:
+		ended := f.terminated(r)
+		if w, waits := f.Waiting[c.Name]; waits {
+			cs.State.Waiting, cs.LastTerminationState.Terminated = &w, ended
+			break
+		}
+		cs.State.Terminated = ended
+		cs.Ready = kind == pod.Init && r.ExitCode == 0
+		if len(records) > 1 {
+			cs.LastTerminationState.Terminated = f.terminated(records[1])
+		} else if was != nil && was.ContainerID == cs.ContainerID {
+			cs.LastTerminationState = was.LastTerminationState
+		}
+	}
+	return cs
+}
+
+// unrecorded is the status of a container of which the runtime holds nothing: it never ran, or its record went with its sandbox.
+func (f *Facts) unrecorded(c *corev1.Container, was *corev1.ContainerStatus) corev1.ContainerStatus {
+	cs := corev1.ContainerStatus{Name: c.Name, Image: c.Image, Started: new(false)}
+	if was != nil && (was.ContainerID != "" || was.LastTerminationState.Terminated != nil) {
+		cs.RestartCount, cs.LastTerminationState = was.RestartCount, was.LastTerminationState
+		if t := was.State.Terminated; t != nil {
+			cs.LastTerminationState.Terminated = t
+			if finished(f.Phase) {
+				return *was.DeepCopy()
+			}
+		} else if was.State.Running != nil {
+			cs.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{
+				ExitCode: 137, Reason: containers.ReasonUnknown, StartedAt: was.State.Running.StartedAt, ContainerID: was.ContainerID,
+				Message: "The container could not be located when the pod was started again",
+			}
+		}
+	}
+	w, ok := f.Waiting[c.Name]
+	if !ok {
+		w.Reason = "ContainerCreating"
+		if len(f.Pod.Spec.InitContainers) > 0 && !f.Initialized {
+			w.Reason = "PodInitializing"
+		}
+	}
+	cs.State.Waiting = &w
+	return cs
+}
+
+func (f *Facts) terminated(r containers.Container) *corev1.ContainerStateTerminated {
+	t := &corev1.ContainerStateTerminated{
+		ExitCode: int32(r.ExitCode), Reason: r.Reason, Message: r.Message, StartedAt: second(r.Started), FinishedAt: second(r.Finished), ContainerID: containerID(r.ID),
+	}
+	if note := f.Notes[r.ID]; note != "" {
+		t.Message = note
+	}
+	return t
+}
+
+// conditions sets the five conditions a kubelet answers for and leaves the others alone.
+func (f *Facts) conditions(st *corev1.PodStatus) {
+	set := func(kind corev1.PodConditionType, ok bool, reason, message string) bool {
+		c := corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue, ObservedGeneration: f.Pod.Generation}
+		if !ok {
+			c.Status, c.Reason, c.Message = corev1.ConditionFalse, reason, message
+		}
+		pod.SetCondition(st, c, f.Now.Truncate(time.Second))
+		return ok
+	}
+	set(corev1.PodReadyToStartContainers, f.Networked, "", "")
+
+	over := ""
+	if finished(f.Phase) {
+		if over = "PodCompleted"; f.Phase == corev1.PodFailed {
+			over = "PodFailed"
+		}
+	}
+	var unready, uninitialized []string
+	for _, cs := range st.InitContainerStatuses {
+		if !cs.Ready && !(cs.State.Terminated != nil && cs.State.Terminated.ExitCode == 0) {
+			uninitialized = append(uninitialized, cs.Name)
+		}
+	}
+	for i := range st.InitContainerStatuses {
+		if pod.Sidecar(&f.Pod.Spec.InitContainers[i]) && !st.InitContainerStatuses[i].Ready {
+			unready = append(unready, st.InitContainerStatuses[i].Name)
+		}
+	}
+	for _, cs := range st.ContainerStatuses {
+		if !cs.Ready {
+			unready = append(unready, cs.Name)
+		}
+	}
+	initialized := f.Initialized
+	if f.Phase == corev1.PodSucceeded {
+		initialized = true
+	}
+	reason := "ContainersNotInitialized"
+	if over == "PodFailed" {
+		reason = over
+	}
+	set(corev1.PodInitialized, initialized, reason, fmt.Sprintf("containers with incomplete status: [%s]", strings.Join(uninitialized, " ")))
+	if over == "PodCompleted" {
+		for i := range st.Conditions {
+			if st.Conditions[i].Type == corev1.PodInitialized {
+				st.Conditions[i].Reason = over
+			}
+		}
+	}
+
+	message := fmt.Sprintf("containers with unready status: [%s]", strings.Join(unready, " "))
+	if reason = "ContainersNotReady"; over != "" {
+		reason = over
+		if over == "PodCompleted" {
+			message = ""
+		}
+	}
+	ready := set(corev1.ContainersReady, over == "" && len(unready) == 0, reason, message)
+	if ready {
+		var closed []string
+		for _, gate := range f.Pod.Spec.ReadinessGates {
+			if c := pod.Condition(f.Pod, gate.ConditionType); c == nil || c.Status != corev1.ConditionTrue {
+				closed = append(closed, fmt.Sprintf("the status of pod readiness gate %q is not \"True\"", gate.ConditionType))
+			}
+		}
+		ready, reason, message = len(closed) == 0, "ReadinessGatesNotReady", strings.Join(closed, ", ")
+	}
+	set(corev1.PodReady, ready, reason, message)
+	if pod.Condition(&corev1.Pod{Status: *st}, corev1.PodScheduled) == nil {
+		set(corev1.PodScheduled, true, "", "")
+	}
+}
+
+func finished(phase corev1.PodPhase) bool {
+	return phase == corev1.PodSucceeded || phase == corev1.PodFailed
+}
+
+// LabelImage is the label in which a container keeps its image as the pod named it.
+const LabelImage = "pilothouse.dev/image"
+
+func containerID(id string) string { return "containerd://" + id }
+
+// second is how the API keeps times.
+func second(t time.Time) metav1.Time {
+	if t.IsZero() {
+		return metav1.Time{}
+	}
+	return metav1.Time{Time: t.UTC().Truncate(time.Second)}
+}
