@@ -1,12 +1,13 @@
 package images
 
 import (
-	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/containerd/containerd"
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -38,6 +39,14 @@ func Reason(err error) string {
 	}
 }
 
+const (
+	defaultSnapshotter = "overlayfs"
+	defaultParallel    = 4
+	defaultBackOff     = 10 * time.Second
+	defaultMaxBackOff  = 5 * time.Minute
+	pullTimeout        = 30 * time.Minute
+)
+
 // Config of the image store.
 type Config struct {
 	// Snapshotter; empty means overlayfs. The same as containers.Config's.
@@ -67,7 +76,8 @@ type PullSpec struct {
 	Secrets []corev1.Secret
 	// PodUID keeps one pod's back-off apart from another's.
 	PodUID string
-	// OnPull is called just before a pull is really begun (for the Pulling event); may be nil.
+	// OnPull is called just before a pull is really begun (for the Pulling event); may be nil. Where several wait for one pull, the first
+	// one's is called.
 	OnPull func()
 }
 
@@ -77,7 +87,7 @@ type Image struct {
 	ID string
 	// Name is the normalised name it was asked by (docker.io/library/busybox:1.36); in List the first one.
 	Name string
-	// Names are all its tagged names, Digests its name@digest names.
+	// Names are all its tagged names, Digests its name@digest names. Ensure leaves them empty; List fills them.
 	Names, Digests []string
 	// Size in bytes of its content on the node, compressed.
 	Size int64
@@ -85,7 +95,7 @@ type Image struct {
 	Entrypoint, Cmd, Env []string
 	User, WorkingDir     string
 	StopSignal           string
-	// Pulled says whether this Ensure pulled it, Took how long that took.
+	// Pulled says whether this Ensure pulled it (or waited for a pull), Took how long that took.
 	Pulled bool
 	Took   time.Duration
 }
@@ -95,30 +105,34 @@ type Store struct {
 	cfg    Config
 	daemon Daemon
 	log    *zap.Logger
-}
+	pulls  chan struct{} // one token a pull
+	flight singleflight.Group
+	wait   *backOff
 
-var errNotBuilt = errors.New("not built yet")
+	mu    sync.Mutex
+	facts map[string]Image // by target digest: what never changes
+}
 
 // New stores what it is given.
 func New(cfg Config, daemon Daemon, log *zap.Logger) *Store {
-	return &Store{cfg: cfg, daemon: daemon, log: log.Named("images")}
-}
-
-// Ensure makes the image present as its policy wants it. It waits for a pull already under way. Errors: see above, ask with errors.Is or Reason.
-func (s *Store) Ensure(ctx context.Context, spec PullSpec) (Image, error) {
-	return Image{}, errNotBuilt
-}
-
-// List is every image on the node, sorted by size, largest first, as the node's status wants it.
-func (s *Store) List(ctx context.Context) ([]Image, error) { return nil, errNotBuilt }
-
-// Import loads an OCI or docker archive from a file and unpacks it; it returns the images' names.
-func (s *Store) Import(ctx context.Context, path string) ([]string, error) { return nil, errNotBuilt }
-
-// Remove forgets an image by ID or name, with all its names if by ID. Removing what is gone is no error.
-func (s *Store) Remove(ctx context.Context, image string) error { return errNotBuilt }
-
-// RemoveUnused removes images that inUse (by ID) doesn't hold and returns their IDs.
-func (s *Store) RemoveUnused(ctx context.Context, inUse map[string]bool) ([]string, error) {
-	return nil, errNotBuilt
+	if cfg.Snapshotter == "" {
+		cfg.Snapshotter = defaultSnapshotter
+	}
+	if cfg.Parallel <= 0 {
+		cfg.Parallel = defaultParallel
+	}
+	if cfg.BackOff <= 0 {
+		cfg.BackOff = defaultBackOff
+	}
+	if cfg.MaxBackOff <= 0 {
+		cfg.MaxBackOff = defaultMaxBackOff
+	}
+	return &Store{
+		cfg:    cfg,
+		daemon: daemon,
+		log:    log.Named("images"),
+		pulls:  make(chan struct{}, cfg.Parallel),
+		wait:   newBackOff(cfg.BackOff, cfg.MaxBackOff),
+		facts:  make(map[string]Image),
+	}
 }

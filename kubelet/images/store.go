@@ -1,0 +1,227 @@
+package images
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd"
+	"github.com/containerd/containerd/content"
+	"github.com/containerd/containerd/errdefs"
+	"github.com/containerd/containerd/images"
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// describe reads what an image's config says; that never changes, so once a digest.
+func (s *Store) describe(ctx context.Context, img containerd.Image) (Image, error) {
+	digest := img.Target().Digest.String()
+	s.mu.Lock()
+	d, ok := s.facts[digest]
+	s.mu.Unlock()
+	if ok {
+		d.Name = img.Name()
+		return d, nil
+	}
+	desc, err := img.Config(ctx)
+	if err != nil {
+		return Image{}, fmt.Errorf("reading image %s: %w", img.Name(), err)
+	}
+	raw, err := content.ReadBlob(ctx, img.ContentStore(), desc)
+	if err != nil {
+		return Image{}, fmt.Errorf("reading config of image %s: %w", img.Name(), err)
+	}
+	var oci ocispec.Image
+	if err := json.Unmarshal(raw, &oci); err != nil {
+		return Image{}, fmt.Errorf("decoding config of image %s: %w", img.Name(), err)
+	}
+	size, err := img.Size(ctx)
+	if err != nil {
+		return Image{}, fmt.Errorf("measuring image %s: %w", img.Name(), err)
+	}
+	d = Image{
+		ID:         desc.Digest.String(),
+		Size:       size,
+		Entrypoint: oci.Config.Entrypoint,
+		Cmd:        oci.Config.Cmd,
+		Env:        oci.Config.Env,
+		User:       oci.Config.User,
+		WorkingDir: oci.Config.WorkingDir,
+		StopSignal: oci.Config.StopSignal,
+	}
+	s.mu.Lock()
+	s.facts[digest] = d
+	s.mu.Unlock()
+	d.Name = img.Name()
+	return d, nil
+}
+
+// record gives a pulled image its other two names: name@digest, and its ID, by which containers refer to it when a tag has moved on.
+func (s *Store) record(ctx context.Context, img containerd.Image) error {
+	named, err := parse(img.Name())
+	if err != nil {
+		return err
+	}
+	config, err := img.Config(ctx)
+	if err != nil {
+		return fmt.Errorf("reading image %s: %w", img.Name(), err)
+	}
+	byDigest, err := reference.WithDigest(reference.TrimNamed(named), img.Target().Digest)
+	if err != nil {
+		return fmt.Errorf("naming image %s by digest: %w", img.Name(), err)
+	}
+	for _, name := range []string{byDigest.String(), config.Digest.String()} {
+		if err := s.name(ctx, name, img.Target()); err != nil {
+			return fmt.Errorf("recording image %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) name(ctx context.Context, name string, target ocispec.Descriptor) error {
+	service := s.daemon.Client().ImageService()
+	_, err := service.Create(ctx, images.Image{Name: name, Target: target})
+	if !errdefs.IsAlreadyExists(err) {
+		return err
+	}
+	_, err = service.Update(ctx, images.Image{Name: name, Target: target}, "target")
+	return err
+}
+
+// List is every image on the node, sorted by size, largest first, as the node's status wants it.
+func (s *Store) List(ctx context.Context) ([]Image, error) {
+	all, err := s.daemon.Client().ListImages(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing images: %w", err)
+	}
+	byID := make(map[string]*Image)
+	for _, img := range all {
+		d, err := s.describe(ctx, img)
+		if errdefs.IsNotFound(err) {
+			continue // half pulled, or being removed
+		}
+		if err != nil {
+			return nil, err
+		}
+		have := byID[d.ID]
+		if have == nil {
+			have = &d
+			have.Name = ""
+			byID[d.ID] = have
+		}
+		switch name := img.Name(); {
+		case name == d.ID:
+		case strings.Contains(name, "@"):
+			have.Digests = append(have.Digests, name)
+		default:
+			have.Names = append(have.Names, name)
+		}
+	}
+	list := make([]Image, 0, len(byID))
+	for _, img := range byID {
+		slices.Sort(img.Names)
+		slices.Sort(img.Digests)
+		img.Name = first(img.Names, img.Digests, []string{img.ID})
+		list = append(list, *img)
+	}
+	slices.SortFunc(list, func(a, b Image) int { return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(a.ID, b.ID)) })
+	return list, nil
+}
+
+func first(lists ...[]string) string {
+	for _, l := range lists {
+		if len(l) > 0 {
+			return l[0]
+		}
+	}
+	return ""
+}
+
+// Import loads an OCI or docker archive from a file and unpacks it; it returns the images' names.
+func (s *Store) Import(ctx context.Context, path string) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening image archive: %w", err)
+	}
+	defer f.Close()
+	client := s.daemon.Client()
+	// A name that cannot be read is left out: the image then has none.
+	imported, err := client.Import(ctx, f, containerd.WithImageRefTranslator(func(name string) string {
+		full, err := Normalize(name)
+		if err != nil {
+			return ""
+		}
+		return full
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("importing image archive: %w", err)
+	}
+	var names []string
+	for _, i := range imported {
+		img := containerd.NewImage(client, i)
+		if err := img.Unpack(ctx, s.cfg.Snapshotter); err != nil {
+			return nil, fmt.Errorf("unpacking image %s: %w", i.Name, err)
+		}
+		if err := s.record(ctx, img); err != nil {
+			return nil, err
+		}
+		names = append(names, i.Name)
+	}
+	return names, nil
+}
+
+// Remove forgets an image by ID or name, with all its names if by ID. Removing what is gone is no error.
+func (s *Store) Remove(ctx context.Context, image string) error {
+	list, err := s.List(ctx)
+	if err != nil {
+		return err
+	}
+	names := []string{image}
+	if full, err := Normalize(image); err == nil && !strings.HasPrefix(image, "sha256:") {
+		names = []string{full}
+	}
+	for _, img := range list {
+		// Without its last tag an image has nobody to ask for it.
+		last := len(img.Names) == 1 && img.Names[0] == names[0]
+		if img.ID == image || last {
+			names = slices.Concat(img.Names, img.Digests, []string{img.ID})
+		}
+	}
+	for i, name := range names {
+		var opts []images.DeleteOpt
+		if i == len(names)-1 {
+			opts = append(opts, images.SynchronousDelete()) // so that the space is free on return
+		}
+		if err := s.daemon.Client().ImageService().Delete(ctx, name, opts...); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("removing image %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// RemoveUnused removes images that inUse (by ID) doesn't hold and returns their IDs. What cannot be removed is reported and does not stop
+// the rest.
+func (s *Store) RemoveUnused(ctx context.Context, inUse map[string]bool) ([]string, error) {
+	list, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var removed []string
+	var failed []error
+	for _, img := range list {
+		if inUse[img.ID] {
+			continue
+		}
+		if err := s.Remove(ctx, img.ID); err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		removed = append(removed, img.ID)
+	}
+	return removed, errors.Join(failed...)
+}
