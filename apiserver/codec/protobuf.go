@@ -119,3 +119,14 @@ func unwrap(body []byte) (*runtime.Unknown, error) {
 	}
 	return u, nil
 }
+
+// PartialMessage is the message of PartialObjectMetadata of a stored object: its metadata field alone.
+func PartialMessage(value []byte) ([]byte, error) {
+	meta, err := Metadata(value)
+	if err != nil {
+		return nil, err
+	}
+	dst := make([]byte, 0, 1+protowire.SizeBytes(len(meta)))
+	dst = protowire.AppendTag(dst, fieldMetadata, protowire.BytesType)
+	return protowire.AppendBytes(dst, meta), nil
+}

@@ -1,0 +1,109 @@
+package testcluster
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Etcd is a real etcd of one member on loopback, without TLS and without fsync.
+type Etcd struct {
+	Endpoint string // http://127.0.0.1:port
+	child    *child
+	dir      string
+}
+
+// StartEtcd starts one for t, stopped and removed at its end.
+func StartEtcd(t testing.TB) *Etcd {
+	t.Helper()
+	e, err := openEtcd(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Kill)
+	return e
+}
+
+// MainEtcd runs a package's tests with one server that they share, each under a prefix of its own; use receives it first.
+func MainEtcd(m *testing.M, use func(*Etcd)) int {
+	dir, err := os.MkdirTemp("", "etcd-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		var e *Etcd
+		if e, err = openEtcd(dir); err == nil {
+			defer e.Kill()
+			use(e)
+			return m.Run()
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+func openEtcd(dir string) (*Etcd, error) {
+	bin, err := etcdBinary()
+	if err != nil {
+		return nil, fmt.Errorf("finding etcd: %w", err)
+	}
+	for try := 1; ; try++ {
+		ports, err := freePorts(2)
+		if err != nil {
+			return nil, err
+		}
+		client, peer := fmt.Sprintf("http://127.0.0.1:%d", ports[0]), fmt.Sprintf("http://127.0.0.1:%d", ports[1])
+		e := &Etcd{Endpoint: client, dir: filepath.Join(dir, fmt.Sprint("data", try))}
+		e.child = &child{
+			name: "etcd", bin: bin, ready: httpReady(http.DefaultClient, client+"/health"),
+			args: []string{
+				"--name=test", "--data-dir=" + e.dir, "--unsafe-no-fsync", "--log-level=error",
+				"--heartbeat-interval=10", "--election-timeout=100",
+				"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
+				"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=test=" + peer,
+			},
+		}
+		if err = e.Start(); err == nil {
+			return e, nil
+		}
+		e.Kill()
+		if try == startTries {
+			return nil, err
+		}
+	}
+}
+
+// Start starts a stopped server again on its data, and waits until it answers.
+func (e *Etcd) Start() error { return e.child.start() }
+
+// Kill ends it at once, as a crash does. Its data stays.
+func (e *Etcd) Kill() { e.child.kill() }
+
+// Signal sends a signal to the running server.
+func (e *Etcd) Signal(s os.Signal) error { return e.child.signal(s) }
+
+// Wipe ends it and removes its data.
+func (e *Etcd) Wipe() error {
+	e.Kill()
+	return os.RemoveAll(e.dir)
+}
+
+// httpReady asks a URL for 200.
+func httpReady(c *http.Client, url string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := c.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("GET %s: %s", url, resp.Status)
+		}
+		return nil
+	}
+}
