@@ -1,0 +1,205 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// world is the cluster under test.
+type world struct {
+	bin        string // folder of the programs
+	root       string // of the project
+	name       string // of the local cluster, empty if it is not ours
+	kubeconfig string
+}
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+// run makes the cluster if there must be one, and takes down what it made.
+func run(m *testing.M) int {
+	o := parse()
+	w, down, err := open(o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	defer down()
+	if w == nil {
+		fmt.Println("e2e: no cluster to test: give -cluster=namespaces or -kubeconfig=FILE (make e2e does)")
+		return 0
+	}
+	// kubectl's discovery cache, shared by all scripts of this run.
+	cache, err := os.MkdirTemp("", "e2e-kubecache-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	defer os.RemoveAll(cache)
+	os.Setenv("KUBECACHEDIR", cache)
+	// The scripts' commands find it in the environment, as a reader's shell would have it.
+	os.Setenv("E2E_BIN", w.bin)
+	os.Setenv("E2E_ROOT", w.root)
+	os.Setenv("E2E_CLUSTER", w.name)
+	os.Setenv("KUBECONFIG", w.kubeconfig)
+	return m.Run()
+}
+
+func open(o options) (w *world, down func(), err error) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return nil, nil, fmt.Errorf("finding the project: %w", err)
+	}
+	w = &world{root: root, bin: filepath.Join(root, "bin")}
+	down = func() {}
+	switch {
+	case o.kubeconfig != "":
+		w.kubeconfig, err = filepath.Abs(o.kubeconfig)
+		return w, down, err
+	case o.cluster == "":
+		return nil, down, nil
+	case o.cluster != "namespaces":
+		return nil, nil, fmt.Errorf("-cluster=%s: only namespaces is known", o.cluster)
+	}
+	w.name = o.name
+	if w.name == "" {
+		w.name = "e2e"
+		down = func() {
+			if err := w.cluster("down"); err != nil {
+				fmt.Fprintln(os.Stderr, "e2e: taking the cluster down:", err)
+			}
+		}
+	}
+	if err := w.cluster("up", "-nodes", "3"); err != nil {
+		w.tell()
+		down()
+		return nil, nil, fmt.Errorf("bringing the cluster up: %w", err)
+	}
+	w.kubeconfig = filepath.Join(root, ".cluster", w.name, "kubeconfig")
+	return w, down, nil
+}
+
+func (w *world) cluster(args ...string) error {
+	cmd := exec.Command(filepath.Join(w.bin, "cluster"), append([]string{"-name", w.name}, args...)...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = w.root, os.Stdout, os.Stderr
+	return cmd.Run()
+}
+
+// tell prints the end of each daemon's log, for whoever reads why a cluster did not come up.
+func (w *world) tell() {
+	logs, err := filepath.Glob(filepath.Join(w.root, ".cluster", w.name, "logs", "*.log"))
+	if err != nil {
+		return
+	}
+	for _, log := range logs {
+		out, err := exec.Command("tail", "-n", "15", log).Output()
+		if err == nil {
+			fmt.Printf("--- %s\n%s", filepath.Base(log), out)
+		}
+	}
+}
+
+func TestKubectl(t *testing.T)  { scripts(t, "kubectl", true) }
+func TestWorkload(t *testing.T) { scripts(t, "workload", true) }
+func TestFault(t *testing.T)    { scripts(t, "fault", false) }
+func TestCluster(t *testing.T)  { scripts(t, "cluster", false) }
+
+// scripts runs the files of a folder, side by side or one after another. Those of fault and cluster need a cluster that can be
+// broken, which is ours only.
+func scripts(t *testing.T, folder string, together bool) {
+	w := &world{
+		bin: os.Getenv("E2E_BIN"), root: os.Getenv("E2E_ROOT"), name: os.Getenv("E2E_CLUSTER"), kubeconfig: os.Getenv("KUBECONFIG"),
+	}
+	if w.bin == "" {
+		t.Skip("no cluster was given")
+	}
+	if w.name == "" && !together {
+		t.Skip("a foreign cluster is not broken on purpose")
+	}
+	p := testscript.Params{
+		Setup:               w.setup,
+		Cmds:                commands(),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	}
+	if together {
+		p.Dir = filepath.Join("testdata", folder)
+		testscript.Run(t, p)
+		return
+	}
+	files, err := filepath.Glob(filepath.Join("testdata", folder, "*.txtar"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts in %s (%v)", folder, err)
+	}
+	for _, file := range files {
+		// testscript lets its scripts run side by side; a group of its own for each makes them wait.
+		t.Run("group", func(t *testing.T) {
+			p.Files = []string{file}
+			testscript.Run(t, p)
+		})
+	}
+}
+
+// setup gives a script its namespace and a kubeconfig whose context is in it.
+func (w *world) setup(env *testscript.Env) error {
+	ns := namespaceOf(env.WorkDir)
+	kubeconfig := filepath.Join(env.WorkDir, "kubeconfig")
+	env.Vars = append(env.Vars,
+		"PATH="+w.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
+		"NS="+ns,
+		"ROOT="+w.root,
+		"CLUSTER="+w.name,
+		"CLUSTERDIR="+filepath.Join(w.root, ".cluster", w.name),
+		"KUBECONFIG="+kubeconfig,
+		"KUBECACHEDIR="+os.Getenv("KUBECACHEDIR"),
+	)
+	kubectl := func(args ...string) ([]byte, error) {
+		cmd := exec.Command(filepath.Join(w.bin, "kubectl"), args...)
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return nil, fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, out)
+		}
+		return out, nil
+	}
+	flat, err := exec.Command(filepath.Join(w.bin, "kubectl"), "--kubeconfig", w.kubeconfig, "config", "view", "--raw", "--flatten").Output()
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", w.kubeconfig, err)
+	}
+	if err := os.WriteFile(kubeconfig, flat, 0o600); err != nil {
+		return fmt.Errorf("writing the script's kubeconfig: %w", err)
+	}
+	if _, err := kubectl("create", "namespace", ns); err != nil {
+		return err
+	}
+	env.Defer(func() {
+		// Gone or going: the next script does not wait for it.
+		if _, err := kubectl("delete", "namespace", ns, "--wait=false", "--ignore-not-found"); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: deleting namespace:", err)
+		}
+	})
+	if _, err := kubectl("config", "set-context", "--current", "--namespace", ns); err != nil {
+		return err
+	}
+	// Pods wait for it; so does whoever creates one by hand.
+	_, err = kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s")
+	return err
+}
+
+// namespaceOf makes a namespace's name from a script's, which testscript has put into its folder's.
+func namespaceOf(workDir string) string {
+	name := strings.TrimPrefix(filepath.Base(workDir), "script-")
+	return "e2e-" + strings.ToLower(strings.Trim(strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' {
+			return r
+		}
+		return '-'
+	}, name), "-"))
+}
