@@ -1,0 +1,132 @@
+package podspec
+
+import (
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+var containerResources = sets.New(corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage)
+
+func hugePages(name corev1.ResourceName) bool {
+	return strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix)
+}
+
+// native says whether a name is ours: without a domain, or with kubernetes.io.
+func native(name corev1.ResourceName) bool {
+	return !strings.Contains(string(name), "/") || strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix)
+}
+
+// extended says whether a name can be one that a node's vendor made up.
+func extended(name corev1.ResourceName) bool {
+	if native(name) || strings.HasPrefix(string(name), corev1.DefaultResourceRequestsPrefix) {
+		return false
+	}
+	// In quotas the name is written with this prefix, so both must fit.
+	return len(validation.IsQualifiedName(corev1.DefaultResourceRequestsPrefix+string(name))) == 0
+}
+
+// podLevel says whether a pod as a whole may ask for the resource.
+func podLevel(name corev1.ResourceName) bool {
+	return name == corev1.ResourceCPU || name == corev1.ResourceMemory || hugePages(name)
+}
+
+func validateResourceName(name corev1.ResourceName, path *field.Path) field.ErrorList {
+	text := string(name)
+	if bad := validation.IsQualifiedName(text); len(bad) > 0 {
+		return invalid(text, bad, path)
+	}
+	switch {
+	case !strings.Contains(text, "/"):
+		if !containerResources.Has(name) && !hugePages(name) {
+			return field.ErrorList{field.Invalid(path, text, "must be a standard resource for containers")}
+		}
+	case !native(name) && !extended(name):
+		return field.ErrorList{field.Invalid(path, text, "doesn't follow extended resource name standard")}
+	}
+	return nil
+}
+
+// ValidateQuantity checks an amount of a resource: not negative, and whole where halves make no sense.
+func ValidateQuantity(name corev1.ResourceName, q resource.Quantity, path *field.Path) field.ErrorList {
+	if q.Sign() < 0 {
+		return field.ErrorList{field.Invalid(path, q.String(), "must be greater than or equal to 0")}
+	}
+	whole := extended(name) || hugePages(name) || name == corev1.ResourcePods
+	if whole && q.MilliValue()%1000 != 0 {
+		return field.ErrorList{field.Invalid(path, q.String(), "must be an integer")}
+	}
+	return nil
+}
+
+// validateRequirements checks what a container asks for and may use.
+func validateRequirements(r *corev1.ResourceRequirements, claims sets.Set[string], path *field.Path) field.ErrorList {
+	errs := validateAmounts(r, validateResourceName, path)
+	seen := sets.New[string]()
+	for i, c := range r.Claims {
+		at := path.Child("claims").Index(i)
+		switch key := c.Name + "/" + c.Request; {
+		case c.Name == "":
+			errs = append(errs, field.Required(at.Child("name"), ""))
+		case seen.Has(key):
+			errs = append(errs, field.Duplicate(at, key))
+		case !claims.Has(c.Name):
+			errs = append(errs, field.NotFound(at.Child("name"), c.Name))
+		default:
+			seen.Insert(key)
+		}
+	}
+	return errs
+}
+
+// validatePodRequirements checks what the pod as a whole asks for and may use.
+func validatePodRequirements(r *corev1.ResourceRequirements, path *field.Path) field.ErrorList {
+	errs := validateAmounts(r, func(name corev1.ResourceName, at *field.Path) field.ErrorList {
+		if podLevel(name) {
+			return nil
+		}
+		return field.ErrorList{field.NotSupported(at, name, []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceHugePagesPrefix + "*", corev1.ResourceMemory})}
+	}, path)
+	if len(r.Claims) > 0 {
+		errs = append(errs, field.Forbidden(path.Child("claims"), "claims may not be set for Resources at pod-level"))
+	}
+	return errs
+}
+
+func validateAmounts(r *corev1.ResourceRequirements, nameOK func(corev1.ResourceName, *field.Path) field.ErrorList, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	limits, requests := path.Child("limits"), path.Child("requests")
+	huge, sized := false, false
+	for _, name := range sets.List(sets.KeySet(r.Limits)) {
+		q, at := r.Limits[name], limits.Key(string(name))
+		errs = append(errs, nameOK(name, at)...)
+		errs = append(errs, ValidateQuantity(name, q, at)...)
+		huge, sized = huge || hugePages(name), sized || !hugePages(name)
+	}
+	for _, name := range sets.List(sets.KeySet(r.Requests)) {
+		q, at := r.Requests[name], requests.Key(string(name))
+		errs = append(errs, nameOK(name, at)...)
+		errs = append(errs, ValidateQuantity(name, q, at)...)
+		huge, sized = huge || hugePages(name), sized || !hugePages(name)
+		// What cannot be overcommitted must be asked for as it will be used.
+		exact := hugePages(name) || extended(name)
+		limit, limited := r.Limits[name]
+		switch {
+		case limited && exact && q.Cmp(limit) != 0:
+			errs = append(errs, field.Invalid(requests, q.String(), fmt.Sprintf("must be equal to %s limit of %s", name, limit.String())))
+		case limited && q.Cmp(limit) > 0:
+			errs = append(errs, field.Invalid(requests, q.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String())))
+		case !limited && exact:
+			errs = append(errs, field.Required(limits, "Limit must be set for non overcommitable resources"))
+		}
+	}
+	if huge && !sized {
+		errs = append(errs, field.Forbidden(path, "HugePages require cpu or memory"))
+	}
+	return errs
+}
