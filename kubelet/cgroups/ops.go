@@ -112,8 +112,11 @@ func (t *Tree) RemovePod(ctx context.Context, podUID string) error {
 	return nil
 }
 
-// Remove takes the whole tree away, its processes included: for a node that leaves for good.
+// Remove takes the whole tree away, its processes included and Config.Root too: for a node that leaves for good.
 func (t *Tree) Remove(ctx context.Context) error {
+	if root := path.Join("/", t.cfg.Root); root != "/" {
+		return t.remove(ctx, root)
+	}
 	return t.remove(ctx, t.KubepodsPath())
 }
 

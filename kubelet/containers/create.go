@@ -18,8 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A snapshot is kept by this label until a container's record refers to it; Open removes those that no record ever did.
-const gcRoot = "containerd.io/gc.root"
+// keptSnapshot marks a snapshot so that containerd's garbage collection leaves it alone while no record refers to it yet; Open removes those
+// that no record ever did.
+func keptSnapshot() snapshots.Opt {
+	return snapshots.WithLabels(map[string]string{"containerd.io/gc.root": now().Format(time.RFC3339), labelKind: kindContainer})
+}
 
 // CreateContainer prepares a container's file system and spec; nothing runs yet.
 func (r *Runtime) CreateContainer(ctx context.Context, spec ContainerSpec) (_ string, err error) {
@@ -46,8 +49,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, spec ContainerSpec) (_ st
 		return "", fmt.Errorf("encoding runtime options: %w", err)
 	}
 	snapshotter := r.client.SnapshotService(r.cfg.Snapshotter)
-	labels := snapshots.WithLabels(map[string]string{gcRoot: now().Format(time.RFC3339), labelKind: kindContainer})
-	if _, err := snapshotter.Prepare(ctx, id, image.parent, labels); err != nil {
+	if _, err := snapshotter.Prepare(ctx, id, image.parent, keptSnapshot()); err != nil {
 		return "", fmt.Errorf("preparing file system: %w", err)
 	}
 	defer func() {

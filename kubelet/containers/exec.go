@@ -51,10 +51,11 @@ func (r *Runtime) Exec(ctx context.Context, id string, spec ExecSpec) (code int,
 		defer cancel()
 		err = errors.Join(err, r.dropExec(clean, id, execID))
 	}()
-	streams.start(execSink{out: spec.Stdout, err: spec.Stderr})
 	if _, err := r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: id, ExecID: execID}); err != nil {
 		return 0, fmt.Errorf("starting command: %w", errdefs.FromGRPC(err))
 	}
+	// A command's FIFOs are opened by the shim at its start, not, as a container's, when it is made.
+	streams.start(execSink{out: spec.Stdout, err: spec.Stderr})
 	if spec.Stdin != nil {
 		go r.feedExec(ctx, id, execID, streams, spec.Stdin)
 	}

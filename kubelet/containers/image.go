@@ -100,7 +100,7 @@ func (r *Runtime) readImage(ctx context.Context, img containerd.Image) (imageFac
 func (r *Runtime) viewSnapshot(ctx context.Context, parent string, f func(root string) error) (err error) {
 	snapshotter := r.client.SnapshotService(r.cfg.Snapshotter)
 	key := "view-" + newID()
-	mounts, err := snapshotter.View(ctx, key, parent)
+	mounts, err := snapshotter.View(ctx, key, parent, keptSnapshot())
 	if err != nil {
 		return fmt.Errorf("viewing snapshot: %w", err)
 	}
