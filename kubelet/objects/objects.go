@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,20 +38,50 @@ type Key struct{ Kind, Namespace, Name string }
 // Store keeps the objects.
 type Store struct {
 	kube    kubernetes.Interface // set once, as all in this group
-	log     *zap.Logger
-	changed func(Key)
 	wake    chan struct{}
+	changes chan struct{}
 
-	mu    sync.Mutex
-	pods  map[types.UID]map[Key]bool // what each pod refers to; guarded by mu
-	slots map[Key]*slot              // guarded by mu
+	mu      sync.Mutex
+	pods    map[types.UID]map[Key]bool // what each pod refers to; guarded by mu
+	slots   map[Key]*slot              // guarded by mu
+	changed map[Key]bool               // since TakeChanged; guarded by mu
 }
 
-// New stores what it is given. changed is called after an object was changed, appeared or went, from many goroutines; it must not block.
-func New(kube kubernetes.Interface, changed func(Key), log *zap.Logger) *Store {
+// New stores what it is given.
+func New(kube kubernetes.Interface) *Store {
 	return &Store{
-		kube: kube, changed: changed, log: log.Named("objects"), wake: make(chan struct{}, 1),
-		pods: map[types.UID]map[Key]bool{}, slots: map[Key]*slot{},
+		kube: kube, wake: make(chan struct{}, 1), changes: make(chan struct{}, 1),
+		pods: map[types.UID]map[Key]bool{}, slots: map[Key]*slot{}, changed: map[Key]bool{},
+	}
+}
+
+// Changes has something to read when objects were changed, appeared or went: ask TakeChanged which pods that concerns. For one reader.
+func (s *Store) Changes() <-chan struct{} { return s.changes }
+
+// TakeChanged are the pods that refer to objects that changed since it was called last.
+func (s *Store) TakeChanged() []types.UID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var uids []types.UID
+	for uid, refs := range s.pods {
+		for key := range refs {
+			if s.changed[key] {
+				uids = append(uids, uid)
+				break
+			}
+		}
+	}
+	clear(s.changed)
+	return uids
+}
+
+func (s *Store) note(key Key) {
+	s.mu.Lock()
+	s.changed[key] = true
+	s.mu.Unlock()
+	select {
+	case s.changes <- struct{}{}:
+	default:
 	}
 }
 
@@ -64,7 +93,7 @@ func (s *Store) Keep(pod *corev1.Pod) {
 	s.pods[pod.UID] = refs
 	for key := range refs {
 		if s.slots[key] == nil {
-			s.slots[key] = &slot{key: key, first: make(chan struct{}), changed: s.changed}
+			s.slots[key] = &slot{key: key, first: make(chan struct{}), changed: s.note}
 		}
 	}
 	s.wakeLocked()
@@ -83,19 +112,6 @@ func (s *Store) wakeLocked() {
 	case s.wake <- struct{}{}:
 	default:
 	}
-}
-
-// PodsOf are the pods that refer to the object.
-func (s *Store) PodsOf(key Key) []types.UID {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var uids []types.UID
-	for uid, refs := range s.pods {
-		if refs[key] {
-			uids = append(uids, uid)
-		}
-	}
-	return uids
 }
 
 // Run follows the objects until ctx ends.

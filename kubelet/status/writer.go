@@ -178,7 +178,7 @@ func (w *Writer) write(ctx context.Context, p *corev1.Pod, want *corev1.PodStatu
 	if want == nil {
 		return p, nil
 	}
-	want = withOthers(want, &p.Status)
+	want = WithOthers(want, &p.Status)
 	if equality.Semantic.DeepEqual(p.Status, *want) {
 		return p, nil
 	}
@@ -206,8 +206,8 @@ var owned = []corev1.PodConditionType{
 	corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady,
 }
 
-// withOthers is the status wanted, with what other hands wrote as the API has it now.
-func withOthers(want, have *corev1.PodStatus) *corev1.PodStatus {
+// WithOthers is the status wanted, with what other hands wrote as the API has it now.
+func WithOthers(want, have *corev1.PodStatus) *corev1.PodStatus {
 	st := want.DeepCopy()
 	st.NominatedNodeName, st.Resize = have.NominatedNodeName, have.Resize
 	st.ResourceClaimStatuses, st.ExtendedResourceClaimStatus = have.ResourceClaimStatuses, have.ExtendedResourceClaimStatus
