@@ -37,7 +37,16 @@ type Attributes struct {
 	User        *request.User
 	DryRun      bool
 	Delete      *metav1.DeleteOptions // for Delete
+
+	undo   []func(context.Context) // of what was taken for this write
+	stored []func(context.Context) // what waits until it is stored
 }
+
+// OnUndo notes what gives back something a plugin took for this write (an address, a share of a quota), should the write fail.
+func (a *Attributes) OnUndo(f func(context.Context)) { a.undo = append(a.undo, f) }
+
+// OnStored notes what a plugin wants to do once the write is stored: for Delete, once the object is gone.
+func (a *Attributes) OnStored(f func(context.Context)) { a.stored = append(a.stored, f) }
 
 // Is says whether this is an operation on a whole object (no subresource) of the core kind plural.
 func (a *Attributes) Is(group, plural string) bool {
@@ -57,12 +66,6 @@ type Mutator interface {
 type Validator interface {
 	Plugin
 	Validate(ctx context.Context, a *Attributes) error
-}
-
-// Undoer is a mutator that took something (an address, a share of a quota) which must be given back when the write fails
-// after it. Undo is called with a context that may outlive the request's.
-type Undoer interface {
-	Undo(ctx context.Context, a *Attributes)
 }
 
 // Chain is the ordered plugins. Immutable; safe for concurrent use.
@@ -95,13 +98,21 @@ func (c *Chain) Validate(ctx context.Context, a *Attributes) error {
 	return nil
 }
 
-// Undo gives back what was taken for a write that failed after Mutate began.
+// Undo gives back what was taken for a write that failed after Mutate began, the last first. Its context should outlive the
+// request's. What cannot be given back is left to whoever repairs the thing taken.
 func (c *Chain) Undo(ctx context.Context, a *Attributes) {
-	for i := len(c.plugins) - 1; i >= 0; i-- {
-		if u, ok := c.plugins[i].(Undoer); ok {
-			u.Undo(ctx, a)
-		}
+	for i := len(a.undo) - 1; i >= 0; i-- {
+		a.undo[i](ctx)
 	}
+	a.undo, a.stored = nil, nil
+}
+
+// Stored does what waited for the write to be stored.
+func (c *Chain) Stored(ctx context.Context, a *Attributes) {
+	for _, f := range a.stored {
+		f(ctx)
+	}
+	a.undo, a.stored = nil, nil
 }
 
 func refuse(a *Attributes, p Plugin, err error) error {

@@ -162,6 +162,9 @@ func (h *Handlers) deleteFrom(ctx context.Context, u Update, b base, o *metav1.D
 	if err != nil {
 		return nil, false, nil, storeError(err, res, u.Key.Name)
 	}
+	if gone {
+		h.admit.Stored(ctx, a)
+	}
 	obj.SetResourceVersion(strconv.FormatInt(e.Revision, 10))
 	return obj, gone, nil, nil
 }

@@ -62,6 +62,7 @@ func (h *Handlers) Create(ctx context.Context, res *registry.Resource, namespace
 		h.admit.Undo(undo, a)
 		return nil, err
 	}
+	h.admit.Stored(ctx, a)
 	return stored, nil
 }
 
@@ -209,8 +210,16 @@ func (h *Handlers) again(ctx context.Context, u Update, b base) (*base, error) {
 }
 
 // updateFrom tries once. A non-nil base asks to try again from there.
-func (h *Handlers) updateFrom(ctx context.Context, u Update, b base) (registry.Object, *base, error) {
-	obj, value, err := h.changed(ctx, u, b)
+func (h *Handlers) updateFrom(ctx context.Context, u Update, b base) (obj registry.Object, next *base, err error) {
+	a, value, err := h.changed(ctx, u, b)
+	wrote := false
+	defer func() {
+		if a != nil && !wrote {
+			undo, cancel := background(ctx)
+			defer cancel()
+			h.admit.Undo(undo, a)
+		}
+	}()
 	if err != nil {
 		next, ferr := h.again(ctx, u, b)
 		if ferr != nil {
@@ -219,6 +228,7 @@ func (h *Handlers) updateFrom(ctx context.Context, u Update, b base) (registry.O
 		return nil, next, err
 	}
 	res := u.Resource
+	obj = a.Object
 	if bytes.Equal(value, b.entry.Value) {
 		if next, err := h.again(ctx, u, b); next != nil || err != nil {
 			return nil, next, err
@@ -242,12 +252,15 @@ func (h *Handlers) updateFrom(ctx context.Context, u Update, b base) (registry.O
 	if err != nil {
 		return nil, nil, storeError(err, res, u.Key.Name)
 	}
+	wrote = true
+	h.admit.Stored(ctx, a)
 	obj.SetResourceVersion(strconv.FormatInt(e.Revision, 10))
 	return obj, nil, nil
 }
 
-// changed makes and checks the new object and its stored form.
-func (h *Handlers) changed(ctx context.Context, u Update, b base) (registry.Object, []byte, error) {
+// changed makes and checks the new object and its stored form. The attributes hold the object, and what admission took for it
+// also when there is an error; they are nil when admission was not reached.
+func (h *Handlers) changed(ctx context.Context, u Update, b base) (*admission.Attributes, []byte, error) {
 	res := u.Resource
 	old, err := res.Decode(b.entry)
 	if err != nil {
@@ -269,6 +282,7 @@ func (h *Handlers) changed(ctx context.Context, u Update, b base) (registry.Obje
 	if rv := obj.GetResourceVersion(); rv != "" && rv != "0" && rv != old.GetResourceVersion() {
 		return nil, nil, modified(res, u.Key.Name)
 	}
+	obj.SetResourceVersion(old.GetResourceVersion())
 	registry.KeepMeta(obj, old)
 	obj.SetManagedFields(nil)
 	switch u.Part {
@@ -286,19 +300,19 @@ func (h *Handlers) changed(ctx context.Context, u Update, b base) (registry.Obje
 	a := h.attributes(ctx, admission.Update, res, obj, old, u.DryRun)
 	a.Subresource = u.Subresource
 	if err := h.admit.Mutate(ctx, a); err != nil {
-		return nil, nil, err
+		return a, nil, err
 	}
 	if err := check(ctx, u, obj, old); err != nil {
-		return nil, nil, err
+		return a, nil, err
 	}
 	if err := h.admit.Validate(ctx, a); err != nil {
-		return nil, nil, err
+		return a, nil, err
 	}
 	value, err := codec.Marshal(obj)
 	if err != nil {
-		return nil, nil, fmt.Errorf("encoding %s %s: %w", res.GVK.Kind, obj.GetName(), err)
+		return a, nil, fmt.Errorf("encoding %s %s: %w", res.GVK.Kind, obj.GetName(), err)
 	}
-	return obj, value, nil
+	return a, value, nil
 }
 
 // check prepares and validates an update by its part.

@@ -147,7 +147,9 @@ func hub(r *registry.Resource, served registry.Object) registry.Object {
 func filler(t *testing.T) *randfill.Filler {
 	t.Helper()
 	return randfill.NewWithSeed(1).NilChance(.4).NumElements(0, 3).MaxDepth(14).Funcs(
-		func(q *resource.Quantity, c randfill.Continue) { *q = *resource.NewMilliQuantity(c.Int63n(1e6), resource.DecimalSI) },
+		func(q *resource.Quantity, c randfill.Continue) {
+			*q = *resource.NewMilliQuantity(c.Int63n(1e6), resource.DecimalSI)
+		},
 		func(v *intstr.IntOrString, c randfill.Continue) {
 			*v = intstr.FromInt32(int32(c.Int31n(100)))
 			if c.Bool() {
@@ -157,6 +159,8 @@ func filler(t *testing.T) *randfill.Filler {
 		func(*runtime.RawExtension, randfill.Continue) {},
 		func(*metav1.FieldsV1, randfill.Continue) {},
 		func(m *metav1.Time, c randfill.Continue) { *m = metav1.Unix(c.Int63n(1e9), 0) },
-		func(m *metav1.MicroTime, c randfill.Continue) { *m = metav1.NewMicroTime(metav1.Unix(c.Int63n(1e9), 0).Time) },
+		func(m *metav1.MicroTime, c randfill.Continue) {
+			*m = metav1.NewMicroTime(metav1.Unix(c.Int63n(1e9), 0).Time)
+		},
 	)
 }

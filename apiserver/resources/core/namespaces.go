@@ -18,6 +18,8 @@ var Namespaces = registry.Define(registry.Kind[*corev1.Namespace]{
 	Default:        defaultNamespace,
 	BeforeCreate:   prepareNamespace,
 	BeforeUpdate:   func(ns, old *corev1.Namespace) { ns.Spec.Finalizers = old.Spec.Finalizers },
+	OnDelete:       func(ns *corev1.Namespace) { ns.Status.Phase = corev1.NamespaceTerminating },
+	Hold:           func(ns *corev1.Namespace) bool { return len(ns.Spec.Finalizers) > 0 },
 	Validate:       validateNamespace,
 	ValidateStatus: validateNamespaceStatus,
 	FieldNames:     []string{"status.phase"},
@@ -30,11 +32,10 @@ var Namespaces = registry.Define(registry.Kind[*corev1.Namespace]{
 	},
 })
 
-// defaultNamespace keeps the label by which selectors find a namespace by its name. A generated name gets it from the write
-// path's second call, once the name is known.
+// defaultNamespace keeps the label by which selectors find a namespace by its name.
 func defaultNamespace(ns *corev1.Namespace) {
 	if ns.Name == "" {
-		return
+		return // not to be had; the write path refuses it
 	}
 	if ns.Labels == nil {
 		ns.Labels = map[string]string{}
