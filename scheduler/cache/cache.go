@@ -16,11 +16,14 @@
 // so a binding that fails after its success was seen does no harm. An assumed pod stays until it is confirmed, forgotten
 // or removed; there is no timeout, because whoever assumed it ends it, and a deletion always reaches the feed.
 //
+// A pod that has no node may be nominated to one, for which others are being evicted; having a node ends the nomination.
+//
 // A node that goes while pods are on it is kept, without its object and outside snapshots, until the last of them has gone.
 package cache
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,9 +41,15 @@ type Cache struct {
 	pods  map[types.UID]*entry // INVARIANT: each stands on exactly the node it names
 	// INVARIANT: dirty holds the name of every node that differs from the last Snapshot.
 	dirty      map[string]struct{}
-	structure  bool // a node came or went since the last Snapshot
+	structure  bool                     // a node came or went since the last Snapshot
+	nominated  map[types.UID]nomination // INVARIANT: none of these pods is in pods
 	generation uint64
 	assumed    int
+}
+
+type nomination struct {
+	pod  *nodeinfo.Pod
+	node string
 }
 
 type entry struct {
@@ -51,7 +60,10 @@ type entry struct {
 
 // New makes an empty cache.
 func New() *Cache {
-	return &Cache{nodes: map[string]*nodeinfo.Node{}, pods: map[types.UID]*entry{}, dirty: map[string]struct{}{}}
+	return &Cache{
+		nodes: map[string]*nodeinfo.Node{}, pods: map[types.UID]*entry{},
+		dirty: map[string]struct{}{}, nominated: map[types.UID]nomination{},
+	}
 }
 
 // Assume puts a pod on a node before the API knows of it.
@@ -90,16 +102,49 @@ func (c *Cache) Set(p *nodeinfo.Pod) (before *nodeinfo.Pod) {
 	return before
 }
 
-// Remove notes that a pod is gone or has finished. It returns the pod as it was known, nil when it was not.
+// Remove notes that a pod is gone or has finished. It returns the pod as it was known on a node or nominated to one, nil when
+// it was not.
 func (c *Cache) Remove(uid types.UID) *nodeinfo.Pod {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if n, ok := c.nominated[uid]; ok {
+		c.renounceLocked(uid)
+		return n.pod
+	}
 	e, ok := c.pods[uid]
 	if !ok {
 		return nil
 	}
 	c.dropLocked(e)
 	return e.pod
+}
+
+// Nominate notes that room is being made on a node for a pod that has none, in place of an older nomination.
+func (c *Cache) Nominate(p *nodeinfo.Pod, to string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.pods[p.UID]; ok {
+		return
+	}
+	c.renounceLocked(p.UID)
+	c.nominated[p.UID] = nomination{p, to}
+	n := c.nodeLocked(to)
+	n.Nominated = append(n.Nominated, p)
+	c.dirty[to] = struct{}{}
+}
+
+// Renounce undoes Nominate, if it was done.
+func (c *Cache) Renounce(uid types.UID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.renounceLocked(uid)
+}
+
+// Nominated is the node that a pod was nominated to, empty when it was not.
+func (c *Cache) Nominated(uid types.UID) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nominated[uid].node
 }
 
 // Knows says whether the pod has a node, assumed or confirmed.
@@ -159,7 +204,20 @@ func (c *Cache) nodeLocked(name string) *nodeinfo.Node {
 	return n
 }
 
+func (c *Cache) renounceLocked(uid types.UID) {
+	old, ok := c.nominated[uid]
+	if !ok {
+		return
+	}
+	delete(c.nominated, uid)
+	n := c.nodes[old.node]
+	n.Nominated = slices.DeleteFunc(n.Nominated, func(p *nodeinfo.Pod) bool { return p.UID == uid })
+	c.dirty[n.Name] = struct{}{}
+	c.tidyLocked(n)
+}
+
 func (c *Cache) putLocked(e *entry) {
+	c.renounceLocked(e.pod.UID)
 	c.pods[e.pod.UID] = e
 	if e.assumed {
 		c.assumed++
@@ -184,7 +242,7 @@ func (c *Cache) dropLocked(e *entry) {
 
 // tidyLocked drops a node of which nothing is left.
 func (c *Cache) tidyLocked(n *nodeinfo.Node) {
-	if n.Object == nil && len(n.Pods) == 0 {
+	if n.Object == nil && len(n.Pods) == 0 && len(n.Nominated) == 0 {
 		delete(c.nodes, n.Name)
 		delete(c.dirty, n.Name)
 	}

@@ -5,7 +5,8 @@
 //	Pop ─▶ choose: snapshot · prefilter · filter · score · pick ─▶ assume ─▶ (own goroutine) permit · bind ─▶ Done
 //	          │ no node                                                         │ refused, or failed
 //	          ▼                                                                 ▼
-//	        fail: Park, condition and event                          forget · Retry, or Done if the pod is gone
+//	        fail: condition and event, Park;                         forget · Retry, or Done if the pod is gone
+//	        first (own goroutine) evictions, if they make room
 //
 // What always holds: a pod popped ends with exactly one of Done, Park and Retry; a pod assumed and not bound is forgotten;
 // when nobody can say whether it was bound, the API is asked before it is forgotten.
@@ -44,11 +45,11 @@ type Cycle struct {
 	chooser  *chooser
 	reporter *reporter
 	flights  sync.WaitGroup
-	slots    chan struct{} // a token a binding under way
+	slots    chan struct{} // a token each that is under way
 }
 
-// maxBindings is how many bindings may wait for the API at once; then choosing waits too.
-const maxBindings = 256
+// maxFlights is how many bindings and preemptions may wait for the API at once; then choosing waits too.
+const maxFlights = 256
 
 // New makes a cycle; nothing runs yet.
 func New(parts Parts, log *zap.Logger) *Cycle {
@@ -58,7 +59,7 @@ func New(parts Parts, log *zap.Logger) *Cycle {
 		log:      log,
 		chooser:  newChooser(parts.Cache, parts.Plugins),
 		reporter: newReporter(parts.API, log),
-		slots:    make(chan struct{}, maxBindings),
+		slots:    make(chan struct{}, maxFlights),
 	}
 }
 
@@ -94,17 +95,22 @@ func (c *Cycle) one(ctx context.Context, it *queue.Item) {
 		c.broken(it, err, begun)
 		return
 	case refused != nil:
-		c.unschedulable(it, refused, begun)
+		c.unschedulable(ctx, it, refused, begun)
 		return
 	}
 	c.reporter.drop(it.Pod.UID)
+	c.fly(ctx, func() { c.bind(ctx, it, node, begun) })
+}
+
+// fly runs the part of a trip that waits for the API in a goroutine of its own, when there is a slot.
+func (c *Cycle) fly(ctx context.Context, do func()) {
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():
-		return
+		return // the process ends, and with it queue and cache
 	}
 	c.flights.Go(func() {
 		defer func() { <-c.slots }()
-		c.bind(ctx, it, node, begun)
+		do()
 	})
 }

@@ -89,12 +89,30 @@ func (f *fakeAPI) Get(_ context.Context, p *nodeinfo.Pod) (got *corev1.Pod, err 
 	return got, err
 }
 
-func (f *fakeAPI) SetCondition(_ context.Context, p *corev1.Pod, c corev1.PodCondition) error {
+func (f *fakeAPI) SetCondition(_ context.Context, p *corev1.Pod, c corev1.PodCondition, nominated string) error {
 	return f.call("condition", p, func(now *corev1.Pod) error {
 		if now.UID != p.UID || now.ResourceVersion != p.ResourceVersion {
 			return apierrors.NewConflict(podResource, p.Name, errors.New("the object has been modified"))
 		}
+		f.change(now, func(next *corev1.Pod) {
+			pod.SetCondition(&next.Status, c, time.Now())
+			next.Status.NominatedNodeName = nominated
+		})
+		return nil
+	})
+}
+
+func (f *fakeAPI) MarkDisrupted(_ context.Context, p *corev1.Pod, c corev1.PodCondition) error {
+	return f.call("disrupt", p, func(now *corev1.Pod) error {
 		f.change(now, func(next *corev1.Pod) { pod.SetCondition(&next.Status, c, time.Now()) })
+		return nil
+	})
+}
+
+// Delete begins a graceful end; end finishes it.
+func (f *fakeAPI) Delete(_ context.Context, p *corev1.Pod) error {
+	return f.call("delete", p, func(now *corev1.Pod) error {
+		f.change(now, func(next *corev1.Pod) { next.DeletionTimestamp = &metav1.Time{Time: time.Now()} })
 		return nil
 	})
 }
@@ -143,9 +161,25 @@ func (s *stage) addNode(name, cpu string) {
 	s.queue.Event(framework.Event{Kind: framework.NodeAdded, Node: n})
 }
 
-func (s *stage) addPod(name, cpu string) {
+// end makes a pod disappear.
+func (s *stage) end(name string) {
+	s.api.mu.Lock()
+	p := s.api.pods[name]
+	delete(s.api.pods, name)
+	s.api.mu.Unlock()
+	before := s.cache.Remove(p.UID)
+	s.queue.Delete(p.UID)
+	if before != nil {
+		s.queue.Event(framework.Event{Kind: framework.PodGone, Pod: before})
+	}
+}
+
+func (s *stage) addPod(name, cpu string, priority ...int32) {
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: types.UID(name + "-uid"), ResourceVersion: "1"}}
 	p.Spec.Containers = []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": resource.MustParse(cpu)}}}}
+	if len(priority) > 0 {
+		p.Spec.Priority = &priority[0]
+	}
 	s.api.mu.Lock()
 	s.api.pods[name] = p
 	s.api.mu.Unlock()
@@ -382,6 +416,63 @@ func TestHeldBindingHoldsNobodyUp(t *testing.T) {
 		// The held one gave its share back, for which both now ask.
 		time.Sleep(time.Second)
 		s.check(t, 2, 0, queue.Counts{Waiting: 1})
+	})
+}
+
+func TestPreempts(t *testing.T) {
+	onStage(t, plugins.Table, func(t *testing.T, s *stage) {
+		s.addNode("n1", "2")
+		s.addPod("low", "1", 1)
+		s.addPod("mid", "1", 5)
+		s.check(t, 2, 0, queue.Counts{})
+		s.told()
+		s.addPod("high", "1", 10)
+		s.check(t, 2, 0, queue.Counts{Waiting: 1})
+		if got := s.pod("high").Status.NominatedNodeName; got != "n1" {
+			t.Errorf("nominated to %q", got)
+		}
+		if !pod.Terminating(s.pod("low")) || pod.Terminating(s.pod("mid")) {
+			t.Error("not just the least important pod was evicted")
+		}
+		if c := pod.Condition(s.pod("low"), corev1.DisruptionTarget); c == nil || c.Reason != "PreemptionByScheduler" {
+			t.Errorf("the victim was told %+v", c)
+		}
+		// Room that is being made is not for others, and nobody else is evicted while it is.
+		s.addPod("thief", "1", 2)
+		time.Sleep(time.Second)
+		s.addNode("too-small", "0")
+		time.Sleep(10 * time.Second)
+		s.check(t, 2, 0, queue.Counts{Waiting: 2})
+		s.end("low")
+		time.Sleep(10 * time.Second)
+		s.check(t, 2, 0, queue.Counts{Waiting: 1})
+		if s.pod("high").Spec.NodeName != "n1" || s.pod("thief").Spec.NodeName != "" {
+			t.Error("the thief got the room")
+		}
+	})
+}
+
+func TestFailedPreemptionIsTriedAgain(t *testing.T) {
+	onStage(t, plugins.Table, func(t *testing.T, s *stage) {
+		s.addNode("n1", "1")
+		s.addPod("low", "1", 1)
+		synctest.Wait()
+		begun := time.Now()
+		s.api.before = func(verb string, _ *corev1.Pod) error {
+			if verb == "delete" && time.Since(begun) < 20*time.Second {
+				return errors.New("the API is away")
+			}
+			return nil
+		}
+		s.addPod("high", "1", 10)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !pod.Terminating(s.pod("low")) {
+			t.Fatal("the eviction was given up")
+		}
+		s.end("low")
+		time.Sleep(10 * time.Second)
+		s.check(t, 1, 0, queue.Counts{})
 	})
 }
 

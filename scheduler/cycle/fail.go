@@ -1,21 +1,54 @@
 package cycle
 
 import (
+	"context"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 
 	"pilothouse.dev/scheduler/nodeinfo"
+	"pilothouse.dev/scheduler/preempt"
 	"pilothouse.dev/scheduler/queue"
 )
 
-// unschedulable ends a trip that found no node: the pod waits for an event that may help, and its owner is told why.
-func (c *Cycle) unschedulable(it *queue.Item, why *refusal, begun time.Time) {
+// evictTimeout bounds the requests of one preemption.
+const evictTimeout = 30 * time.Second
+
+// unschedulable ends a trip that found no node: the pod waits for an event that may help, and its owner is told why. If
+// evicting lesser pods makes room, that is begun first.
+func (c *Cycle) unschedulable(ctx context.Context, it *queue.Item, why *refusal, begun time.Time) {
 	message := why.String()
+	plan, waits := c.chooser.preempt(it.Pod)
+	switch {
+	case plan != nil:
+		c.Cache.Nominate(it.Pod, plan.Node)
+	case !waits:
+		c.Cache.Renounce(it.Pod.UID)
+	}
 	c.log.Debug("unschedulable", zap.String("namespace", it.Pod.Namespace), zap.String("name", it.Pod.Name), zap.String("reason", message))
 	c.tell(it.Pod, corev1.PodReasonUnschedulable, message)
 	c.Metrics.attempt(unschedulable, time.Since(begun))
+	if plan == nil {
+		c.Queue.Park(it, why.plugins)
+		return
+	}
+	c.fly(ctx, func() { c.preempt(ctx, it, why, plan, begun) })
+}
+
+// preempt evicts the victims of a plan and ends the trip; their leaving wakes the pod.
+func (c *Cycle) preempt(ctx context.Context, it *queue.Item, why *refusal, plan *preempt.Plan, begun time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, evictTimeout)
+	defer cancel()
+	c.log.Info("preempting", zap.String("namespace", it.Pod.Namespace), zap.String("name", it.Pod.Name),
+		zap.String("node", plan.Node), zap.Int("victims", len(plan.Victims)))
+	c.Metrics.preempted(len(plan.Victims))
+	if err := preempt.Evict(ctx, c.API, c.Events, it.Pod, plan); err != nil {
+		c.Cache.Renounce(it.Pod.UID)
+		c.broken(it, fmt.Errorf("making room on node %s: %w", plan.Node, err), begun)
+		return
+	}
 	c.Queue.Park(it, why.plugins)
 }
 
@@ -27,10 +60,10 @@ func (c *Cycle) broken(it *queue.Item, err error, begun time.Time) {
 	c.Queue.Retry(it)
 }
 
-// tell writes the reason where users look for it: an event and the pod's condition.
+// tell writes the reason where users look for it: an event and the pod's condition; and with it the nomination.
 func (c *Cycle) tell(p *nodeinfo.Pod, reason, message string) {
 	c.Events.Event(p.Pod, corev1.EventTypeWarning, "FailedScheduling", message)
 	c.reporter.report(p, corev1.PodCondition{
 		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: reason, Message: message,
-	})
+	}, c.Cache.Nominated(p.UID))
 }

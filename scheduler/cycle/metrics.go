@@ -17,6 +17,8 @@ type Metrics struct {
 	duration *prometheus.HistogramVec
 	sli      *prometheus.HistogramVec
 	tries    prometheus.Histogram
+	preempts prometheus.Counter
+	victims  prometheus.Histogram
 }
 
 // The results of a trip.
@@ -41,8 +43,12 @@ func NewMetrics(reg prometheus.Registerer, profile string, q *queue.Queue, c *ca
 		tries: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "scheduler_pod_scheduling_attempts", Help: "Attempts until a pod was scheduled.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 5)}),
+		preempts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "scheduler_preemption_attempts_total", Help: "Times that pods were evicted to make room for another."}),
+		victims: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "scheduler_preemption_victims", Help: "Pods evicted each time.", Buckets: prometheus.ExponentialBuckets(1, 2, 7)}),
 	}
-	reg.MustRegister(m.attempts, m.duration, m.sli, m.tries, &sizes{
+	reg.MustRegister(m.attempts, m.duration, m.sli, m.tries, m.preempts, m.victims, &sizes{
 		queue: q, cache: c,
 		pending: prometheus.NewDesc("scheduler_pending_pods", "Pods that want a node, by where they wait.", []string{"queue"}, nil),
 		kept:    prometheus.NewDesc("scheduler_cache_size", "Nodes, pods and assumed pods in the cache.", []string{"type"}, nil),
@@ -58,6 +64,11 @@ func (m *Metrics) attempt(result string, took time.Duration) {
 func (m *Metrics) placed(attempts int, since time.Duration) {
 	m.sli.WithLabelValues(strconv.Itoa(min(attempts, 16))).Observe(since.Seconds())
 	m.tries.Observe(float64(attempts))
+}
+
+func (m *Metrics) preempted(victims int) {
+	m.preempts.Inc()
+	m.victims.Observe(float64(victims))
 }
 
 // sizes reads queue and cache when the metrics are asked for.

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"pilothouse.dev/scheduler/framework"
-	"pilothouse.dev/scheduler/nodeinfo"
 )
 
 // refusal says why a pod fits nowhere.
@@ -23,8 +22,8 @@ func refuseAll(st *framework.Status, nodes int) *refusal {
 }
 
 // refusal sums up the answers of a trip that found no node.
-func (c *chooser) refusal(nodes, candidates []*nodeinfo.Node) *refusal {
-	r := &refusal{nodes: len(nodes), reasons: map[string]int{}}
+func (c *chooser) refusal() *refusal {
+	r := &refusal{nodes: len(c.snapshot.Nodes), reasons: map[string]int{}}
 	note := func(st *framework.Status, times int) {
 		for _, reason := range st.Reasons {
 			r.reasons[reason] += times
@@ -33,11 +32,11 @@ func (c *chooser) refusal(nodes, candidates []*nodeinfo.Node) *refusal {
 			r.plugins = append(r.plugins, st.Plugin)
 		}
 	}
-	for _, st := range c.answers[:len(candidates)] {
+	for _, st := range c.answers {
 		note(st, 1)
 	}
-	if _, why, ok := c.notebook.Narrowed(); ok && len(candidates) < len(nodes) {
-		note(why, len(nodes)-len(candidates))
+	if _, why, ok := c.notebook.Narrowed(); ok && len(c.asked) < r.nodes {
+		note(why, r.nodes-len(c.asked))
 	}
 	slices.Sort(r.plugins)
 	return r

@@ -30,6 +30,7 @@ type reporter struct {
 type report struct {
 	pod       *corev1.Pod
 	condition corev1.PodCondition
+	nominated string
 }
 
 const (
@@ -47,13 +48,14 @@ func newReporter(api API, log *zap.Logger) *reporter {
 }
 
 // report asks for a condition to be written; it does nothing when the pod already says so.
-func (r *reporter) report(p *nodeinfo.Pod, c corev1.PodCondition) {
-	if old := pod.Condition(p.Pod, c.Type); old != nil && old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message {
+func (r *reporter) report(p *nodeinfo.Pod, c corev1.PodCondition, nominated string) {
+	if old := pod.Condition(p.Pod, c.Type); old != nil && old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message &&
+		p.Status.NominatedNodeName == nominated {
 		r.drop(p.UID)
 		return
 	}
 	r.mu.Lock()
-	r.newest[p.UID] = report{p.Pod, c}
+	r.newest[p.UID] = report{p.Pod, c, nominated}
 	r.mu.Unlock()
 	r.queue.Add(p.UID)
 }
@@ -101,7 +103,7 @@ func (r *reporter) one(ctx context.Context, uid types.UID) {
 	switch newest, ok := r.newest[uid]; {
 	case !ok:
 		r.queue.Forget(uid)
-	case newest.condition != now.condition: // replaced meanwhile, and queued again by whoever did
+	case newest.condition != now.condition || newest.nominated != now.nominated: // replaced meanwhile, and queued again by whoever did
 	case again:
 		r.newest[uid] = now
 		r.queue.AddRateLimited(uid)
@@ -114,7 +116,7 @@ func (r *reporter) one(ctx context.Context, uid types.UID) {
 // write puts the condition into the pod's status, if the pod still has no node. It says whether to try again, and then leaves
 // the pod's present version in the report.
 func (r *reporter) write(ctx context.Context, what *report) (again bool) {
-	err := r.api.SetCondition(ctx, what.pod, what.condition)
+	err := r.api.SetCondition(ctx, what.pod, what.condition, what.nominated)
 	if apierrors.IsConflict(err) {
 		var fresh *corev1.Pod
 		if fresh, err = r.api.Get(ctx, &nodeinfo.Pod{Pod: what.pod}); err == nil {

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 
 	"pilothouse.dev/scheduler/cache"
 	"pilothouse.dev/scheduler/framework"
 	"pilothouse.dev/scheduler/nodeinfo"
+	"pilothouse.dev/scheduler/preempt"
 )
 
 // chooser picks a node for a pod. It belongs to one goroutine and uses its memory again and again.
@@ -18,8 +20,9 @@ type chooser struct {
 
 	snapshot *cache.Snapshot
 	notebook framework.Notebook
-	answers  []*framework.Status // of the nodes at the same places in candidates
-	narrowed []*nodeinfo.Node
+	asked    []*nodeinfo.Node    // the nodes that were filtered: all, or those that PreFilter narrowed the trip to
+	answers  []*framework.Status // theirs, at the same places
+	narrowed []*nodeinfo.Node    // room for asked
 	feasible []*nodeinfo.Node
 	raw      []int64
 	totals   []int64
@@ -31,6 +34,7 @@ func newChooser(c *cache.Cache, plugins *framework.Set) *chooser {
 
 // choose finds the best node for a pod, or says why there is none; an error says that it could not be told.
 func (c *chooser) choose(p *nodeinfo.Pod) (node string, refused *refusal, err error) {
+	c.asked, c.answers = nil, c.answers[:0]
 	c.cache.Refresh(c.snapshot)
 	nodes := c.snapshot.Nodes
 	if len(nodes) == 0 {
@@ -44,15 +48,18 @@ func (c *chooser) choose(p *nodeinfo.Pod) (node string, refused *refusal, err er
 		}
 		return "", refuseAll(st, len(nodes)), nil
 	}
-	candidates := c.candidates(nodes)
-	if err := c.filter(p, candidates); err != nil {
+	c.asked = c.candidates(nodes)
+	if err := c.filter(p); err != nil {
 		return "", nil, err
 	}
 	switch len(c.feasible) {
 	case 0:
-		return "", c.refusal(nodes, candidates), nil
+		return "", c.refusal(), nil
 	case 1:
 		return c.feasible[0].Name, nil, nil
+	}
+	if promised := c.cache.Nominated(p.UID); promised != "" && c.isFeasible(promised) {
+		return promised, nil, nil // others have left it for this pod
 	}
 	if err := c.score(p); err != nil {
 		return "", nil, err
@@ -75,24 +82,62 @@ func (c *chooser) candidates(nodes []*nodeinfo.Node) []*nodeinfo.Node {
 	return c.narrowed
 }
 
-// filter asks every candidate and leaves the answers in answers, and those that passed in feasible.
-func (c *chooser) filter(p *nodeinfo.Pod, candidates []*nodeinfo.Node) error {
-	c.answers = resize(c.answers, len(candidates))
-	each(len(candidates), func(from, to int) {
+// filter asks every node and leaves the answers in answers, and the nodes that passed in feasible.
+func (c *chooser) filter(p *nodeinfo.Pod) error {
+	c.answers = resize(c.answers, len(c.asked))
+	each(len(c.asked), func(from, to int) {
 		for i := from; i < to; i++ {
-			c.answers[i] = c.plugins.Filter(&c.notebook, p, candidates[i])
+			c.answers[i] = c.ask(p, c.asked[i])
 		}
 	})
 	c.feasible = c.feasible[:0]
 	for i, st := range c.answers {
 		switch {
 		case st.OK():
-			c.feasible = append(c.feasible, candidates[i])
+			c.feasible = append(c.feasible, c.asked[i])
 		case st.Code == framework.Error:
-			return fmt.Errorf("filtering node %s with %s: %w", candidates[i].Name, st.Plugin, st.Err)
+			return fmt.Errorf("filtering node %s with %s: %w", c.asked[i].Name, st.Plugin, st.Err)
 		}
 	}
 	return nil
+}
+
+// ask is the answer of one node. Room that is being made for pods at least as important counts as taken; but as they may
+// never come, the pod must fit without them too.
+func (c *chooser) ask(p *nodeinfo.Pod, n *nodeinfo.Node) *framework.Status {
+	if len(n.Nominated) > 0 {
+		var before []*nodeinfo.Pod
+		for _, other := range n.Nominated {
+			if other.UID != p.UID && other.Priority >= p.Priority {
+				before = append(before, other)
+			}
+		}
+		if len(before) > 0 {
+			if st := c.plugins.Filter(&c.notebook, p, n.With(before)); !st.OK() {
+				return st
+			}
+		}
+	}
+	return c.plugins.Filter(&c.notebook, p, n)
+}
+
+func (c *chooser) isFeasible(name string) bool {
+	return slices.ContainsFunc(c.feasible, func(n *nodeinfo.Node) bool { return n.Name == name })
+}
+
+// preempt makes a plan for a pod that was just refused everywhere: nil when evicting others does not help. waits says that
+// victims are already leaving for it.
+func (c *chooser) preempt(p *nodeinfo.Pod) (plan *preempt.Plan, waits bool) {
+	if preempt.Waits(p, c.snapshot.Node(c.cache.Nominated(p.UID))) {
+		return nil, true
+	}
+	var helpful []*nodeinfo.Node
+	for i, st := range c.answers {
+		if st != nil && st.Code == framework.Unschedulable {
+			helpful = append(helpful, c.asked[i])
+		}
+	}
+	return preempt.Choose(p, helpful, func(n *nodeinfo.Node) bool { return c.ask(p, n).OK() }), false
 }
 
 // score leaves the weighed sum for each feasible node in totals.

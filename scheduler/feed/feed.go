@@ -95,11 +95,18 @@ func (f *Feed) Ready(ctx context.Context) error {
 
 // Check is the health check that goes with Ready.
 func (f *Feed) Check(context.Context) error {
+	if !f.isReady() {
+		return fmt.Errorf("nodes and pods have not all been read yet")
+	}
+	return nil
+}
+
+func (f *Feed) isReady() bool {
 	select {
 	case <-f.ready:
-		return nil
+		return true
 	default:
-		return fmt.Errorf("nodes and pods have not all been read yet")
+		return false
 	}
 }
 
@@ -144,9 +151,13 @@ func (f *Feed) podSeen(p *corev1.Pod) {
 			f.queue.Event(framework.Event{Kind: framework.PodShrunk, Pod: info})
 		}
 	case p.Spec.SchedulerName == f.scheduler && !pod.Terminating(p):
-		f.queue.Set(nodeinfo.NewPod(p))
-	default:
-		f.queue.Delete(p.UID)
+		info := nodeinfo.NewPod(p)
+		if to := p.Status.NominatedNodeName; to != "" && f.cache.Nominated(p.UID) == "" && !f.isReady() {
+			f.cache.Nominate(info, to) // by the process before this one
+		}
+		f.queue.Set(info)
+	default: // another scheduler's, or it ends before it had a node
+		f.podGone(p)
 	}
 }
 

@@ -20,6 +20,7 @@ type Node struct {
 	Used        placement.Resources // sum of the pods' Want
 	Likely      placement.Resources // sum of the pods' Likely
 	Ports       placement.Ports
+	Nominated   []*Pod // not here yet, but room is being made for them; in no sum
 	Zone        string // region and zone label; empty when it has none
 
 	owners []ownerCount // pods per controller; a short list, cheaper to search and to copy than a map
@@ -103,6 +104,15 @@ func (n *Node) count(owner Owner, by int32) {
 	}
 }
 
+// With is a copy of the node on which these pods stand too.
+func (n *Node) With(pods []*Pod) *Node {
+	c := n.Clone()
+	for _, p := range pods {
+		c.Add(p)
+	}
+	return c
+}
+
 // CopyTo makes to equal to n and independent of it, using again the memory that to already has. Pods and the node object
 // are immutable and shared.
 func (n *Node) CopyTo(to *Node) {
@@ -112,6 +122,7 @@ func (n *Node) CopyTo(to *Node) {
 	}
 	*to = *n
 	to.Pods, to.owners = pods, owners
+	to.Nominated = slices.Clone(n.Nominated)
 	to.Allocatable.Others = maps.Clone(n.Allocatable.Others)
 	to.Used.Others = maps.Clone(n.Used.Others)
 	to.Likely.Others = maps.Clone(n.Likely.Others)
