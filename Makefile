@@ -15,7 +15,7 @@ RELEASE := 0.1.0
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 DATE    := $(shell git log -1 --format=%cI 2>/dev/null || echo 1970-01-01T00:00:00Z)
 STAMP   := pilothouse.dev/pkg/version
-LDFLAGS := -X $(STAMP).release=$(RELEASE) -X $(STAMP).commit=$(COMMIT) -X $(STAMP).date=$(DATE)
+LDFLAGS := -s -w -X $(STAMP).release=$(RELEASE) -X $(STAMP).commit=$(COMMIT) -X $(STAMP).date=$(DATE)
 
 # Tests that share this machine's two cores and its network namespaces run a
 # package at a time; the order is go's own, so output can be compared.

@@ -12,8 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/vishvananda/netlink"
 
+	"pilothouse.dev/hack/archive"
 	"pilothouse.dev/hack/netns"
 	"pilothouse.dev/hack/proc"
 )
@@ -269,6 +274,36 @@ func TestParts(t *testing.T) {
 		}
 		if after, _ := c.process("registry"); after != before {
 			t.Error("the registry was restarted")
+		}
+	})
+	t.Run("images outlive the registry's process", func(t *testing.T) {
+		img, err := random.Image(512, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "image.tar")
+		if err := archive.Write(path, []archive.Image{{Ref: "docker.io/library/mine:1", Image: img}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.loadArchive(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.killDaemon(t.Context(), "registry"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.startDaemon(t.Context(), "registry"); err != nil {
+			t.Fatal(err)
+		}
+		ref, err := name.ParseReference(c.registryAddress()+"/library/mine:1", name.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := remote.Image(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := validate.Image(back); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("a killed node comes back", func(t *testing.T) {

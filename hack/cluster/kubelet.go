@@ -32,7 +32,7 @@ func (c *cluster) kubelet(n *node) daemon {
 			"--tls-private-key-file=" + c.key(identity),
 			"--client-ca-file=" + c.cert(clusterCA),
 			"--registry-plain-http=" + c.registryAddress(),
-			"--registry-mirror=docker.io=http://" + c.registryAddress(),
+			"--registry-hosts-dir=" + c.registryHosts(),
 		},
 		listen: []string{address},
 		ready:  c.answers("https://"+address+"/healthz", clusterCA, "apiserver-kubelet-client"),

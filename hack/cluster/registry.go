@@ -30,6 +30,23 @@ func (c *cluster) registryAddress() string {
 	return netip.AddrPortFrom(c.addr().bridge(), registryPort).String()
 }
 
+// registryHosts is the folder that tells kubelets, as it would tell containerd, that names without a host (docker.io) are found in
+// the cluster's registry: a cluster without uplink has no other.
+func (c *cluster) registryHosts() string { return c.path("registry", "hosts") }
+
+func (c *cluster) writeRegistryHosts() error {
+	url := "http://" + c.registryAddress()
+	text := fmt.Sprintf("server = %[1]q\n\n[host.%[1]q]\n  capabilities = [\"pull\", \"resolve\"]\n", url)
+	if c.state.Uplink {
+		// What the cluster's registry doesn't have is asked of the world.
+		text = strings.Replace(text, "server = \""+url, "server = \"https://registry-1.docker.io", 1)
+	}
+	if err := replaceFile(filepath.Join(c.registryHosts(), "docker.io", "hosts.toml"), []byte(text)); err != nil {
+		return fmt.Errorf("writing where images are found: %w", err)
+	}
+	return nil
+}
+
 // registry is this same program again, serving images to the cluster's kubelets.
 func (c *cluster) registry() daemon {
 	return daemon{
@@ -43,10 +60,14 @@ func (c *cluster) registry() daemon {
 
 // serveRegistry is what that program does.
 func (c *cluster) serveRegistry(ctx context.Context) error {
+	blobs := c.path("registry", "blobs")
+	if err := os.MkdirAll(blobs, 0o700); err != nil {
+		return fmt.Errorf("making the registry's folder: %w", err)
+	}
 	keeper := &manifestKeeper{
 		dir: c.path("registry", "manifests"),
 		next: registry.New(
-			registry.WithBlobHandler(registry.NewDiskBlobHandler(c.path("registry", "blobs"))),
+			registry.WithBlobHandler(registry.NewDiskBlobHandler(blobs)),
 			registry.Logger(log.New(io.Discard, "", 0))),
 	}
 	if err := keeper.replay(); err != nil {

@@ -52,6 +52,9 @@ func (c *cluster) up(ctx context.Context, cfg config) error {
 			return err
 		}
 	}
+	if err := c.writeRegistryHosts(); err != nil {
+		return err
+	}
 	if err := c.startParts(ctx); err != nil {
 		return err
 	}
