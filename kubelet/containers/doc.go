@@ -6,8 +6,8 @@
 //   - A sandbox has no process. It is a folder of pins (bind mounts of network, IPC and UTS namespaces, and the shared /dev/shm) and a container
 //     record without a task. The record is written last: pins without a record are leftovers, removed by Open.
 //   - Containers of a sandbox share one shim.
-//   - A finished container has no task: its exit is moved into its labels, then the task is deleted, and only then the Exited event is sent. So
-//     whoever saw the event reads the final status, and the log is complete.
+//   - When a process has ended, its output is read to the end, its exit is written into the labels, the Exited event is sent and then the task is deleted, in this
+//     order. So whoever saw the event reads the final status and a whole log.
 //
 // A container's life, derived from what is recorded, never stored:
 //

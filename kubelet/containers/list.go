@@ -31,7 +31,17 @@ func (r *Runtime) List(ctx context.Context) (Listing, error) {
 			l.Sandboxes = append(l.Sandboxes, r.sandboxOf(rec))
 			continue
 		}
-		l.Containers = append(l.Containers, containerOf(rec, processes[rec.ID]))
+		c := containerOf(rec, processes[rec.ID])
+		if c.Reason == ReasonUnknown && c.Finished.IsZero() {
+			// No task: it ended after the record was read, or it is lost.
+			if c, err = r.Inspect(ctx, rec.ID); errors.Is(err, ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return Listing{}, err
+			}
+		}
+		l.Containers = append(l.Containers, c)
 	}
 	return l, nil
 }

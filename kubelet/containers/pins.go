@@ -32,7 +32,8 @@ type pins struct {
 }
 
 // makePins makes the namespaces. It does so in a thread of its own that is never given back to the scheduler: when the goroutine
-// ends locked, Go ends the thread, so no other goroutine ever runs in the pod's namespaces.
+// ends locked, Go ends the thread, so no other goroutine ever runs in the pod's namespaces. Not so the process's first thread, which Go only
+// parks: it would hold the pod's network for ever, and /proc/self would show it as the kubelet's.
 func makePins(p pins) error {
 	if err := os.MkdirAll(p.dir, 0o711); err != nil {
 		return fmt.Errorf("making pin folder: %w", err)
@@ -42,12 +43,26 @@ func makePins(p pins) error {
 			return err
 		}
 	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		done <- pinHere(p)
-	}()
+	done := make(chan error, 1)
+	go onOwnThread(func() { done <- pinHere(p) })
 	return <-done
+}
+
+// onOwnThread runs f on a thread that is not the first, and spoils the thread.
+func onOwnThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		f()
+		return
+	}
+	// While this goroutine holds the first thread, another one cannot be on it.
+	defer runtime.UnlockOSThread()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		onOwnThread(f)
+	}()
+	<-done
 }
 
 // pinHere unshares the calling thread and pins what it then lives in.

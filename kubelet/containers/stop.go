@@ -92,7 +92,8 @@ func stopSignal(name string) unix.Signal {
 	return unix.Signal(sig)
 }
 
-// finish moves the exit of a container whose process has ended into its record, if that was not done yet.
+// finish records the exit of a container whose process has ended, tells, and deletes the task. The record comes first: so a container that should
+// have a task and has none was lost, and is not just being finished.
 func (r *Runtime) finish(ctx context.Context, id string) error {
 	defer r.lock(kindContainer, id)()
 	rec, err := r.record(ctx, id)
@@ -108,7 +109,7 @@ func (r *Runtime) finish(ctx context.Context, id string) error {
 	switch {
 	case errdefs.IsNotFound(err) && c.State == Running:
 		labels := exitLabels(now(), exitUnknown, ReasonUnknown, "the container's process was lost while nobody watched")
-		return r.finished(ctx, c, labels)
+		return r.recordExit(ctx, c, labels)
 	case errdefs.IsNotFound(err):
 		return nil
 	case err != nil:
@@ -116,33 +117,24 @@ func (r *Runtime) finish(ctx context.Context, id string) error {
 	case got.Process.Status != stoppedStatus:
 		return nil
 	}
-	if s := r.streams(id); s != nil {
-		s.expire(drainIdle)
+	if c.State != Exited {
+		if s := r.streams(id); s != nil {
+			s.expire(drainIdle)
+		}
+		code := int(got.Process.ExitStatus)
+		labels := exitLabels(got.Process.ExitedAt.AsTime(), code, exitReason(code, r.oomKilled(c)), "")
+		if c.Started.IsZero() {
+			labels[labelStarted] = labels[labelFinished]
+		}
+		if err := r.recordExit(ctx, c, labels); err != nil {
+			return err
+		}
 	}
-	oom := r.oomKilled(c) // while its control group still exists
-	end, err := r.deleteTask(ctx, c)
-	if err != nil {
-		return err
-	}
-	code := int(end.ExitStatus)
-	labels := exitLabels(end.ExitedAt.AsTime(), code, exitReason(code, oom), "")
-	if c.Started.IsZero() {
-		labels[labelStarted] = labels[labelFinished]
-	}
-	return r.finished(ctx, c, labels)
+	return r.deleteTask(ctx, c)
 }
 
-func (r *Runtime) deleteTask(ctx context.Context, c Container) (*tasks.DeleteResponse, error) {
-	defer r.lock(kindSandbox, c.SandboxID)()
-	end, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: c.ID})
-	if err != nil {
-		return nil, fmt.Errorf("deleting task: %w", errdefs.FromGRPC(err))
-	}
-	return end, nil
-}
-
-// finished records the end, ends the streams and tells.
-func (r *Runtime) finished(ctx context.Context, c Container, labels map[string]string) error {
+// recordExit records the end, ends the streams and tells.
+func (r *Runtime) recordExit(ctx context.Context, c Container, labels map[string]string) error {
 	if err := r.setLabels(ctx, c.ID, labels); err != nil {
 		return err
 	}
@@ -151,6 +143,15 @@ func (r *Runtime) finished(ctx context.Context, c Container, labels map[string]s
 		r.log.Error("ending container streams", zap.String("container", c.ID), zap.Error(err))
 	}
 	r.queue.add(Event{Kind: EventExited, PodUID: c.PodUID, ContainerID: c.ID})
+	return nil
+}
+
+func (r *Runtime) deleteTask(ctx context.Context, c Container) error {
+	defer r.lock(kindSandbox, c.SandboxID)()
+	_, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: c.ID})
+	if err = errdefs.FromGRPC(err); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("deleting task: %w", err)
+	}
 	return nil
 }
 
