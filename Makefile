@@ -4,7 +4,7 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-NAME    ?= local
+NAME    ?= $(or $(CLUSTER_NAME),local)
 NODES   ?= 3
 MODULES := pkg apiserver scheduler controller-manager kubelet kube-proxy hack
 DAEMONS := apiserver scheduler controller-manager kubelet kube-proxy

@@ -27,7 +27,7 @@ func app(commands []*cli.Command) *cli.App {
 		Name:  "cluster",
 		Usage: "run whole clusters on this machine: a network namespace a node",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: flagName, Value: "local", Usage: "the cluster's `name`"},
+			&cli.StringFlag{Name: flagName, Value: "local", EnvVars: []string{"CLUSTER_NAME"}, Usage: "the cluster's `name`"},
 			&cli.StringFlag{Name: flagDir, Usage: "the `folder` for all it keeps (default: .cluster/NAME)"},
 			&cli.StringFlag{Name: flagBin, Usage: "the `folder` of the programs (default: where this one is)"},
 		},
