@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
@@ -37,6 +38,8 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	numbers, checks := prometheus.NewRegistry(), &health.Checks{}
+	numbers.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	recorder := events.New(clients.Kube, cfg.SchedulerName, "")
 	rules := framework.NewSet(plugins.Table)
 	waiting, placed := queue.New(rules), cache.New()
@@ -44,7 +47,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	scheduling := cycle.New(cycle.Parts{
 		Queue: waiting, Cache: placed, Plugins: rules, Events: recorder, Ready: source.Ready,
 		API:     cycle.Over(clients.Kube),
-		Metrics: cycle.NewMetrics(prometheus.DefaultRegisterer, cfg.SchedulerName, waiting, placed),
+		Metrics: cycle.NewMetrics(numbers, cfg.SchedulerName, waiting, placed),
 	}, log)
 
 	work := daemon.NewGroup(log)
@@ -52,7 +55,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	work.Add("cycle", scheduling.Run)
 
 	g := daemon.NewGroup(log)
-	g.Add("health", health.New(cfg.health(), &health.Checks{}, nil).Run)
+	g.Add("health", health.New(cfg.health(), checks, numbers).Run)
 	g.Add("events", recorder.Run)
 	if cfg.LeaderElect {
 		host, _ := os.Hostname()
