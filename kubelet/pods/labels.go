@@ -1,9 +1,11 @@
 package pods
 
+import "pilothouse.dev/kubelet/status"
+
 // Labels of containers and sandboxes, beside labelBackoff.
 const (
 	// labelImage is the image as the pod names it, to see that it was changed.
-	labelImage = "pilothouse.dev/image"
+	labelImage = status.LabelImage
 	// labelGrace is the pod's grace period in seconds, for a pod that the API has forgotten.
 	labelGrace = "pilothouse.dev/grace"
 )

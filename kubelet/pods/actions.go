@@ -1,0 +1,313 @@
+package pods
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/images"
+	"pilothouse.dev/kubelet/logs"
+	"pilothouse.dev/kubelet/resolve"
+	"pilothouse.dev/kubelet/volumes"
+	"pilothouse.dev/pkg/pod"
+)
+
+// input is what an action sees of the worker's state: values that nobody changes any more.
+type input struct {
+	pod     *corev1.Pod
+	sandbox *containers.Sandbox
+	group   string
+	volumes map[string]volumes.Volume
+	image   images.Image
+	facts   resolve.Facts
+	delete  bool // the pod is being deleted, or forgotten
+}
+
+func (w *worker) input(s *state) input {
+	in := input{pod: s.pod, sandbox: s.seen.Sandbox, group: s.group, volumes: s.volumes, delete: s.gone || s.pod.DeletionTimestamp != nil}
+	in.facts = resolve.Facts{NodeName: w.cfg.Node, HostIPs: w.cfg.NodeIPs}
+	if in.sandbox != nil {
+		in.facts.PodIPs = in.sandbox.IPs
+	}
+	if s.pod.Spec.HostNetwork {
+		in.facts.PodIPs = w.cfg.NodeIPs
+	}
+	if n := w.parts.Node(); n != nil {
+		in.facts.Allocatable = n.Status.Allocatable
+	}
+	return in
+}
+
+// perform does an action. What it found is applied by the worker's goroutine.
+func (w *worker) perform(ctx context.Context, a Action, in input) (apply func(*state), err error) {
+	switch a.Verb {
+	case Step:
+		return w.step(ctx, a, in)
+	case Pull:
+		return w.pull(ctx, a, in)
+	case Start:
+		return w.start(ctx, a, in)
+	case Stop:
+		return w.stop(ctx, a, in)
+	case Remove:
+		return nil, w.remove(ctx, a, in)
+	case Rebuild:
+		return w.rebuild(ctx, a, in)
+	case Teardown:
+		return w.teardown(ctx, in)
+	case Finish:
+		w.parts.Status.Delete(in.pod)
+		return func(s *state) { s.seen.Asked = true }, nil
+	}
+	return nil, fmt.Errorf("no such action: %s", a.Verb)
+}
+
+func (w *worker) step(ctx context.Context, a Action, in input) (func(*state), error) {
+	for _, st := range steps {
+		if st.name == a.Name {
+			apply, err := st.do(ctx, w, in)
+			if err != nil {
+				return nil, err
+			}
+			return func(s *state) {
+				s.seen.Done[st.name] = true
+				if apply != nil {
+					apply(s)
+				}
+			}, nil
+		}
+	}
+	return nil, fmt.Errorf("no such step: %s", a.Name)
+}
+
+// pull makes a container's image present.
+func (w *worker) pull(ctx context.Context, a Action, in input) (func(*state), error) {
+	c, _ := pod.Container(in.pod, a.Name)
+	if c == nil {
+		return nil, fmt.Errorf("container %s is not in the pod", a.Name)
+	}
+	spec := images.PullSpec{Image: c.Image, Policy: c.ImagePullPolicy, PodUID: string(in.pod.UID), OnPull: func() {
+		w.tell(in.pod, c.Name, corev1.EventTypeNormal, "Pulling", "Pulling image %q", c.Image)
+	}}
+	for _, ref := range in.pod.Spec.ImagePullSecrets {
+		if s, err := w.parts.Objects.Secret(in.pod.Namespace, ref.Name); err == nil { // a missing one is no reason not to try
+			spec.Secrets = append(spec.Secrets, *s)
+		}
+	}
+	img, err := w.parts.Images.Ensure(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if img.Pulled {
+		w.tell(in.pod, c.Name, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %s. Image size: %d bytes.", c.Image, img.Took.Round(time.Millisecond), img.Size)
+	} else {
+		w.tell(in.pod, c.Name, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", c.Image)
+	}
+	return func(s *state) {
+		s.seen.Images[c.Name], s.images[c.Name] = true, img
+	}, nil
+}
+
+// refusal is an error with the reason that a container's waiting state shows.
+type refusal struct {
+	reason string
+	err    error
+}
+
+func (r refusal) Error() string { return r.err.Error() }
+func (r refusal) Unwrap() error { return r.err }
+
+// start creates and starts a container and runs its postStart hook.
+func (w *worker) start(ctx context.Context, a Action, in input) (func(*state), error) {
+	c, kind := pod.Container(in.pod, a.Name)
+	if c == nil {
+		return nil, fmt.Errorf("container %s is not in the pod", a.Name)
+	}
+	if in.sandbox == nil {
+		return nil, fmt.Errorf("container %s has no sandbox", a.Name)
+	}
+	used := func(s *state) { // the next start asks for the image again: its policy may be Always
+		delete(s.seen.Images, c.Name)
+	}
+	spec, err := w.containerSpec(in, c, a)
+	if err != nil {
+		return used, refusal{"CreateContainerConfigError", err}
+	}
+	id, err := w.parts.Containers.CreateContainer(ctx, spec)
+	if err != nil {
+		reason := "CreateContainerError"
+		if errors.Is(err, containers.ErrRunsAsRoot) {
+			reason = "CreateContainerConfigError"
+		}
+		return used, refusal{reason, err}
+	}
+	w.tell(in.pod, c.Name, corev1.EventTypeNormal, "Created", "Created container: %s", c.Name)
+	if err := w.parts.Containers.StartContainer(ctx, id); err != nil {
+		return used, refusal{"RunContainerError", err}
+	}
+	w.tell(in.pod, c.Name, corev1.EventTypeNormal, "Started", "Started container %s", c.Name)
+	up := func(s *state) {
+		used(s)
+		s.seen.Started[id], s.ready[id] = c.StartupProbe == nil || kind == pod.Ephemeral, c.ReadinessProbe == nil
+	}
+	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
+		return up, nil
+	}
+	if err := w.hook(ctx, c.Lifecycle.PostStart, c, id, in); err != nil {
+		if ctx.Err() != nil {
+			return used, ctx.Err()
+		}
+		w.tell(in.pod, c.Name, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed: %v", err)
+		why := fmt.Sprintf("FailedPostStartHook: %v", err)
+		return func(s *state) { used(s); s.seen.Sick[id] = why }, nil
+	}
+	return up, nil
+}
+
+// stop ends a container: preStop hook, TERM, and KILL at the deadline.
+func (w *worker) stop(ctx context.Context, a Action, in input) (func(*state), error) {
+	c, _ := pod.Container(in.pod, a.Name)
+	why := a.Why
+	if why == "" {
+		why = "Stopping container " + a.Name
+	}
+	hooked := func(s *state) { s.seen.Hooked[a.ID] = true }
+	if !a.NoHook {
+		w.tell(in.pod, a.Name, corev1.EventTypeNormal, "Killing", "%s", why)
+		if c != nil && c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
+			hookCtx, cancel := context.WithDeadline(ctx, a.Deadline)
+			err := w.hook(hookCtx, c.Lifecycle.PreStop, c, a.ID, in)
+			cancel()
+			if ctx.Err() != nil {
+				return hooked, ctx.Err()
+			}
+			if err != nil {
+				w.tell(in.pod, a.Name, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: %v", err)
+			}
+		}
+	}
+	left := time.Until(a.Deadline)
+	if c != nil && c.Lifecycle != nil && c.Lifecycle.PreStop != nil && !a.NoHook {
+		left = max(left, 2*time.Second) // what a hook left of the time may be nothing: TERM must still be heard
+	}
+	if err := w.parts.Containers.StopContainer(ctx, a.ID, max(left, 0)); err != nil {
+		return hooked, fmt.Errorf("stopping container %s: %w", a.Name, err)
+	}
+	return hooked, nil
+}
+
+// remove forgets an ended container with its log and note.
+func (w *worker) remove(ctx context.Context, a Action, in input) error {
+	l, err := w.parts.Observer.ListPod(ctx, string(w.uid))
+	if err != nil {
+		return err
+	}
+	if err := w.parts.Containers.RemoveContainer(ctx, a.ID); err != nil {
+		return err
+	}
+	for _, r := range l.Containers {
+		if r.ID != a.ID || r.State == containers.Created {
+			continue // a container that never ran shares its number, and so its files, with the one to come
+		}
+		if err := removeLog(r.LogPath); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(w.noteFile(r.Name, r.Attempt)); err != nil {
+			return fmt.Errorf("removing a termination message: %w", err)
+		}
+	}
+	return nil
+}
+
+// removeLog removes a log and what was rotated out of it.
+func removeLog(path string) error {
+	if path == "" {
+		return nil
+	}
+	err := os.Remove(path)
+	for i := 1; err == nil; i++ {
+		err = os.Remove(fmt.Sprintf("%s.%d", path, i))
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing a log: %w", err)
+	}
+	return nil
+}
+
+// rebuild takes a dead sandbox away, so that the start steps make another.
+func (w *worker) rebuild(ctx context.Context, a Action, in input) (func(*state), error) {
+	if err := w.removeSandboxes(ctx); err != nil {
+		return nil, err
+	}
+	w.tell(in.pod, "", corev1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+	return func(s *state) {
+		for _, name := range []string{"sandbox", "files", "group"} {
+			delete(s.seen.Done, name)
+		}
+	}, nil
+}
+
+// teardown undoes the start steps in reverse, and forgets the pod's folder.
+func (w *worker) teardown(ctx context.Context, in input) (func(*state), error) {
+	for i := len(steps) - 1; i >= 0; i-- {
+		if undo := steps[i].undo; undo != nil {
+			if err := undo(ctx, w, in); err != nil {
+				return nil, fmt.Errorf("undoing %s: %w", steps[i].name, err)
+			}
+		}
+	}
+	if err := os.RemoveAll(volumes.PodDir(w.cfg.Root, w.uid)); err != nil {
+		return nil, fmt.Errorf("removing the pod's folder: %w", err)
+	}
+	if in.delete && w.uid != "" && in.pod.Name != "" {
+		if err := os.RemoveAll(logs.PodDir(w.cfg.Logs, in.pod.Namespace, in.pod.Name, string(w.uid))); err != nil {
+			return nil, fmt.Errorf("removing the pod's logs: %w", err)
+		}
+	}
+	w.parts.Objects.Drop(w.uid)
+	return func(s *state) { s.seen.Torn = true }, nil
+}
+
+// complain makes of an action's error what the pod's status and events say.
+func (w *worker) complain(s *state, a Action, err error) (reason, message string) {
+	message = err.Error()
+	switch a.Verb {
+	case Pull:
+		reason = images.Reason(err)
+		if errors.Is(err, images.ErrBackOff) {
+			w.tell(s.pod, a.Name, corev1.EventTypeNormal, "BackOff", "%s", capital(message))
+		} else {
+			w.tell(s.pod, a.Name, corev1.EventTypeWarning, "Failed", "%s", capital(message))
+			w.tell(s.pod, a.Name, corev1.EventTypeWarning, "Failed", "Error: %s", reason)
+		}
+	case Step:
+		for _, st := range steps {
+			if st.name == a.Name {
+				w.tell(s.pod, "", corev1.EventTypeWarning, st.reason, "%s", capital(message))
+			}
+		}
+	case Start:
+		reason = "CreateContainerError"
+		var r refusal
+		if errors.As(err, &r) {
+			reason = r.reason
+		}
+		w.tell(s.pod, a.Name, corev1.EventTypeWarning, "Failed", "Error: %s", message)
+	case Teardown, Stop, Rebuild:
+		w.tell(s.pod, "", corev1.EventTypeWarning, "FailedKillPod", "%s", capital(message))
+	}
+	return reason, message
+}
+
+func capital(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}

@@ -1,0 +1,142 @@
+package pods
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/logs"
+	"pilothouse.dev/kubelet/volumes"
+	"pilothouse.dev/pkg/pod"
+)
+
+// observe looks at the pod's sandboxes and containers, if something happened to them.
+func (w *worker) observe(ctx context.Context, s *state) error {
+	if !s.dirty {
+		return nil
+	}
+	l, err := w.parts.Observer.ListPod(ctx, string(w.uid))
+	if err != nil {
+		return err
+	}
+	s.dirty = false
+	s.take(l)
+	for kind, c := range pod.Containers(s.pod) {
+		for i, r := range s.seen.Records[c.Name] {
+			if i > 1 {
+				break
+			}
+			switch r.State {
+			case containers.Running:
+				s.assume(r.ID, kind, c)
+			case containers.Exited:
+				if _, read := s.notes[r.ID]; !read {
+					s.notes[r.ID] = w.note(ctx, c, r)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// take sorts a listing: sandboxes and containers, newest first.
+func (s *state) take(l containers.Listing) {
+	s.seen.Sandbox = nil
+	for i := range l.Sandboxes {
+		if box := &l.Sandboxes[i]; s.seen.Sandbox == nil || box.Created.After(s.seen.Sandbox.Created) {
+			s.seen.Sandbox = box
+		}
+	}
+	if s.seen.Sandbox == nil { // none was made yet, or somebody took it away
+		delete(s.seen.Done, "sandbox")
+		delete(s.seen.Done, "files")
+	}
+	s.seen.Records = map[string][]containers.Container{}
+	for _, r := range l.Containers {
+		s.seen.Records[r.Name] = append(s.seen.Records[r.Name], r)
+	}
+	for _, rs := range s.seen.Records {
+		slices.SortFunc(rs, func(a, b containers.Container) int {
+			if a.Attempt != b.Attempt {
+				return b.Attempt - a.Attempt
+			}
+			return b.Created.Compare(a.Created)
+		})
+	}
+}
+
+// assume is what holds of a running container of which nothing was heard: without a probe it is up and ready, unless it is just being started.
+func (s *state) assume(id string, kind pod.Kind, c *corev1.Container) {
+	if s.seen.Doing["container/"+c.Name].Verb == Start {
+		return
+	}
+	if _, known := s.seen.Started[id]; !known {
+		s.seen.Started[id] = c.StartupProbe == nil || kind == pod.Ephemeral
+	}
+	if _, known := s.ready[id]; !known {
+		s.ready[id] = c.ReadinessProbe == nil
+	}
+}
+
+const noteLimit = 4096
+
+// noteFile is where a container may leave a termination message.
+func (w *worker) noteFile(container string, attempt int) string {
+	return filepath.Join(volumes.PodDir(w.cfg.Root, w.uid), "notes", container, strconv.Itoa(attempt))
+}
+
+// note reads the termination message of an ended container, or the end of its log where the pod asks for that.
+func (w *worker) note(ctx context.Context, c *corev1.Container, r containers.Container) string {
+	text, err := head(w.noteFile(c.Name, r.Attempt))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err.Error()
+	}
+	if text != "" || c.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError || r.ExitCode == 0 || r.LogPath == "" {
+		return text
+	}
+	var b bytes.Buffer
+	if err := logs.Read(ctx, r.LogPath, logs.Options{TailLines: new(int64(80))}, &b); err != nil {
+		return ""
+	}
+	if tail := b.Bytes(); len(tail) > 2048 {
+		return string(tail[len(tail)-2048:])
+	}
+	return b.String()
+}
+
+func head(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, noteLimit))
+	return string(data), err
+}
+
+// containerOf takes the runtime's name off a container ID of a status.
+func containerOf(statusID string) (string, bool) {
+	return strings.CutPrefix(statusID, "containerd://")
+}
+
+// stub is a pod that nobody wishes for, as its sandbox remembers it: enough to end it.
+func stub(uid types.UID, box containers.Sandbox) *corev1.Pod {
+	p := &corev1.Pod{}
+	p.UID, p.Namespace, p.Name = uid, box.PodNamespace, box.PodName
+	p.Spec.HostNetwork = box.HostNetwork
+	if s, err := strconv.ParseInt(box.Labels[labelGrace], 10, 64); err == nil {
+		p.Spec.TerminationGracePeriodSeconds = &s
+	}
+	return p
+}

@@ -1,0 +1,46 @@
+package pods
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"pilothouse.dev/pkg/pod"
+)
+
+// tell records an event about the pod, or about one of its containers.
+func (w *worker) tell(p *corev1.Pod, container, kind, reason, format string, args ...any) {
+	ref := &corev1.ObjectReference{
+		Kind: "Pod", APIVersion: "v1", Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion,
+	}
+	if container != "" {
+		list := "containers"
+		if c, of := pod.Container(p, container); c != nil {
+			list = map[pod.Kind]string{pod.Init: "initContainers", pod.Regular: "containers", pod.Ephemeral: "ephemeralContainers"}[of]
+		}
+		ref.FieldPath = fmt.Sprintf("spec.%s{%s}", list, container)
+	}
+	w.parts.Events.Eventf(ref, kind, reason, format, args...)
+}
+
+// tellWaiting records the back-off of a container that keeps ending, once for each time it ended.
+func (w *worker) tellWaiting(s *state, name string, wait Waiting) {
+	rs := s.seen.Records[name]
+	if wait.Reason != "CrashLoopBackOff" || len(rs) == 0 || s.waited[name] == rs[0].ID {
+		return
+	}
+	s.waited[name] = rs[0].ID
+	p := s.pod
+	w.tell(p, name, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)", name, p.Name, p.Namespace, p.UID)
+}
+
+// tellProbe records a failed try of a probe.
+func (w *worker) tellProbe(p *corev1.Pod, container, kind, complaint string) {
+	w.tell(p, container, corev1.EventTypeWarning, "Unhealthy", "%s probe failed: %s", kind, complaint)
+}
+
+// mountsAt says whether the container mounts a volume of its own at the path.
+func mountsAt(c *corev1.Container, path string) bool {
+	return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == path })
+}

@@ -1,0 +1,356 @@
+package pods
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/images"
+	"pilothouse.dev/kubelet/probes"
+	"pilothouse.dev/kubelet/status"
+	"pilothouse.dev/kubelet/volumes"
+	"pilothouse.dev/pkg/pod"
+)
+
+// worker is one pod's goroutine and what others may reach of it.
+type worker struct {
+	uid   types.UID // set once, as all in this group
+	cfg   *Config
+	parts *Parts
+	log   *zap.Logger
+	wake  chan struct{}
+
+	mu     sync.Mutex
+	pod    *corev1.Pod    // the slot: the newest object; guarded by mu, as all below
+	gone   bool           // it is not wished for any more
+	posted []func(*state) // what happened, to be applied by the worker
+}
+
+// state is what the worker's goroutine owns. Actions get copies of what they need and post what they found.
+type state struct {
+	pod  *corev1.Pod // the newest object, with the status this worker computed last
+	raw  *corev1.Pod // the newest object as it came
+	gone bool
+	seen Seen
+
+	dirty   bool // containers must be listed again
+	evicted *End
+	final   *End // set once the pod has its last phase
+	// endBy and endGrace: when the end was first asked for, and how long it may take.
+	endBy    time.Time
+	endGrace time.Duration
+
+	group   string
+	volumes map[string]volumes.Volume
+	images  map[string]images.Image // by container, for its next start
+	ready   map[string]bool         // by container ID
+	notes   map[string]string       // by container ID
+	cancels map[string]context.CancelFunc
+	waited  map[string]string // reasons that were told as events, by container
+	acked   corev1.PodPhase
+	last    *corev1.PodStatus // what was set last
+}
+
+func newWorker(p *corev1.Pod, cfg *Config, parts *Parts, log *zap.Logger) *worker {
+	return &worker{
+		uid: p.UID, cfg: cfg, parts: parts, pod: p, wake: make(chan struct{}, 1),
+		log: log.With(zap.String("namespace", p.Namespace), zap.String("name", p.Name)),
+	}
+}
+
+// wish puts a newer object into the slot.
+func (w *worker) wish(p *corev1.Pod, gone bool) {
+	w.mu.Lock()
+	w.pod, w.gone = p, w.gone || gone
+	w.mu.Unlock()
+	w.nudge()
+}
+
+// post has f applied by the worker's goroutine.
+func (w *worker) post(f func(*state)) {
+	w.mu.Lock()
+	w.posted = append(w.posted, f)
+	w.mu.Unlock()
+	w.nudge()
+}
+
+func (w *worker) nudge() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run works until the pod is gone for good or ctx ends. It then waits for its actions.
+func (w *worker) run(ctx context.Context) {
+	s := newState(w.pod)
+	var actions sync.WaitGroup
+	defer actions.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.wake:
+		case <-timer.C:
+		}
+		w.take(s)
+		if err := w.observe(ctx, s); err != nil {
+			if ctx.Err() == nil {
+				w.log.Warn("looking at a pod's containers", zap.Error(err))
+			}
+			timer.Reset(time.Second)
+			continue
+		}
+		plan := w.turn(s)
+		if plan.Over {
+			return
+		}
+		for _, key := range plan.Cancel {
+			if cancel := s.cancels[key]; cancel != nil {
+				cancel()
+			}
+		}
+		for _, a := range plan.Do {
+			own, cancel := context.WithCancel(ctx)
+			s.seen.Doing[a.key()], s.cancels[a.key()] = a, cancel
+			in := w.input(s)
+			in.image = s.images[a.Name]
+			actions.Go(func() {
+				defer cancel()
+				apply, err := w.perform(own, a, in)
+				w.post(func(s *state) { w.finished(s, a, apply, err) })
+			})
+		}
+		if !plan.Again.IsZero() {
+			timer.Reset(max(time.Until(plan.Again), 0))
+		} else {
+			timer.Stop()
+		}
+	}
+}
+
+func newState(p *corev1.Pod) *state {
+	s := &state{
+		dirty: true, cancels: map[string]context.CancelFunc{}, ready: map[string]bool{}, notes: map[string]string{}, waited: map[string]string{},
+		images: map[string]images.Image{},
+		seen: Seen{
+			Done: map[string]bool{}, Doing: map[string]Action{}, Faults: map[string]Fault{}, Images: map[string]bool{}, Sick: map[string]string{},
+			Started: map[string]bool{}, Hooked: map[string]bool{},
+		},
+	}
+	// A kubelet that was started again believes what it wrote about running containers until it knows better.
+	for _, list := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses} {
+		for _, cs := range list {
+			if id, ok := containerOf(cs.ContainerID); ok && cs.State.Running != nil {
+				s.seen.Started[id], s.ready[id] = cs.Started != nil && *cs.Started, cs.Ready
+			}
+		}
+	}
+	if finished(p.Status.Phase) {
+		s.final = &End{Phase: p.Status.Phase, Reason: p.Status.Reason, Message: p.Status.Message}
+		s.acked = p.Status.Phase
+	}
+	return s
+}
+
+// take empties the slot and applies what was posted.
+func (w *worker) take(s *state) {
+	w.mu.Lock()
+	newest, gone, posted := w.pod, w.gone, w.posted
+	w.posted = nil
+	w.mu.Unlock()
+	if s.raw != newest {
+		s.raw = newest
+		p := newest.DeepCopy()
+		if s.last != nil {
+			p.Status = *status.WithOthers(s.last, &newest.Status)
+		}
+		s.pod = p
+	}
+	s.gone = s.gone || gone
+	for _, f := range posted {
+		f(s)
+	}
+}
+
+// turn asks the machine and tells status and probes what came out.
+func (w *worker) turn(s *state) Plan {
+	s.seen.Now = time.Now()
+	var again time.Time
+	wish := Wish{Pod: s.pod}
+	wish.End, again = s.goal(s.seen.Now)
+	s.seen.Recorded = s.final != nil && s.acked == s.final.Phase
+	plan := Decide(wish, s.seen, w.cfg.Backoff)
+	if !again.IsZero() {
+		plan.again(again)
+	}
+	w.tellStatus(s, wish, plan)
+	w.tellProbes(s, wish, plan)
+	if plan.Final && s.final == nil {
+		end := End{Phase: plan.Phase}
+		if wish.End != nil {
+			end.Reason, end.Message = wish.End.Reason, wish.End.Message
+		}
+		s.final = &end
+	}
+	return plan
+}
+
+// goal says whether and how the pod is to end, and when to ask again.
+func (s *state) goal(now time.Time) (*End, time.Time) {
+	end := End{}
+	if s.final != nil {
+		end = *s.final
+	} else if s.evicted != nil {
+		end = *s.evicted
+	}
+	switch {
+	case s.gone, s.pod.DeletionTimestamp != nil:
+		end.Orphan, end.Delete = s.gone, !s.gone
+		end.By = s.by(now, time.Duration(pod.GracePeriod(s.pod))*time.Second)
+		return &end, time.Time{}
+	case s.final != nil:
+		return &end, time.Time{}
+	case s.evicted != nil:
+		end.By = s.by(now, max(s.evicted.By.Sub(now), 0))
+		return &end, time.Time{}
+	}
+	if limit := s.pod.Spec.ActiveDeadlineSeconds; limit != nil && s.pod.Status.StartTime != nil {
+		at := s.pod.Status.StartTime.Add(time.Duration(*limit) * time.Second)
+		if now.Before(at) {
+			return nil, at
+		}
+		return &End{Phase: corev1.PodFailed, Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline",
+			By: s.by(now, grace(s.pod))}, time.Time{}
+	}
+	return nil, time.Time{}
+}
+
+// by is when the end is due: counted from when it was first asked for, and sooner if the time was shortened since.
+func (s *state) by(now time.Time, grace time.Duration) time.Time {
+	grace = max(grace, time.Second)
+	if s.endBy.IsZero() || grace < s.endGrace {
+		if by := now.Add(grace); s.endBy.IsZero() || by.Before(s.endBy) {
+			s.endBy = by
+		}
+		s.endGrace = grace
+	}
+	return s.endBy
+}
+
+// tellStatus computes the pod's status and hands it on when it changed. A pod that is torn down keeps its last one: its records are gone.
+func (w *worker) tellStatus(s *state, wish Wish, plan Plan) {
+	if s.seen.Torn || s.gone {
+		return
+	}
+	f := status.Facts{
+		Pod: s.pod, Now: s.seen.Now, Phase: plan.Phase, HostIPs: w.cfg.NodeIPs, Initialized: plan.Initialized,
+		Containers: s.seen.Records, Started: s.seen.Started, Ready: s.ready, Notes: s.notes, Waiting: map[string]corev1.ContainerStateWaiting{},
+	}
+	if wish.End != nil && (finished(plan.Phase) || wish.End.Reason != "") {
+		f.Reason, f.Message = wish.End.Reason, wish.End.Message
+	}
+	if box := s.seen.Sandbox; box != nil && box.Ready {
+		f.PodIPs, f.Networked = box.IPs, true
+	}
+	for name, wait := range plan.Waiting {
+		f.Waiting[name] = corev1.ContainerStateWaiting{Reason: wait.Reason, Message: wait.Message}
+		w.tellWaiting(s, name, wait)
+	}
+	st := status.Compute(f)
+	if s.last != nil && equality.Semantic.DeepEqual(*s.last, st) {
+		return
+	}
+	s.last = &st
+	s.pod = s.pod.DeepCopy()
+	s.pod.Status = st
+	w.parts.Status.Set(s.raw, st)
+}
+
+// tellProbes says which containers are to be probed.
+func (w *worker) tellProbes(s *state, wish Wish, plan Plan) {
+	var targets []probes.Target
+	if box := s.seen.Sandbox; box != nil && box.Ready && !plan.Final {
+		ip := box.IPs
+		if s.pod.Spec.HostNetwork {
+			ip = w.cfg.NodeIPs
+		}
+		for kind, c := range pod.Containers(s.pod) {
+			rs := s.seen.Records[c.Name]
+			if kind == pod.Ephemeral || len(rs) == 0 || rs[0].State != containers.Running || len(ip) == 0 || s.seen.Doing["container/"+c.Name].Verb == Start {
+				continue
+			}
+			id := rs[0].ID
+			targets = append(targets, probes.Target{
+				Container: c, ContainerID: id, IP: ip[0], Since: rs[0].Started, Started: s.seen.Started[id], Ready: s.ready[id], Ending: wish.End != nil,
+			})
+		}
+	}
+	w.parts.Probes.Set(w.uid, targets)
+}
+
+// finished takes in how an action ended.
+func (w *worker) finished(s *state, a Action, apply func(*state), err error) {
+	key := a.key()
+	delete(s.seen.Doing, key)
+	delete(s.cancels, key)
+	if a.Verb != Pull {
+		s.dirty = true
+	}
+	if apply != nil {
+		apply(s)
+	}
+	if err == nil {
+		delete(s.seen.Faults, key)
+		return
+	}
+	if errors.Is(err, context.Canceled) {
+		return // given up, not failed
+	}
+	count := s.seen.Faults[key].Count + 1
+	wait := min(250*time.Millisecond<<min(count, 10), 10*time.Second)
+	if a.Verb == Pull {
+		wait = 2 * time.Second // the images keep their own back-off: this only asks again
+	}
+	f := Fault{Until: time.Now().Add(wait), Count: count}
+	f.Reason, f.Message = w.complain(s, a, err)
+	s.seen.Faults[key] = f
+}
+
+// probed takes in what a probe said: readiness shows at once, a failed startup or liveness condemns the container.
+func (s *state) probed(r probes.Result) {
+	switch r.Kind {
+	case probes.Readiness:
+		s.ready[r.ContainerID] = r.Healthy
+	case probes.Startup, probes.Liveness:
+		if r.Changed && r.Healthy && r.Kind == probes.Startup {
+			s.seen.Started[r.ContainerID] = true
+		}
+		if r.Changed && !r.Healthy {
+			s.seen.Sick[r.ContainerID] = "Container " + r.Container + " failed " + map[probes.Kind]string{
+				probes.Startup: "startup", probes.Liveness: "liveness"}[r.Kind] + " probe, will be restarted"
+		}
+	}
+}
+
+// known says whether the container is of this pod.
+func (s *state) known(id string) bool {
+	for _, rs := range s.seen.Records {
+		if slices.ContainsFunc(rs, func(r containers.Container) bool { return r.ID == id }) {
+			return true
+		}
+	}
+	return false
+}

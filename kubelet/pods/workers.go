@@ -1,0 +1,306 @@
+package pods
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/network"
+	"pilothouse.dev/kubelet/probes"
+	"pilothouse.dev/kubelet/source"
+	"pilothouse.dev/kubelet/status"
+	"pilothouse.dev/pkg/pod"
+)
+
+// Workers are the pods of this node.
+type Workers struct {
+	cfg   Config // set once, as the next two
+	parts Parts
+	log   *zap.Logger
+
+	mu   sync.Mutex
+	pods map[types.UID]*worker // guarded by mu; changed by Run only
+}
+
+// New stores what it is given.
+func New(cfg Config, parts Parts, log *zap.Logger) *Workers {
+	return &Workers{cfg: cfg, parts: parts, log: log.Named("pods"), pods: map[types.UID]*worker{}}
+}
+
+// Pods are the pods that this node has been told of and that are not gone yet, as they were told.
+func (ws *Workers) Pods() []*corev1.Pod {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	list := make([]*corev1.Pod, 0, len(ws.pods))
+	for _, w := range ws.pods {
+		list = append(list, w.newest())
+	}
+	return list
+}
+
+func (w *worker) newest() *corev1.Pod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pod
+}
+
+// Evict ends a pod with phase Failed, within the grace period. Evicting one that is not there does nothing.
+func (ws *Workers) Evict(uid types.UID, reason, message string, grace time.Duration) {
+	if w := ws.worker(uid); w != nil {
+		w.post(func(s *state) {
+			if s.evicted == nil && s.final == nil {
+				s.evicted = &End{Phase: corev1.PodFailed, Reason: reason, Message: message, By: time.Now().Add(grace)}
+				w.tell(s.pod, "", corev1.EventTypeWarning, reason, "%s", message)
+			}
+		})
+	}
+}
+
+func (ws *Workers) worker(uid types.UID) *worker {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return ws.pods[uid]
+}
+
+// Run works until ctx ends: it hands wishes, events, probe results and answers of the API to the workers they concern. Running containers
+// are left as they are when it ends.
+func (ws *Workers) Run(ctx context.Context) error {
+	found, err := ws.find(ctx)
+	if err != nil {
+		return err
+	}
+	every := ws.cfg.Relist
+	if every == 0 {
+		every = 30 * time.Second
+	}
+	relist := time.NewTicker(every)
+	defer relist.Stop()
+	over := make(chan types.UID)
+	var all sync.WaitGroup
+	defer all.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case u := <-ws.parts.Updates:
+			if u.Synced {
+				ws.adopt(ctx, found, &all, over)
+			} else {
+				ws.told(ctx, u, found, &all, over)
+			}
+		case e := <-ws.parts.Observer.Events():
+			ws.happened(e)
+		case r := <-ws.parts.Probes.Results():
+			ws.probed(r)
+		case a := <-ws.parts.Status.Acks():
+			ws.acked(a)
+		case <-ws.parts.Objects.Changes():
+			for _, uid := range ws.parts.Objects.TakeChanged() {
+				ws.parts.Volumes.Renew(uid, nil)
+				if w := ws.worker(uid); w != nil {
+					w.post(retryNow)
+				}
+			}
+		case <-relist.C:
+			ws.happened(containers.Event{Kind: containers.EventRelist})
+		case uid := <-over:
+			ws.forget(uid)
+		}
+	}
+}
+
+// find lists what is there from a former life, and has the network remember its addresses.
+func (ws *Workers) find(ctx context.Context) (map[types.UID]*corev1.Pod, error) {
+	l, err := ws.parts.Observer.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing what runs already: %w", err)
+	}
+	found := map[types.UID]*corev1.Pod{}
+	var held []network.Held
+	for _, box := range l.Sandboxes {
+		uid := types.UID(box.PodUID)
+		found[uid] = stub(uid, box)
+		for _, ip := range box.IPs {
+			held = append(held, network.Held{PodKey: box.PodUID, IP: ip})
+		}
+	}
+	ws.parts.Network.Restore(held)
+	for _, c := range l.Containers {
+		if uid := types.UID(c.PodUID); found[uid] == nil {
+			found[uid] = stub(uid, containers.Sandbox{})
+		}
+	}
+	return found, nil
+}
+
+// adopt ends what was found at the start and is not wished for, once all wishes are known.
+func (ws *Workers) adopt(ctx context.Context, found map[types.UID]*corev1.Pod, all *sync.WaitGroup, over chan types.UID) {
+	groups, err := ws.parts.Groups.PodUIDs()
+	if err != nil {
+		ws.log.Warn("looking for leftover control groups", zap.Error(err))
+	}
+	for _, uid := range groups {
+		if u := types.UID(uid); found[u] == nil {
+			found[u] = stub(u, containers.Sandbox{})
+		}
+	}
+	folders, err := ws.parts.Volumes.Pods()
+	if err != nil {
+		ws.log.Warn("looking for leftover volumes", zap.Error(err))
+	}
+	for _, uid := range folders {
+		if found[uid] == nil {
+			found[uid] = stub(uid, containers.Sandbox{})
+		}
+	}
+	for uid, p := range found {
+		if ws.worker(uid) == nil {
+			ws.log.Info("ending a pod that nobody wishes for", zap.String("namespace", p.Namespace), zap.String("name", p.Name), zap.String("uid", string(uid)))
+			w := ws.employ(ctx, p, all, over)
+			w.wish(p, true)
+		}
+		delete(found, uid)
+	}
+}
+
+// told hands a wish to the pod's worker.
+func (ws *Workers) told(ctx context.Context, u source.Update, found map[types.UID]*corev1.Pod, all *sync.WaitGroup, over chan types.UID) {
+	w := ws.worker(u.Pod.UID)
+	switch {
+	case w == nil && u.Gone:
+		return
+	case w == nil:
+		if !pod.Terminal(u.Pod) {
+			ws.parts.Objects.Keep(u.Pod)
+		}
+		var no *rejection
+		if n := ws.parts.Node(); n != nil && fresh(u.Pod) && found[u.Pod.UID] == nil {
+			no = admit(u.Pod, n, ws.Pods())
+		}
+		w = ws.employ(ctx, u.Pod, all, over)
+		if no != nil {
+			w.post(func(s *state) {
+				s.final = &End{Phase: corev1.PodFailed, Reason: no.reason, Message: no.message}
+				w.tell(s.pod, "", corev1.EventTypeWarning, no.reason, "%s", no.message)
+			})
+		}
+		ws.weigh()
+		return
+	}
+	was := w.newest()
+	if !pod.Terminal(u.Pod) && !u.Gone {
+		if was.Generation != u.Pod.Generation {
+			ws.parts.Objects.Keep(u.Pod)
+		}
+		if !maps.Equal(was.Labels, u.Pod.Labels) || !maps.Equal(was.Annotations, u.Pod.Annotations) {
+			ws.parts.Volumes.Renew(u.Pod.UID, u.Pod)
+		}
+	}
+	w.wish(u.Pod, u.Gone)
+}
+
+// fresh: no kubelet has worked on the pod yet.
+func fresh(p *corev1.Pod) bool {
+	return !pod.Terminal(p) && p.DeletionTimestamp == nil && p.Status.StartTime == nil
+}
+
+// employ starts a worker for a pod.
+func (ws *Workers) employ(ctx context.Context, p *corev1.Pod, all *sync.WaitGroup, over chan types.UID) *worker {
+	w := newWorker(p, &ws.cfg, &ws.parts, ws.log)
+	ws.mu.Lock()
+	ws.pods[p.UID] = w
+	ws.mu.Unlock()
+	all.Go(func() {
+		w.run(ctx)
+		select {
+		case over <- w.uid:
+		case <-ctx.Done():
+		}
+	})
+	return w
+}
+
+// forget drops a pod that is gone for good.
+func (ws *Workers) forget(uid types.UID) {
+	ws.mu.Lock()
+	delete(ws.pods, uid)
+	ws.mu.Unlock()
+	ws.parts.Objects.Drop(uid)
+	ws.parts.Probes.Set(uid, nil)
+	ws.parts.Status.Forget(uid)
+	ws.weigh()
+}
+
+// weigh gives the burstable pods as a whole the processor time they asked for.
+func (ws *Workers) weigh() {
+	var milli int64
+	for _, p := range ws.Pods() {
+		if pod.QoS(p) == corev1.PodQOSBurstable && pod.Active(p) {
+			requests := pod.SpecRequests(p)
+			milli += requests.Cpu().MilliValue()
+		}
+	}
+	if err := ws.parts.Groups.SetQoS(milli); err != nil {
+		ws.log.Warn("weighing burstable pods", zap.Error(err))
+	}
+}
+
+// happened wakes the worker of an event, or all if events may have been missed.
+func (ws *Workers) happened(e containers.Event) {
+	look := func(s *state) { s.dirty = true }
+	if e.Kind != containers.EventRelist {
+		if w := ws.worker(types.UID(e.PodUID)); w != nil {
+			w.post(look)
+		}
+		return
+	}
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, w := range ws.pods {
+		w.post(look)
+	}
+}
+
+func (ws *Workers) probed(r probes.Result) {
+	w := ws.worker(r.PodUID)
+	if w == nil {
+		return
+	}
+	w.post(func(s *state) {
+		if !s.known(r.ContainerID) {
+			return
+		}
+		if r.Complaint != "" {
+			w.tellProbe(s.pod, r.Container, string(r.Kind), r.Complaint)
+		}
+		s.probed(r)
+	})
+}
+
+func (ws *Workers) acked(a status.Ack) {
+	if w := ws.worker(a.UID); w != nil {
+		w.post(func(s *state) {
+			s.acked = a.Phase
+			if a.Gone && s.final != nil {
+				s.acked = s.final.Phase // nobody is left to be told
+			}
+		})
+	}
+}
+
+// retryNow: something that a failed action may have waited for has changed.
+func retryNow(s *state) {
+	for key, f := range s.seen.Faults {
+		f.Until = time.Time{}
+		s.seen.Faults[key] = f
+	}
+}
