@@ -1,0 +1,98 @@
+// Package lookup reads objects by their types from the registry's stores, for the rooms below that must know something of the
+// cluster to decide: admission, the proxy to nodes, the repair of addresses. It satisfies the small interfaces they declare.
+//
+// Reads come from the watch caches. What is not there may only just have been made, so a miss is asked again of the newest
+// state; what was found may be a moment old. An object that does not exist is an apierrors NotFound. What is returned is the
+// caller's own copy.
+package lookup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"pilothouse.dev/apiserver/registry"
+	"pilothouse.dev/apiserver/storage"
+)
+
+// Lookup reads through a registry. Safe for concurrent use.
+type Lookup struct{ reg *registry.Registry }
+
+// New makes a Lookup; the registry may still grow.
+func New(reg *registry.Registry) *Lookup { return &Lookup{reg} }
+
+// Namespace reads a namespace.
+func (l *Lookup) Namespace(ctx context.Context, name string) (*corev1.Namespace, error) {
+	return get[*corev1.Namespace](ctx, l, core("namespaces"), storage.Key{Name: name})
+}
+
+// Node reads a node.
+func (l *Lookup) Node(ctx context.Context, name string) (*corev1.Node, error) {
+	return get[*corev1.Node](ctx, l, core("nodes"), storage.Key{Name: name})
+}
+
+// Pod reads a pod.
+func (l *Lookup) Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	return get[*corev1.Pod](ctx, l, core("pods"), storage.Key{Namespace: namespace, Name: name})
+}
+
+// ServiceAccount reads a service account.
+func (l *Lookup) ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
+	return get[*corev1.ServiceAccount](ctx, l, core("serviceaccounts"), storage.Key{Namespace: namespace, Name: name})
+}
+
+// Services reads every service, in the newest state.
+func (l *Lookup) Services(ctx context.Context) ([]*corev1.Service, error) {
+	return list[*corev1.Service](ctx, l, core("services"), storage.Selector{}, storage.Read{})
+}
+
+func core(plural string) schema.GroupVersionResource {
+	return schema.GroupVersionResource{Version: "v1", Resource: plural}
+}
+
+func get[T registry.Object](ctx context.Context, l *Lookup, gvr schema.GroupVersionResource, key storage.Key) (T, error) {
+	var none T
+	r := l.reg.Find(gvr)
+	if r == nil {
+		return none, apierrors.NewNotFound(gvr.GroupResource(), key.Name)
+	}
+	e, err := r.Store.Get(ctx, key, storage.Cached)
+	if errors.Is(err, storage.ErrNotFound) {
+		e, err = r.Store.Get(ctx, key, storage.Read{})
+	}
+	if errors.Is(err, storage.ErrNotFound) {
+		return none, apierrors.NewNotFound(gvr.GroupResource(), key.Name)
+	}
+	if err != nil {
+		return none, fmt.Errorf("looking up %s %s: %w", r.Singular, key, err)
+	}
+	obj, err := r.Decode(e)
+	if err != nil {
+		return none, fmt.Errorf("looking up %s %s: %w", r.Singular, key, err)
+	}
+	return obj.(T), nil
+}
+
+func list[T registry.Object](ctx context.Context, l *Lookup, gvr schema.GroupVersionResource, s storage.Selector, read storage.Read) ([]T, error) {
+	r := l.reg.Find(gvr)
+	if r == nil {
+		return nil, nil
+	}
+	page, err := r.Store.List(ctx, storage.ListOptions{Selector: s, Read: read})
+	if err != nil {
+		return nil, fmt.Errorf("listing %s: %w", r.Plural, err)
+	}
+	all := make([]T, 0, len(page.Entries))
+	for _, e := range page.Entries {
+		obj, err := r.Decode(e)
+		if err != nil {
+			return nil, fmt.Errorf("listing %s: %w", r.Plural, err)
+		}
+		all = append(all, obj.(T))
+	}
+	return all, nil
+}
