@@ -50,19 +50,17 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		Metrics: cycle.NewMetrics(numbers, cfg.SchedulerName, waiting, placed),
 	}, log)
 
-	work := daemon.NewGroup(log)
-	work.Add("feed", source.Run)
-	work.Add("cycle", scheduling.Run)
-
 	g := daemon.NewGroup(log)
 	g.Add("health", health.New(cfg.health(), checks, numbers).Run)
 	g.Add("events", recorder.Run)
+	g.Add("feed", source.Run) // before we lead: a standby takes over with all in memory
+	checks.AddReady("picture", source.Check)
 	if cfg.LeaderElect {
 		host, _ := os.Hostname()
 		lease := leader.Config{Kube: clients.Kube, Namespace: "kube-system", Name: "kube-scheduler", Identity: host + "_" + string(uuid.NewUUID())}
-		g.Add("leading", func(ctx context.Context) error { return leader.Run(ctx, log, lease, work.Run) })
+		g.Add("cycle", func(ctx context.Context) error { return leader.Run(ctx, log, lease, scheduling.Run) })
 	} else {
-		g.Add("work", work.Run)
+		g.Add("cycle", scheduling.Run)
 	}
 	return g.Run(ctx)
 }

@@ -252,6 +252,15 @@ func TestWhatWakesAPod(t *testing.T) {
 		t.Errorf("r is on %s", got)
 	}
 
+	// A pod that has finished takes no room. "tainted" has 2 left of 4.
+	b.addPod("s", "3", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"disk": "ssd"} })
+	b.waitRefused("s", "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't match Pod's node affinity/selector.")
+	b.finish("p")
+	if got := b.waitNode("s"); got != "tainted" {
+		t.Errorf("s is on %s", got)
+	}
+	b.finish("s")
+
 	b.addPod("gated", "1", func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "example.com/wait"}} })
 	b.addPod("after", "1")
 	b.waitNode("after")
@@ -262,6 +271,14 @@ func TestWhatWakesAPod(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.waitNode("gated")
+}
+
+// finish says, as a kubelet would, that a pod has succeeded.
+func (b *bench) finish(name string) {
+	b.Helper()
+	if _, err := b.Kube.CoreV1().Pods("default").Patch(b.Context(), name, types.MergePatchType, []byte(`{"status":{"phase":"Succeeded"}}`), metav1.PatchOptions{}, "status"); err != nil {
+		b.Fatal(err)
+	}
 }
 
 func (b *bench) patchNode(name, patch string) {

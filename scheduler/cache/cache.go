@@ -133,11 +133,13 @@ func (c *Cache) Nominate(p *nodeinfo.Pod, to string) {
 	c.dirty[to] = struct{}{}
 }
 
-// Renounce undoes Nominate, if it was done.
-func (c *Cache) Renounce(uid types.UID) {
+// Renounce undoes Nominate. It returns the pod that was nominated, nil when it was not.
+func (c *Cache) Renounce(uid types.UID) *nodeinfo.Pod {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	old := c.nominated[uid].pod
 	c.renounceLocked(uid)
+	return old
 }
 
 // Nominated is the node that a pod was nominated to, empty when it was not.

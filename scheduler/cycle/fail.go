@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 
+	"pilothouse.dev/scheduler/framework"
 	"pilothouse.dev/scheduler/nodeinfo"
 	"pilothouse.dev/scheduler/preempt"
 	"pilothouse.dev/scheduler/queue"
@@ -25,7 +26,7 @@ func (c *Cycle) unschedulable(ctx context.Context, it *queue.Item, why *refusal,
 	case plan != nil:
 		c.Cache.Nominate(it.Pod, plan.Node)
 	case !waits:
-		c.Cache.Renounce(it.Pod.UID)
+		c.renounce(it.Pod)
 	}
 	c.log.Debug("unschedulable", zap.String("namespace", it.Pod.Namespace), zap.String("name", it.Pod.Name), zap.String("reason", message))
 	c.tell(it.Pod, corev1.PodReasonUnschedulable, message)
@@ -45,11 +46,18 @@ func (c *Cycle) preempt(ctx context.Context, it *queue.Item, why *refusal, plan 
 		zap.String("node", plan.Node), zap.Int("victims", len(plan.Victims)))
 	c.Metrics.preempted(len(plan.Victims))
 	if err := preempt.Evict(ctx, c.API, c.Events, it.Pod, plan); err != nil {
-		c.Cache.Renounce(it.Pod.UID)
+		c.renounce(it.Pod)
 		c.broken(it, fmt.Errorf("making room on node %s: %w", plan.Node, err), begun)
 		return
 	}
 	c.Queue.Park(it, why.plugins)
+}
+
+// renounce gives up the room that was being made for a pod, which may help others.
+func (c *Cycle) renounce(p *nodeinfo.Pod) {
+	if c.Cache.Renounce(p.UID) != nil {
+		c.Queue.Event(framework.Event{Kind: framework.PodGone, Pod: p})
+	}
 }
 
 // broken ends a trip that failed for a reason that is not the pod's: it is tried again after a while.

@@ -6,13 +6,18 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
 	"pilothouse.dev/pkg/pod"
@@ -40,7 +45,7 @@ func New(scheduler string, factory informers.SharedInformerFactory, q *queue.Que
 // Run feeds until ctx ends.
 func (f *Feed) Run(ctx context.Context) error {
 	nodes := f.informers.Core().V1().Nodes().Informer()
-	pods := f.informers.Core().V1().Pods().Informer()
+	pods := f.informers.InformerFor(&corev1.Pod{}, livingPods)
 	nodesDone, err := nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(o any) { f.nodeAdded(o.(*corev1.Node)) },
 		UpdateFunc: func(before, o any) { f.nodeUpdated(before.(*corev1.Node), o.(*corev1.Node)) },
@@ -54,13 +59,14 @@ func (f *Feed) Run(ctx context.Context) error {
 		return fmt.Errorf("listening to nodes: %w", err)
 	}
 	podsDone, err := pods.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(o any) { f.podSeen(o.(*corev1.Pod)) },
+		AddFunc: func(o any) { f.podSeen(nil, o.(*corev1.Pod)) },
 		UpdateFunc: func(before, o any) {
 			was, is := before.(*corev1.Pod), o.(*corev1.Pod)
 			if was.UID != is.UID { // deleted and made anew while we were not looking
 				f.podGone(was)
+				was = nil
 			}
-			f.podSeen(is)
+			f.podSeen(was, is)
 		},
 		DeleteFunc: func(o any) {
 			if p, ok := last(o).(*corev1.Pod); ok {
@@ -83,6 +89,13 @@ func (f *Feed) Run(ctx context.Context) error {
 	return nil
 }
 
+// livingPods leaves out the pods that have finished: the API server tells their end as a deletion, and they need no memory here.
+func livingPods(kube kubernetes.Interface, resync time.Duration) cache.SharedIndexInformer {
+	return coreinformers.NewFilteredPodInformer(kube, metav1.NamespaceAll, resync, cache.Indexers{}, func(o *metav1.ListOptions) {
+		o.FieldSelector = "status.phase!=Succeeded,status.phase!=Failed"
+	})
+}
+
 // Ready waits until all that the API had at the start is in cache and queue.
 func (f *Feed) Ready(ctx context.Context) error {
 	select {
@@ -95,20 +108,15 @@ func (f *Feed) Ready(ctx context.Context) error {
 
 // Check is the health check that goes with Ready.
 func (f *Feed) Check(context.Context) error {
-	if !f.isReady() {
-		return fmt.Errorf("nodes and pods have not all been read yet")
-	}
-	return nil
-}
-
-func (f *Feed) isReady() bool {
 	select {
 	case <-f.ready:
-		return true
+		return nil
 	default:
-		return false
+		return errNotReady
 	}
 }
+
+var errNotReady = errors.New("nodes and pods have not all been read yet")
 
 // last is the object of a deletion, also when the deletion itself was not seen.
 func last(o any) any {
@@ -138,8 +146,8 @@ func nodeDiffers(was, is *corev1.Node) bool {
 		!equality.Semantic.DeepEqual(was.Status.Allocatable, is.Status.Allocatable)
 }
 
-// podSeen puts a pod where it belongs.
-func (f *Feed) podSeen(p *corev1.Pod) {
+// podSeen puts a pod where it belongs; was is the version seen before, if any.
+func (f *Feed) podSeen(was, p *corev1.Pod) {
 	switch {
 	case pod.Terminal(p):
 		f.podGone(p)
@@ -152,12 +160,26 @@ func (f *Feed) podSeen(p *corev1.Pod) {
 		}
 	case p.Spec.SchedulerName == f.scheduler && !pod.Terminating(p):
 		info := nodeinfo.NewPod(p)
-		if to := p.Status.NominatedNodeName; to != "" && f.cache.Nominated(p.UID) == "" && !f.isReady() {
-			f.cache.Nominate(info, to) // by the process before this one
-		}
+		f.nominate(was, info)
 		f.queue.Set(info)
 	default: // another scheduler's, or it ends before it had a node
 		f.podGone(p)
+	}
+}
+
+// nominate follows what a pod's status says of the node that room is made on: our own word come back, or that of the scheduler
+// that led before us.
+func (f *Feed) nominate(was *corev1.Pod, p *nodeinfo.Pod) {
+	before, now := "", p.Status.NominatedNodeName
+	if was != nil {
+		before = was.Status.NominatedNodeName
+	}
+	switch {
+	case now == before:
+	case now != "":
+		f.cache.Nominate(p, now)
+	case f.cache.Renounce(p.UID) != nil:
+		f.queue.Event(framework.Event{Kind: framework.PodGone, Pod: p})
 	}
 }
 
