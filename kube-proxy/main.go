@@ -39,6 +39,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		return err
 	}
 	rules := nftables.New(cfg.rules, 0, log.Named("nftables"))
+	defer rules.Close()
 	if cfg.Cleanup {
 		return rules.Remove()
 	}

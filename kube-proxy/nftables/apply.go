@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -21,22 +22,49 @@ const (
 )
 
 // kernel talks nftables to one network namespace and knows one table in it.
+//
+// It keeps one socket. That is not for the price of a socket: when one is closed
+// the kernel first waits until no packet looks at what was deleted, some 15 ms,
+// and a change takes a hundredth of that.
 type kernel struct {
 	config Config
 	family family
 	netns  int // 0: this process's
+
+	conn    *nft.Conn // nil: closed
+	socket  *netlink.Conn
+	writing bool // a batch was begun and not committed
 }
 
-// dial opens a connection for one exchange.
-func (k kernel) dial() (*nft.Conn, error) {
-	opts := []nft.ConnOption{nft.WithSockOptions(func(c *netlink.Conn) error {
+// open gives the connection for one exchange, which must be over soon.
+func (k *kernel) open() (*nft.Conn, error) {
+	if k.writing {
+		k.close() // what was written down must not go out with the next batch
+	}
+	if k.conn == nil {
+		conn, err := k.dial()
+		if err != nil {
+			k.close()
+			return nil, err
+		}
+		k.conn = conn
+	}
+	if err := k.socket.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, fmt.Errorf("setting a deadline: %w", err)
+	}
+	return k.conn, nil
+}
+
+func (k *kernel) dial() (*nft.Conn, error) {
+	opts := []nft.ConnOption{nft.AsLasting(), nft.WithSockOptions(func(c *netlink.Conn) error {
+		k.socket = c
 		if err := c.SetWriteBuffer(socketBuffer); err != nil {
 			return fmt.Errorf("setting the send buffer: %w", err)
 		}
 		if err := c.SetReadBuffer(socketBuffer); err != nil {
 			return fmt.Errorf("setting the receive buffer: %w", err)
 		}
-		return c.SetDeadline(time.Now().Add(patience))
+		return nil
 	})}
 	if k.netns != 0 {
 		opts = append(opts, nft.WithNetNSFd(k.netns))
@@ -48,23 +76,30 @@ func (k kernel) dial() (*nft.Conn, error) {
 	return conn, nil
 }
 
-func (k kernel) table() *nft.Table {
+// close ends the connection: after an error nobody knows what lies in it.
+func (k *kernel) close() {
+	if k.socket != nil {
+		_ = k.socket.Close() // it is of no more use either way
+	}
+	k.conn, k.socket, k.writing = nil, nil, false
+}
+
+func (k *kernel) table() *nft.Table {
 	return &nft.Table{Name: tableName, Family: k.family.table}
 }
 
 // batch is a transaction being written down.
 type batch struct {
-	kernel
-	conn *nft.Conn
+	*kernel
 	sets map[string]*nft.Set
 }
 
-func (k kernel) begin() (*batch, error) {
-	conn, err := k.dial()
-	if err != nil {
+func (k *kernel) begin() (*batch, error) {
+	if _, err := k.open(); err != nil {
 		return nil, err
 	}
-	b := &batch{kernel: k, conn: conn, sets: map[string]*nft.Set{}}
+	k.writing = true
+	b := &batch{kernel: k, sets: map[string]*nft.Set{}}
 	for _, s := range setSpecs {
 		b.sets[s.name] = k.family.set(k.table(), s)
 	}
@@ -72,7 +107,17 @@ func (k kernel) begin() (*batch, error) {
 }
 
 // commit sends it: the kernel does all or nothing, between two packets.
-func (b *batch) commit() error { return b.conn.Flush() }
+func (b *batch) commit() error {
+	if !b.writing {
+		return errors.New("committing a batch that was given up") // an exchange came between
+	}
+	if err := b.conn.Flush(); err != nil {
+		b.close()
+		return err
+	}
+	b.writing = false
+	return nil
+}
 
 // replaceTable starts anew: the table with its sets and chains, empty.
 func (b *batch) replaceTable() error {
@@ -192,7 +237,7 @@ func eachMessage(all []element, values bool, send func(set string, es []nft.SetE
 }
 
 // apply makes the changes of a transaction.
-func (k kernel) apply(t transaction) error {
+func (k *kernel) apply(t transaction) error {
 	b, err := k.begin()
 	if err != nil {
 		return err
@@ -203,6 +248,5 @@ func (k kernel) apply(t transaction) error {
 	if err := b.elements(t.del, t.add); err != nil {
 		return err
 	}
-	b.deleteChains(t.delChains)
 	return b.commit()
 }

@@ -30,8 +30,8 @@ const (
 	chainOutput      = "output"
 	chainPostrouting = "postrouting"
 	chainDispatch    = "dispatch"
-	chainReject      = "refuse"
-	chainDrop        = "no-local-endpoints"
+	chainRefuse      = "refuse"
+	chainNobodyHere  = "no-local-endpoints"
 )
 
 // baseChain is where the kernel hands packets in. All are nat chains: they see
@@ -69,15 +69,15 @@ func fixedChains(c Config, f family) []fixedChain {
 			{"from this machine: is it for a service", seq(jump(chainDispatch))},
 		}},
 		{chainDispatch, []rule{
-			{"cluster and external addresses", seq(f.loadDestination(register), f.loadPort(register+f.words), obey(setServices))},
-			{"node ports", seq(f.loadDestination(register), inSet(setNodes), f.loadPort(register), obey(setNodePorts))},
-			{"a port that the service has not", seq(f.loadDestination(register), inSet(setClusters), goTo(chainReject))},
+			{"cluster and external addresses", seq(f.loadDestination(register), f.loadPort(register+f.words), obeyWay(setServices))},
+			{"node ports", seq(f.loadDestination(register), inSet(setNodes), f.loadPort(register), obeyWay(setNodePorts))},
+			{"a port that the service has not", seq(f.loadDestination(register), inSet(setClusters), goTo(chainRefuse))},
 		}},
-		{chainReject, []rule{
+		{chainRefuse, []rule{
 			{"tcp hears at once", seq(protocolIs(tcp), reset())},
 			{"all others too", seq(f.refuse())},
 		}},
-		{chainDrop, []rule{
+		{chainNobodyHere, []rule{
 			{"a policy says Local and nobody here answers", seq(drop())},
 		}},
 		{chainPostrouting, postrouting(c, f)},

@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -19,35 +20,31 @@ type transaction struct {
 	addChains []pick
 	del       []element
 	add       []element
-	delChains []string
 }
 
 func (t transaction) empty() bool {
-	return len(t.addChains)+len(t.del)+len(t.add)+len(t.delChains) == 0
+	return len(t.addChains)+len(t.del)+len(t.add) == 0
 }
 
 // ruleset is the desired content of the kernel's table, and moves from wish to
 // wish. Owned by the Writer; holds no connection to anything.
 type ruleset struct {
 	family family
+	// What an older run left in the kernel, while the first wish is rendered:
+	// its endpoints keep their numbers.
+	found map[frontKey]string
 
 	table    *changes.Table
 	nodes    []netip.Addr
 	services map[changes.Name]*rendered
 	owner    map[frontKey]changes.Name // who answers a front that several claim: the first
 	shared   map[element]int           // how many services want it
-	chains   map[string]use
-	lost     map[changes.Name]bool // services that lost a front to another
+	picks    map[pick]bool             // whose chains are made
+	lost     map[changes.Name]bool     // services that lost a front to another
 }
 
 // frontKey identifies a front: an element of services or node-ports.
 type frontKey struct{ set, key string }
-
-// use is a chain that picks, and how many fronts and chains go to it.
-type use struct {
-	pick pick
-	refs int
-}
 
 func newRuleset(f family) *ruleset {
 	return &ruleset{
@@ -56,7 +53,7 @@ func newRuleset(f family) *ruleset {
 		services: map[changes.Name]*rendered{},
 		owner:    map[frontKey]changes.Name{},
 		shared:   map[element]int{},
-		chains:   map[string]use{},
+		picks:    map[pick]bool{},
 		lost:     map[changes.Name]bool{},
 	}
 }
@@ -64,8 +61,11 @@ func newRuleset(f family) *ruleset {
 // advance moves the ruleset to the wish and returns the difference. Its cost is
 // that of the services that changed, and a comparison of pointers for the rest.
 func (r *ruleset) advance(w Wish) transaction {
-	d := difference{ruleset: r, chains: map[string]bool{}, elements: map[frontKey]change{}}
+	d := difference{ruleset: r, elements: map[frontKey]change{}}
 
+	for _, p := range usualPicks() {
+		d.use(p)
+	}
 	gone, came := changes.Compare(r.table, w.Table)
 	if len(r.lost) > 0 && len(gone) > 0 {
 		// A front may have become free for one that lost it: contend again.
@@ -88,8 +88,8 @@ func (r *ruleset) advance(w Wish) transaction {
 // difference gathers what one advance changes. What goes and comes back cancels out.
 type difference struct {
 	*ruleset
-	chains   map[string]bool // that existed before this advance, of those touched
-	elements map[frontKey]change
+	addChains []pick
+	elements  map[frontKey]change
 }
 
 // change is an element before and after; nil: not there.
@@ -127,7 +127,6 @@ func (d *difference) release(name changes.Name) {
 		for _, e := range f.elements {
 			d.remove(e)
 		}
-		d.unuse(f.pick)
 	}
 	for _, e := range r.shared {
 		if d.shared[e]--; d.shared[e] == 0 {
@@ -140,6 +139,9 @@ func (d *difference) release(name changes.Name) {
 // claim renders a service and puts its elements in; a front that another
 // service answers already is left to that one.
 func (d *difference) claim(s *changes.Service, was *rendered) {
+	if was == nil && len(d.found) > 0 {
+		was = &rendered{numbers: numbersIn(d.found, s, 0), locals: numbersIn(d.found, s, localNumbers)}
+	}
 	r := render(s, was, d.family)
 	d.services[s.Name] = r
 	for _, f := range r.fronts {
@@ -162,40 +164,18 @@ func (d *difference) claim(s *changes.Service, was *rendered) {
 	}
 }
 
-// use counts a reference to the chain of a pick.
+// use makes the chain of a pick, unless it was made before.
 func (d *difference) use(p pick) {
-	name := p.chain()
-	if name == chainReject || name == chainDrop {
+	if d.picks[p] {
 		return
 	}
-	u, had := d.ruleset.chains[name]
-	if _, touched := d.chains[name]; !touched {
-		d.chains[name] = had
+	d.picks[p] = true
+	d.put(p.entry())
+	if !p.fixed() {
+		d.addChains = append(d.addChains, p)
 	}
-	d.ruleset.chains[name] = use{pick: p, refs: u.refs + 1}
-	if !had {
-		for _, n := range p.needs() {
-			d.use(n)
-		}
-	}
-}
-
-func (d *difference) unuse(p pick) {
-	name := p.chain()
-	u, had := d.ruleset.chains[name]
-	if !had {
-		return
-	}
-	if _, touched := d.chains[name]; !touched {
-		d.chains[name] = true
-	}
-	if u.refs--; u.refs > 0 {
-		d.ruleset.chains[name] = u
-		return
-	}
-	delete(d.ruleset.chains, name)
 	for _, n := range p.needs() {
-		d.unuse(n)
+		d.use(n)
 	}
 }
 
@@ -214,16 +194,7 @@ func (d *difference) nodeAddresses(was, now []netip.Addr) {
 
 // transaction writes the difference down, sorted.
 func (d *difference) transaction() transaction {
-	var t transaction
-	for name, existed := range d.chains {
-		u, exists := d.ruleset.chains[name]
-		switch {
-		case exists && !existed:
-			t.addChains = append(t.addChains, u.pick)
-		case existed && !exists:
-			t.delChains = append(t.delChains, name)
-		}
-	}
+	t := transaction{addChains: d.addChains}
 	for _, c := range d.elements {
 		if c.was != nil && c.now != nil && *c.was == *c.now {
 			continue
@@ -241,19 +212,14 @@ func (d *difference) transaction() transaction {
 
 func (t *transaction) sort() {
 	slices.SortFunc(t.addChains, comparePicks)
-	slices.Sort(t.delChains)
 	slices.SortFunc(t.del, element.compare)
 	slices.SortFunc(t.add, element.compare)
 }
 
-// picks are all chains in use that choose, sorted.
-func (r *ruleset) picks() []pick {
-	var out []pick
-	for _, u := range r.chains {
-		out = append(out, u.pick)
-	}
-	slices.SortFunc(out, comparePicks)
-	return out
+// chains are all picks that have a chain of their own, sorted.
+func (r *ruleset) chains() []pick {
+	out := slices.SortedFunc(maps.Keys(r.picks), comparePicks)
+	return slices.DeleteFunc(out, pick.fixed)
 }
 
 // elements is the whole desired content.
@@ -271,6 +237,10 @@ func (r *ruleset) elements() map[frontKey]string {
 		}
 	}
 	for e := range r.shared {
+		out[frontKey{e.set, e.key}] = e.value
+	}
+	for p := range r.picks {
+		e := p.entry()
 		out[frontKey{e.set, e.key}] = e.value
 	}
 	for _, a := range r.nodes {

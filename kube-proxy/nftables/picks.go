@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"fmt"
+	"hash/fnv"
 	"strings"
 	"time"
 
@@ -11,64 +12,109 @@ import (
 )
 
 // front is how a client names a service.
-type front string
+type front uint32
 
 const (
-	frontCluster  front = "cluster"  // cluster IP
-	frontExternal front = "external" // external and load balancer addresses
-	frontNode     front = "node"     // node port
+	frontNone       front = iota // nobody answers anywhere: refused
+	frontNobodyHere              // a policy says Local, and nobody answers here: dropped
+	frontCluster                 // cluster IP
+	frontExternal                // external and load balancer addresses
+	frontNode                    // node port
 )
+
+func (f front) String() string {
+	return [...]string{chainRefuse, chainNobodyHere, "cluster", "external", "node"}[f]
+}
 
 // localNumbers is where the numbers of this node's endpoints begin, for services
 // with a policy Local. All endpoints are numbered from 0.
 const localNumbers = 1 << 24
 
-// pick is a way to choose an endpoint. There is one chain for each that is in
-// use, shared by all services that have as many endpoints and choose alike.
+// pick is a way to choose an endpoint. It has a chain, shared by all services that
+// have as many endpoints and choose alike. A chain once made stays: to bind a
+// rule to the map of endpoints the kernel walks all of the map, so a service that
+// goes from four endpoints to five and back must not cost that each time.
 type pick struct {
 	front  front
 	keep   bool          // the client keeps its address if it is a pod
+	local  bool          // only endpoints of this node
 	count  int           // endpoints anywhere
-	local  bool          // only those of this node
-	locals int           // how many these are
+	locals int           // endpoints of this node
 	sticky time.Duration // 0: each connection anew
 }
 
+// plain leaves away what makes no difference, so that what chooses alike is equal.
+func (p pick) plain() pick {
+	switch {
+	case p.count == 0 && (!p.local || p.locals == 0):
+		return pick{front: frontNone}
+	case !p.local:
+		p.locals = 0
+	case p.front == frontCluster && p.locals == 0:
+		return pick{front: frontNobodyHere}
+	case p.front == frontCluster:
+		p.count = 0
+	}
+	return p
+}
+
+// fixed tells whether the pick's chain is always there.
+func (p pick) fixed() bool { return p.front == frontNone || p.front == frontNobodyHere }
+
 // chain is the name of the chain that picks like this.
 func (p pick) chain() string {
-	switch {
-	case p.count == 0 && p.locals == 0:
-		return chainReject
-	case p.local && p.front == frontCluster && p.locals == 0:
-		return chainDrop
-	case !p.local && p.count == 0:
-		return chainReject
+	b := p.front.String()
+	if p.fixed() {
+		return b
 	}
-	var b strings.Builder
-	b.WriteString(string(p.front))
 	if p.keep {
-		b.WriteString("-keep")
+		b += "-keep"
 	}
 	if p.local {
-		fmt.Fprintf(&b, "-local-%d", p.locals)
+		b += fmt.Sprintf("-local-%d", p.locals)
 		if p.front != frontCluster {
-			fmt.Fprintf(&b, "-of-%d", p.count)
+			b += fmt.Sprintf("-of-%d", p.count)
 		}
 	} else {
-		fmt.Fprintf(&b, "-%d", p.count)
+		b += fmt.Sprintf("-%d", p.count)
 	}
 	if p.sticky > 0 {
-		fmt.Fprintf(&b, "-sticky-%d", p.sticky/time.Second)
+		b += fmt.Sprintf("-sticky-%d", p.sticky/time.Second)
 	}
-	return b.String()
+	return b
 }
+
+// A way is a pick's number in the maps. Usual ones spell the pick: the front in
+// the upper half, the count in the lower. All others are a sum over the name of
+// their chain, with the highest bit set.
+const wayOther = 1 << 31
+
+func (p pick) way() uint32 {
+	if (pick{front: p.front, count: p.count}) == p && p.count < 1<<16 {
+		return uint32(p.front)<<16 | uint32(p.count)
+	}
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(p.chain())) // a hash takes everything
+	return sum.Sum32() | wayOther
+}
+
+// wayName tells a way to a person.
+func wayName(w uint32) string {
+	if w&wayOther != 0 {
+		return fmt.Sprintf("%x:%x", w>>16, w&0xffff)
+	}
+	return pick{front: front(w >> 16), count: int(w & 0xffff)}.chain()
+}
+
+// entry is the element that leads to the pick's chain.
+func (p pick) entry() element { return element{setWays, join(p), p.chain()} }
 
 func comparePicks(a, b pick) int { return strings.Compare(a.chain(), b.chain()) }
 
 // anywhere is the pick for those clients of a Local service that may go to any
 // endpoint: pods and processes of this node.
 func (p pick) anywhere() pick {
-	return pick{front: p.front, keep: true, count: p.count, sticky: p.sticky}
+	return pick{front: p.front, keep: true, count: p.count, sticky: p.sticky}.plain()
 }
 
 // needs are the picks whose chains the rules of this one go to.
@@ -79,9 +125,21 @@ func (p pick) needs() []pick {
 	return nil
 }
 
+// usualPicks are those whose chains are made before the map has any element,
+// when that costs nothing.
+func usualPicks() []pick {
+	out := []pick{{front: frontNone}, {front: frontNobodyHere}}
+	for _, fr := range []front{frontCluster, frontNode} {
+		for n := 1; n <= 8; n++ {
+			out = append(out, pick{front: fr, count: n})
+		}
+	}
+	return out
+}
+
 // rules make the chain.
 func (p pick) rules(c Config, f family) []rule {
-	var out []rule
+	out := []rule{{"the way is found", forget()}}
 	if p.local && p.front != frontCluster {
 		to := p.anywhere().chain()
 		if c.PodCIDR.IsValid() {
@@ -112,12 +170,14 @@ func (p pick) choose(f family, n int, first uint32) []rule {
 	after := f.afterFront()
 	random := seq(f.key(p.front), dice(after, n, first), get(setEndpoints, f.chosen()))
 	if p.sticky > 0 {
+		client := seq(f.key(p.front), f.loadSource(after))
+		number := noted(f.chosen())
+		there := seq(f.key(p.front), noted(after), get(setEndpoints, f.chosen()), forget(), f.toChosen())
 		out = append(out,
-			rule{"a known client returns to its endpoint, if that still answers", seq(
-				f.key(p.front), f.loadSource(after), get(setAffinity, f.chosen()), get(setAffinity, after), inSet(setStickable),
-				f.loadSource(after), f.remember(p.sticky), f.toChosen())},
+			rule{"a known client returns, if its endpoint is there", seq(
+				client, get(setAffinity, register), note(register), client, number, f.remember(p.sticky), there)},
 			rule{"a new client is remembered", seq(
-				random, f.loadSource(after), f.forget(), f.remember(p.sticky), f.toChosen())})
+				dice(register, n, first), note(register), client, number, f.disown(), client, number, f.remember(p.sticky), there)})
 	}
 	out = append(out, rule{fmt.Sprintf("one of %d", n), seq(random, f.toChosen())})
 	if n > 1 {

@@ -25,17 +25,16 @@ type found struct {
 
 // generation is the kernel's count of transactions in this namespace: if it has
 // not moved, nobody has changed anything.
-func (k kernel) generation() (uint32, error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: k.netns})
-	if err != nil {
-		return 0, fmt.Errorf("opening netlink: %w", err)
+func (k *kernel) generation() (uint32, error) {
+	if _, err := k.open(); err != nil {
+		return 0, err
 	}
-	defer conn.Close()
-	msgs, err := conn.Execute(netlink.Message{
+	msgs, err := k.socket.Execute(netlink.Message{
 		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN, Flags: netlink.Request},
 		Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0},
 	})
 	if err != nil {
+		k.close()
 		return 0, fmt.Errorf("reading the ruleset's generation: %w", err)
 	}
 	for _, m := range msgs {
@@ -57,9 +56,17 @@ func (k kernel) generation() (uint32, error) {
 }
 
 // read reads the table back.
-func (k kernel) read() (found, error) {
+func (k *kernel) read() (found, error) {
+	out, err := k.readTable()
+	if err != nil || !out.usable {
+		k.close() // a reading given up halfway leaves the rest in the socket
+	}
+	return out, err
+}
+
+func (k *kernel) readTable() (found, error) {
 	out := found{chains: map[string][][]byte{}, elements: map[frontKey]string{}}
-	conn, err := k.dial()
+	conn, err := k.open()
 	if err != nil {
 		return out, err
 	}
@@ -157,7 +164,7 @@ func sameDoors(chains []*nft.Chain) bool {
 }
 
 // sameSets tells whether exactly our sets are there, of our types.
-func (k kernel) sameSets(sets []*nft.Set) bool {
+func (k *kernel) sameSets(sets []*nft.Set) bool {
 	if len(sets) != len(setSpecs) {
 		return false
 	}
@@ -179,7 +186,7 @@ func (k kernel) sameSets(sets []*nft.Set) bool {
 }
 
 // sameRules tells whether a chain's rules carry the stamps they should.
-func (k kernel) sameRules(stamps [][]byte, rules []rule) (bool, error) {
+func (k *kernel) sameRules(stamps [][]byte, rules []rule) (bool, error) {
 	if len(stamps) != len(rules) {
 		return false, nil
 	}

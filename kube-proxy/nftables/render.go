@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"cmp"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 
@@ -67,25 +68,18 @@ func render(s *changes.Service, was *rendered, f family) *rendered {
 
 // add renders one front. where, over and at name the service in all maps.
 func (r *rendered) add(f family, set string, p pick, where netip.Addr, over changes.Protocol, at uint16) {
-	front := renderedFront{pick: p, entry: element{set: set, key: join(where, over, at), value: p.chain()}}
+	front := renderedFront{pick: p.plain(), entry: element{set: set, key: join(where, over, at), value: join(p.plain())}}
 	if set == setNodePorts {
 		front.entry.key = join(over, at)
 	}
-	stickable := r.numbers
 	if !p.local || p.front != frontCluster { // else nobody goes anywhere but here
 		for i, e := range r.numbers {
 			front.elements = append(front.elements, element{setEndpoints, join(where, over, at, uint32(i)), join(e.Addr(), e.Port())})
 		}
 	}
 	if p.local {
-		stickable = r.locals
 		for i, e := range r.locals {
 			front.elements = append(front.elements, element{setEndpoints, join(where, over, at, localNumbers+uint32(i)), join(e.Addr(), e.Port())})
-		}
-	}
-	if p.sticky > 0 {
-		for _, e := range stickable {
-			front.elements = append(front.elements, element{set: setStickable, key: join(where, over, at, e.Addr(), e.Port())})
 		}
 	}
 	r.fronts = append(r.fronts, front)
@@ -129,4 +123,18 @@ func (e element) compare(o element) int {
 		return c
 	}
 	return cmp.Compare(e.value, o.value)
+}
+
+// numbersIn reads which endpoint has which number out of the kernel's elements.
+func numbersIn(elements map[frontKey]string, s *changes.Service, first uint32) []netip.AddrPort {
+	var out []netip.AddrPort
+	for {
+		v, ok := elements[frontKey{setEndpoints, join(s.ClusterIP, s.Protocol, s.Port, first+uint32(len(out)))}]
+		n := len(v) - 4
+		if !ok || n < 4 {
+			return out
+		}
+		a, _ := netip.AddrFromSlice([]byte(v[:n]))
+		out = append(out, netip.AddrPortFrom(a, binary.BigEndian.Uint16([]byte(v[n:]))))
+	}
 }

@@ -94,8 +94,30 @@ func get(name string, into uint32) expr.Any {
 	return &expr.Lookup{SourceRegister: register, SetName: name, DestRegister: into, IsDestRegSet: true}
 }
 
-// obey goes where a map of verdicts says.
-func obey(name string) expr.Any { return get(name, unix.NFT_REG_VERDICT) }
+// Between two steps a number rests in the packet's priority: what is read from
+// one map and is the key of the next, or is written to another, is more than the
+// nft tool can list (1.0.6 ends with a failed assertion), and it can list this.
+// Nobody misses the priority: it is that of one packet, a forwarded one gets a
+// new one, and forget sets it to the default.
+
+// note puts the number in a register away.
+func note(reg uint32) expr.Any {
+	return &expr.Meta{Key: expr.MetaKeyPRIORITY, SourceRegister: true, Register: reg}
+}
+
+// noted takes the number back.
+func noted(reg uint32) expr.Any { return &expr.Meta{Key: expr.MetaKeyPRIORITY, Register: reg} }
+
+// forget leaves no number behind.
+func forget() []expr.Any {
+	return []expr.Any{&expr.Immediate{Register: register, Data: make([]byte, 4)}, note(register)}
+}
+
+// obeyWay reads the way of the service whose key is in the registers and goes to
+// its chain.
+func obeyWay(services string) []expr.Any {
+	return []expr.Any{get(services, register), note(register), noted(register), get(setWays, unix.NFT_REG_VERDICT)}
+}
 
 // setMark changes the bits of mask in the packet's mark.
 func setMark(mask, bits uint32) []expr.Any {
@@ -131,14 +153,15 @@ func sourceIsLocal() []expr.Any {
 	}
 }
 
-// remember writes (client, endpoint) into the affinity map or renews it.
+// remember writes the client in the registers and the number behind it into the
+// affinity map, or renews it if it is there.
 func (f family) remember(timeout time.Duration) expr.Any {
 	return &expr.Dynset{SrcRegKey: register, SrcRegData: f.chosen(), SetName: setAffinity, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: timeout}
 }
 
-// forget drops the client from the affinity map. The kernel wants to be told a
-// value, as for any map, and does not look at it.
-func (f family) forget() expr.Any {
+// disown drops the client from the affinity map, for remember would renew what
+// is there. The kernel wants to be told a value and does not look at it.
+func (f family) disown() expr.Any {
 	const dynsetDelete = 2 // NFT_DYNSET_OP_DELETE, which x/sys does not name
 	return &expr.Dynset{SrcRegKey: register, SrcRegData: f.chosen(), SetName: setAffinity, Operation: dynsetDelete}
 }

@@ -18,13 +18,13 @@ const tableName = "kube-proxy"
 // The sets and maps of the table. README.md tells what they are for.
 const (
 	setServices  = "services"
+	setWays      = "ways"
 	setNodePorts = "node-ports"
 	setEndpoints = "endpoints"
 	setNodes     = "node-addresses"
 	setClusters  = "cluster-ips"
 	setHairpin   = "hairpin"
 	setAffinity  = "affinity"
-	setStickable = "stickable"
 )
 
 // kind is the type of one field of a key or value; every field takes whole
@@ -35,7 +35,8 @@ const (
 	addr   kind = iota
 	proto       // protocol number
 	port        // port number
-	number      // the number of an endpoint, as the processor has it
+	number      // the number of an endpoint
+	way         // how an endpoint is chosen: the number of a pick
 	chain       // a verdict: goto that chain
 )
 
@@ -54,15 +55,18 @@ type setSpec struct {
 func (s setSpec) verdicts() bool { return len(s.value) == 1 && s.value[0] == chain }
 
 // setSpecs is all sets and maps of the table, in the order they are made.
+//
+// Only ways has verdicts. Were they in services, the kernel would follow the
+// verdict of every service each time one of them changes, to look for loops.
 var setSpecs = []setSpec{
-	{name: setServices, key: []kind{addr, proto, port}, value: []kind{chain}},
-	{name: setNodePorts, key: []kind{proto, port}, value: []kind{chain}},
+	{name: setWays, key: []kind{way}, value: []kind{chain}},
+	{name: setServices, key: []kind{addr, proto, port}, value: []kind{way}},
+	{name: setNodePorts, key: []kind{proto, port}, value: []kind{way}},
 	{name: setEndpoints, key: []kind{addr, proto, port, number}, value: []kind{addr, port}},
 	{name: setNodes, key: []kind{addr}},
 	{name: setClusters, key: []kind{addr}, shared: true},
 	{name: setHairpin, key: []kind{addr, addr}, shared: true},
-	{name: setAffinity, key: []kind{addr, proto, port, addr}, value: []kind{addr, port}, dynamic: true},
-	{name: setStickable, key: []kind{addr, proto, port, addr, port}},
+	{name: setAffinity, key: []kind{addr, proto, port, addr}, value: []kind{number}, dynamic: true},
 }
 
 // affinitySize bounds how many clients are remembered; beyond it they are
@@ -81,15 +85,23 @@ func specOf(name string) setSpec {
 
 // datatype is the library's name for a list of fields.
 func (f family) datatype(kinds []kind) nft.SetDatatype {
-	one := map[kind]nft.SetDatatype{
-		addr: f.addrType, proto: nft.TypeInetProto, port: nft.TypeInetService, number: nft.TypeMark, chain: nft.TypeVerdict,
-	}
-	if len(kinds) == 1 {
-		return one[kinds[0]]
-	}
 	var all []nft.SetDatatype
 	for _, k := range kinds {
-		all = append(all, one[k])
+		switch k {
+		case addr:
+			all = append(all, f.addrType)
+		case proto:
+			all = append(all, nft.TypeInetProto)
+		case port:
+			all = append(all, nft.TypeInetService)
+		case number, way:
+			all = append(all, nft.TypeClassID) // what meta priority holds: four bytes, shown as two numbers
+		case chain:
+			return nft.TypeVerdict
+		}
+	}
+	if len(all) == 1 {
+		return all[0]
 	}
 	return nft.MustConcatSetType(all...)
 }
@@ -113,7 +125,7 @@ type element struct {
 }
 
 // join makes a key or value of fields: netip.Addr, changes.Protocol, uint16 for
-// ports and uint32 for numbers.
+// ports, uint32 for numbers, and pick for ways.
 func join(fields ...any) string {
 	var b []byte
 	for _, f := range fields {
@@ -127,6 +139,8 @@ func join(fields ...any) string {
 			b = append(b, 0, 0)
 		case uint32:
 			b = append(b, binaryutil.NativeEndian.PutUint32(v)...)
+		case pick:
+			b = append(b, binaryutil.NativeEndian.PutUint32(v.way())...)
 		default:
 			panic(fmt.Sprintf("nftables: no field is a %T", f))
 		}
@@ -170,6 +184,8 @@ func (f family) fields(kinds []kind, raw string) string {
 			} else {
 				out = append(out, fmt.Sprint(n))
 			}
+		case way:
+			out = append(out, wayName(binaryutil.NativeEndian.Uint32(take(4))))
 		case chain:
 			out = append(out, raw)
 		}

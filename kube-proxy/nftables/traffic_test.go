@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,7 +38,9 @@ func newWorld(t testing.TB, pods int) *world {
 }
 
 func newWriter(t testing.TB, n *testnet.Net) *nftables.Writer {
-	return nftables.New(nftables.Config{PodCIDR: testnet.PodCIDR, MasqueradeEgress: true, MasqueradeBit: 14}, int(n.Node.NS), zaptest.NewLogger(t))
+	w := nftables.New(nftables.Config{PodCIDR: testnet.PodCIDR, MasqueradeEgress: true, MasqueradeBit: 14}, int(n.Node.NS), zaptest.NewLogger(t))
+	t.Cleanup(w.Close)
+	return w
 }
 
 // set offers the services at the node.
@@ -181,6 +184,9 @@ func TestAffinity(t *testing.T) {
 	s := service(changes.TCP, w.Pods...)
 	s.Affinity = time.Hour
 	w.set(t, s)
+	if out := w.nft(t, "list", "table", "ip", "kube-proxy"); !strings.Contains(out, "a known client returns") {
+		t.Errorf("the nft tool lists\n%s", out)
+	}
 
 	for _, c := range []struct {
 		name string
@@ -330,7 +336,8 @@ func TestTamperingIsRepaired(t *testing.T) {
 		{"map flushed", []string{"flush map ip kube-proxy services"}},
 		{"element deleted", []string{"delete element ip kube-proxy services { 10.96.0.10 . tcp . 80 }"}},
 		{"element added", []string{"add element ip kube-proxy cluster-ips { 198.18.7.2 }"}},
-		{"element changed", []string{"delete element ip kube-proxy services { 10.96.0.10 . tcp . 80 }", "add element ip kube-proxy services { 10.96.0.10 . tcp . 80 : goto refuse }"}},
+		{"element changed", []string{"delete element ip kube-proxy services { 10.96.0.10 . tcp . 80 }", "add element ip kube-proxy services { 10.96.0.10 . tcp . 80 : 0:0 }"}},
+		{"way changed", []string{"flush map ip kube-proxy ways"}},
 		{"set added", []string{"add set ip kube-proxy mine { type ipv4_addr; }"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -393,6 +400,9 @@ func TestTakingOverAnOlderTable(t *testing.T) {
 	sticky := service(changes.TCP, w.Pods...)
 	sticky.Affinity = time.Hour
 	stale := service(changes.UDP, w.Pods...)
+	// The numbers of the endpoints have a history: the third pod has number 0.
+	less := service(changes.TCP, w.Pods[2])
+	w.set(t, less)
 	w.set(t, sticky, stale)
 	first, err := w.Host.Call("tcp", clusterAt)
 	if err != nil {
@@ -400,7 +410,9 @@ func TestTakingOverAnOlderTable(t *testing.T) {
 	}
 
 	w.writer = newWriter(t, w.Net)
-	w.set(t, sticky)
+	if stats := w.set(t, sticky); stats.Elements != 10 {
+		t.Errorf("%d elements changed; the stale service has 10", stats.Elements)
+	}
 	if got := answers(t, w.Host, "tcp", clusterAt, 20); got[first.From] != 20 {
 		t.Errorf("the client left %s: %v", first.From, got)
 	}

@@ -11,7 +11,7 @@ import (
 // Writer keeps the kernel's table as wished. Not for concurrent use.
 type Writer struct {
 	log    *zap.Logger
-	kernel kernel
+	kernel *kernel
 
 	// nil: the kernel's content is unknown and must be read before it is written
 	rules *ruleset
@@ -29,41 +29,47 @@ type Stats struct {
 // New makes a Writer. netns is the file descriptor of a network namespace, 0 for
 // the process's own.
 func New(c Config, netns int, log *zap.Logger) *Writer {
-	return &Writer{log: log, kernel: kernel{config: c, family: familyOf(c.V6), netns: netns}}
+	return &Writer{log: log, kernel: &kernel{config: c, family: familyOf(c.V6), netns: netns}}
 }
+
+// Close ends the connection to the kernel. The rules stay.
+func (w *Writer) Close() { w.kernel.close() }
 
 // Set makes the kernel do what the wish says, by one transaction with the
 // difference to the wish before. The first time, and whenever the kernel refuses
 // the difference, what it holds is read and mended.
 func (w *Writer) Set(wish Wish) (Stats, error) {
 	if w.rules == nil {
-		rules := newRuleset(w.kernel.family)
-		rules.advance(wish)
-		stats, err := w.repair(rules)
+		before, have, err := w.look()
 		if err != nil {
-			return stats, err
+			return Stats{}, err
 		}
-		w.rules = rules
-		return stats, nil
+		rules := newRuleset(w.kernel.family)
+		rules.found = have.elements
+		rules.advance(wish)
+		rules.found = nil
+		return w.repair(before, have, rules)
 	}
 
 	t := w.rules.advance(wish)
 	if t.empty() {
 		return Stats{}, nil
 	}
-	err := w.counted(func() error { return w.kernel.apply(t) })
+	before, err := w.kernel.generation()
 	if err == nil {
-		return Stats{Elements: len(t.add) + len(t.del), Chains: len(t.addChains) + len(t.delChains)}, nil
+		err = w.counted(before, func() error { return w.kernel.apply(t) })
+	}
+	if err == nil {
+		return Stats{Elements: len(t.add) + len(t.del), Chains: len(t.addChains)}, nil
 	}
 	w.log.Warn("the kernel refused a change of the rules; mending the table", zap.Error(err))
 	rules := w.rules
 	w.rules = nil
-	stats, err := w.repair(rules)
+	before, have, err := w.look()
 	if err != nil {
-		return stats, err
+		return Stats{}, err
 	}
-	w.rules = rules
-	return stats, nil
+	return w.repair(before, have, rules)
 }
 
 // Verify repairs the table if somebody else touched it since the last call.
@@ -78,7 +84,11 @@ func (w *Writer) Verify() (Stats, error) {
 	if w.generation != 0 && now == w.generation {
 		return Stats{}, nil
 	}
-	return w.repair(w.rules)
+	before, have, err := w.look()
+	if err != nil {
+		return Stats{}, err
+	}
+	return w.repair(before, have, w.rules)
 }
 
 // Remove deletes the table, if there is one.
@@ -96,27 +106,33 @@ func (w *Writer) Remove() error {
 	return nil
 }
 
-// repair makes the kernel's table hold the ruleset, whatever it holds now.
-func (w *Writer) repair(r *ruleset) (Stats, error) {
-	before, err := w.kernel.generation()
+// look reads what the kernel holds, and the generation it is at least of.
+func (w *Writer) look() (uint32, found, error) {
+	generation, err := w.kernel.generation()
 	if err != nil {
-		return Stats{}, err
+		return 0, found{}, err
 	}
 	have, err := w.kernel.read()
 	if err != nil {
-		return Stats{}, fmt.Errorf("reading the table back: %w", err)
+		return 0, found{}, fmt.Errorf("reading the table back: %w", err)
 	}
+	return generation, have, nil
+}
+
+// repair makes the kernel's table, found like this, hold the ruleset.
+func (w *Writer) repair(before uint32, have found, r *ruleset) (Stats, error) {
 	b, stats, err := w.mend(have, r)
 	if err != nil {
 		return stats, fmt.Errorf("mending the table: %w", err)
 	}
 	if b == nil {
-		w.generation = before
+		w.rules, w.generation = r, before
 		return stats, nil
 	}
-	if err := w.counted(b.commit); err != nil {
+	if err := w.counted(before, b.commit); err != nil {
 		return stats, fmt.Errorf("mending the table: %w", err)
 	}
+	w.rules = r
 	return stats, nil
 }
 
@@ -152,10 +168,10 @@ func (w *Writer) mend(have found, r *ruleset) (*batch, Stats, error) {
 			}
 			b.flush([]string{name})
 		}
-		if err := errors.Join(b.fixed(), b.picks(r.picks())); err != nil {
+		if err := errors.Join(b.fixed(), b.picks(r.chains())); err != nil {
 			return nil, stats, err
 		}
-		stats.Chains = len(r.chains) + len(foreign)
+		stats.Chains = len(r.picks) + len(foreign)
 	}
 	if err := b.elements(t.del, t.add); err != nil {
 		return nil, stats, err
@@ -168,7 +184,7 @@ func (w *Writer) mend(have found, r *ruleset) (*batch, Stats, error) {
 // sameChains tells whether the found chains are those of the ruleset.
 func (w *Writer) sameChains(have found, r *ruleset) (bool, error) {
 	want := fixedChains(w.kernel.config, w.kernel.family)
-	for _, p := range r.picks() {
+	for _, p := range r.chains() {
 		want = append(want, fixedChain{p.chain(), p.rules(w.kernel.config, w.kernel.family)})
 	}
 	if len(have.chains) != len(want) {
@@ -187,21 +203,17 @@ func (w *Writer) sameChains(have found, r *ruleset) (bool, error) {
 }
 
 func (w *Writer) isOurs(chain string, r *ruleset) bool {
-	if _, ok := r.chains[chain]; ok {
+	if slices.ContainsFunc(r.chains(), func(p pick) bool { return p.chain() == chain }) {
 		return true
 	}
 	return slices.ContainsFunc(fixedChains(w.kernel.config, w.kernel.family), func(c fixedChain) bool { return c.name == chain })
 }
 
 // counted runs a transaction and learns the generation after it. Should
-// somebody else's transaction fall in the same moment, the generation stays
-// unknown and the next Verify reads the table.
-func (w *Writer) counted(commit func() error) error {
+// somebody else's transaction have come between, the generation stays unknown
+// and the next Verify reads the table.
+func (w *Writer) counted(before uint32, commit func() error) error {
 	w.generation = 0
-	before, err := w.kernel.generation()
-	if err != nil {
-		return err
-	}
 	if err := commit(); err != nil {
 		return err
 	}
