@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/containerd/containerd/remotes"
 	"github.com/containerd/containerd/remotes/docker"
 	"github.com/containerd/containerd/remotes/docker/config"
+	remoteerrors "github.com/containerd/containerd/remotes/errors"
 	"github.com/distribution/reference"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -59,16 +61,28 @@ func (s *Store) local(ctx context.Context, name string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	unpacked, err := found.IsUnpacked(ctx, s.cfg.Snapshotter)
-	if err != nil {
+	if err := s.unpack(ctx, found); err != nil {
 		return Image{}, err
 	}
-	if !unpacked {
-		if err := found.Unpack(ctx, s.cfg.Snapshotter); err != nil {
-			return Image{}, fmt.Errorf("unpacking image: %w", err)
-		}
-	}
 	return s.describe(ctx, found)
+}
+
+// unpack makes sure that an image's layers are there as snapshots; one that came in by another door may not be.
+func (s *Store) unpack(ctx context.Context, img containerd.Image) error {
+	digest := img.Target().Digest.String()
+	s.mu.Lock()
+	done := s.unpacked[digest]
+	s.mu.Unlock()
+	if done {
+		return nil
+	}
+	if err := img.Unpack(ctx, s.cfg.Snapshotter); err != nil {
+		return fmt.Errorf("unpacking image %s: %w", img.Name(), err)
+	}
+	s.mu.Lock()
+	s.unpacked[digest] = true
+	s.mu.Unlock()
+	return nil
 }
 
 // shared pulls, or joins who is pulling the same image with the same credentials. A pull outlives the pod that began it: others may wait for
@@ -144,12 +158,9 @@ func (s *Store) pull(ctx context.Context, name string, creds []credential) (Imag
 
 // refused: another credential may help.
 func refused(err error) bool {
-	var status docker.Errors
+	var status remoteerrors.ErrUnexpectedStatus
 	if errors.As(err, &status) {
-		return slices.ContainsFunc(status, func(e error) bool {
-			var coded docker.Error
-			return errors.As(e, &coded) && (coded.Code == docker.ErrorCodeUnauthorized || coded.Code == docker.ErrorCodeDenied)
-		})
+		return status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden
 	}
 	return errors.Is(err, docker.ErrInvalidAuthorization) || errdefs.IsPermissionDenied(err)
 }

@@ -109,8 +109,9 @@ type Store struct {
 	flight singleflight.Group
 	wait   *backOff
 
-	mu    sync.Mutex
-	facts map[string]Image // by target digest: what never changes
+	mu       sync.Mutex
+	facts    map[string]Image // by target digest: what never changes
+	unpacked map[string]bool  // by target digest: containerd keeps an image's snapshots as long as the image
 }
 
 // New stores what it is given.
@@ -134,5 +135,7 @@ func New(cfg Config, daemon Daemon, log *zap.Logger) *Store {
 		pulls:  make(chan struct{}, cfg.Parallel),
 		wait:   newBackOff(cfg.BackOff, cfg.MaxBackOff),
 		facts:  make(map[string]Image),
+
+		unpacked: make(map[string]bool),
 	}
 }

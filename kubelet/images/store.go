@@ -150,22 +150,18 @@ func (s *Store) Import(ctx context.Context, path string) ([]string, error) {
 	}
 	defer f.Close()
 	client := s.daemon.Client()
-	// A name that cannot be read is left out: the image then has none.
-	imported, err := client.Import(ctx, f, containerd.WithImageRefTranslator(func(name string) string {
-		full, err := Normalize(name)
-		if err != nil {
-			return ""
-		}
-		return full
-	}))
+	imported, err := client.Import(ctx, f)
 	if err != nil {
 		return nil, fmt.Errorf("importing image archive: %w", err)
 	}
 	var names []string
 	for _, i := range imported {
+		if i, err = s.rename(ctx, i); err != nil {
+			return nil, err
+		}
 		img := containerd.NewImage(client, i)
-		if err := img.Unpack(ctx, s.cfg.Snapshotter); err != nil {
-			return nil, fmt.Errorf("unpacking image %s: %w", i.Name, err)
+		if err := s.unpack(ctx, img); err != nil {
+			return nil, err
 		}
 		if err := s.record(ctx, img); err != nil {
 			return nil, err
@@ -173,6 +169,22 @@ func (s *Store) Import(ctx context.Context, path string) ([]string, error) {
 		names = append(names, i.Name)
 	}
 	return names, nil
+}
+
+// rename spells an imported image's name out, by which pods will ask for it.
+func (s *Store) rename(ctx context.Context, i images.Image) (images.Image, error) {
+	full, err := Normalize(i.Name)
+	if err != nil || full == i.Name {
+		return i, err
+	}
+	if err := s.name(ctx, full, i.Target); err != nil {
+		return i, fmt.Errorf("recording image %s: %w", full, err)
+	}
+	if err := s.daemon.Client().ImageService().Delete(ctx, i.Name); err != nil && !errdefs.IsNotFound(err) {
+		return i, fmt.Errorf("removing name %s of image: %w", i.Name, err)
+	}
+	i.Name = full
+	return i, nil
 }
 
 // Remove forgets an image by ID or name, with all its names if by ID. Removing what is gone is no error.
@@ -192,6 +204,9 @@ func (s *Store) Remove(ctx context.Context, image string) error {
 			names = slices.Concat(img.Names, img.Digests, []string{img.ID})
 		}
 	}
+	s.mu.Lock()
+	clear(s.unpacked) // what is removed and imported again must be unpacked again
+	s.mu.Unlock()
 	for i, name := range names {
 		var opts []images.DeleteOpt
 		if i == len(names)-1 {

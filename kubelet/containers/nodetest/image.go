@@ -19,7 +19,7 @@ const (
 )
 
 var commands = []string{"sh", "sleep", "echo", "cat", "id", "ls", "env", "hostname", "seq", "true", "false", "kill", "ps", "mount", "wc", "head", "dd", "nc", "ip",
-	"readlink", "grep", "test", "stty", "touch", "yes", "date", "awk", "nproc", "usleep"}
+	"readlink", "grep", "ping", "test", "stty", "touch", "yes", "date", "awk", "nproc", "usleep"}
 
 // File is one blob of an OCI image.
 type File struct {

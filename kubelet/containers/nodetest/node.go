@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -49,6 +50,7 @@ func Main(m *testing.M) int {
 
 // enter runs the tests in a child that is process 1 of its namespace: the kernel ends all others with it.
 func enter() (code int, err error) {
+	runtime.LockOSThread() // Pdeathsig follows the thread that made the child
 	if err := sweep(); err != nil {
 		return 0, fmt.Errorf("removing leftovers of an earlier run: %w", err)
 	}
