@@ -153,6 +153,7 @@ func (w *world) setup(env *testscript.Env) error {
 	kubeconfig := filepath.Join(env.WorkDir, "kubeconfig")
 	env.Vars = append(env.Vars,
 		"PATH="+w.bin+string(os.PathListSeparator)+os.Getenv("PATH"),
+		"HOME="+os.Getenv("HOME"), // for the caches of go, where a script builds
 		"NS="+ns,
 		"ROOT="+w.root,
 		"CLUSTER="+w.name,

@@ -1,0 +1,32 @@
+package main
+
+import "github.com/urfave/cli/v2"
+
+// config is what the flags say.
+type config struct {
+	Out     string
+	Bin     string
+	Name    string
+	Objects int
+	Keep    bool
+}
+
+func app(run cli.ActionFunc) *cli.App {
+	return &cli.App{
+		Name:            "bench",
+		Usage:           "measure a local cluster, beside the limits of this machine",
+		HideHelpCommand: true,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "out", Value: "hack/bench/RESULTS.md", Usage: "the `file` to write"},
+			&cli.StringFlag{Name: "bin", Value: "bin", Usage: "the `folder` of the programs"},
+			&cli.StringFlag{Name: "name", Value: "bench", Usage: "the `name` of the cluster that is made for it"},
+			&cli.IntFlag{Name: "objects", Value: 10000, Usage: "how `many` objects are written"},
+			&cli.BoolFlag{Name: "keep", Usage: "leave the cluster up"},
+		},
+		Action: run,
+	}
+}
+
+func configOf(c *cli.Context) config {
+	return config{Out: c.String("out"), Bin: c.String("bin"), Name: c.String("name"), Objects: c.Int("objects"), Keep: c.Bool("keep")}
+}
