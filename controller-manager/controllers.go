@@ -6,8 +6,17 @@ import (
 	"strings"
 
 	"pilothouse.dev/controller-manager/deployment"
+	"pilothouse.dev/controller-manager/endpoints"
+	"pilothouse.dev/controller-manager/endpointslice"
 	"pilothouse.dev/controller-manager/loop"
+	"pilothouse.dev/controller-manager/namespace"
+	"pilothouse.dev/controller-manager/nodeipam"
+	"pilothouse.dev/controller-manager/nodelifecycle"
+	"pilothouse.dev/controller-manager/podgc"
 	"pilothouse.dev/controller-manager/replicaset"
+	"pilothouse.dev/controller-manager/rootca"
+	"pilothouse.dev/controller-manager/serviceaccount"
+	"pilothouse.dev/controller-manager/tainteviction"
 )
 
 // controllers is the table: name, constructor, workers. Adding a controller is a package and a line here.
@@ -15,6 +24,15 @@ func controllers(cfg Config) []loop.Line {
 	return []loop.Line{
 		{Name: "deployment", New: deployment.New, Workers: cfg.DeploymentSyncs},
 		{Name: "replicaset", New: replicaset.New, Workers: cfg.ReplicaSetSyncs},
+		{Name: "endpointslice", New: endpointslice.New, Workers: cfg.EndpointSyncs},
+		{Name: "endpoints", New: endpoints.New, Workers: cfg.EndpointSyncs},
+		{Name: "nodeipam", New: nodeipam.New(cfg.NodeIPAM), Workers: 1, Off: !cfg.AllocateNodeCIDRs}, // one: see its doc
+		{Name: "nodelifecycle", New: nodelifecycle.New(cfg.NodeLifecycle), Workers: 8},
+		{Name: "tainteviction", New: tainteviction.New(cfg.EvictionToleration), Workers: 8},
+		{Name: "podgc", New: podgc.New(cfg.TerminatedPods), Workers: 1},
+		{Name: "namespace", New: namespace.New, Workers: cfg.NamespaceSyncs},
+		{Name: "serviceaccount", New: serviceaccount.New, Workers: 1},
+		{Name: "rootca", New: rootca.New(cfg.RootCAFile), Workers: 1, Off: cfg.RootCAFile == ""},
 	}
 }
 
@@ -31,6 +49,9 @@ func enabled(table []loop.Line, names []string) ([]loop.Line, error) {
 	}
 	var on []loop.Line
 	for _, l := range table {
+		if l.Off {
+			continue
+		}
 		if slices.Contains(names, l.Name) || slices.Contains(names, "*") && !slices.Contains(names, "-"+l.Name) {
 			on = append(on, l)
 		}

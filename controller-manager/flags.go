@@ -7,6 +7,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"pilothouse.dev/controller-manager/nodeipam"
+	"pilothouse.dev/controller-manager/nodelifecycle"
 	"pilothouse.dev/pkg/health"
 )
 
@@ -27,11 +29,9 @@ type Config struct {
 
 	AllocateNodeCIDRs bool
 	ClusterCIDR       string
-	NodeMask          int
-	NodeMaskIPv6      int
+	NodeIPAM          nodeipam.Config // completed by check
 
-	NodeMonitorGrace   time.Duration
-	NodeStartupGrace   time.Duration
+	NodeLifecycle      nodelifecycle.Config
 	EvictionToleration time.Duration
 	TerminatedPods     int
 
@@ -62,11 +62,11 @@ func flags(c *Config) []cli.Flag {
 
 		&cli.BoolFlag{Name: "allocate-node-cidrs", Usage: "give every node a part of --cluster-cidr", Destination: &c.AllocateNodeCIDRs},
 		&cli.StringFlag{Name: "cluster-cidr", Usage: "the pods' `RANGE`, or two with a comma between: IPv4 and IPv6", Destination: &c.ClusterCIDR},
-		number("node-cidr-mask-size", 24, "prefix length of a node's IPv4 part", &c.NodeMask),
-		number("node-cidr-mask-size-ipv6", 64, "prefix length of a node's IPv6 part", &c.NodeMaskIPv6),
+		number("node-cidr-mask-size", 24, "prefix length of a node's IPv4 part", &c.NodeIPAM.Mask),
+		number("node-cidr-mask-size-ipv6", 64, "prefix length of a node's IPv6 part", &c.NodeIPAM.MaskIPv6),
 
-		&cli.DurationFlag{Name: "node-monitor-grace-period", Usage: "a node silent for so long is not ready; 0: for as long as its Lease says", Destination: &c.NodeMonitorGrace},
-		&cli.DurationFlag{Name: "node-startup-grace-period", Value: time.Minute, Usage: "how long a node that has never reported may take", Destination: &c.NodeStartupGrace},
+		&cli.DurationFlag{Name: "node-monitor-grace-period", Usage: "a node silent for so long is not ready; 0: for as long as its Lease says", Destination: &c.NodeLifecycle.Grace},
+		&cli.DurationFlag{Name: "node-startup-grace-period", Value: time.Minute, Usage: "how long a node that has never reported may take", Destination: &c.NodeLifecycle.Startup},
 		&cli.DurationFlag{Name: "default-eviction-toleration", Value: 30 * time.Second, Usage: "how long pods that do not say so themselves stay on a node that is not ready or unreachable", Destination: &c.EvictionToleration},
 		number("terminated-pod-gc-threshold", 12500, "how many finished pods are kept", &c.TerminatedPods),
 
@@ -76,6 +76,20 @@ func flags(c *Config) []cli.Flag {
 		number("concurrent-namespace-syncs", 10, "workers of the namespace controller", &c.NamespaceSyncs),
 		number("concurrent-gc-syncs", 20, "workers of the garbage collector", &c.GCSyncs),
 	}
+}
+
+// check completes the configuration, or says what is wrong with it.
+func (c *Config) check() (err error) {
+	if c.NodeIPAM.Cluster, err = nodeipam.Ranges("cluster-cidr", c.ClusterCIDR); err != nil {
+		return err
+	}
+	if c.NodeIPAM.Services, err = nodeipam.Ranges("service-cluster-ip-range", c.ServiceRange); err != nil {
+		return err
+	}
+	if c.AllocateNodeCIDRs {
+		return c.NodeIPAM.Check()
+	}
+	return nil
 }
 
 // health is the configuration of the server beside the work.

@@ -27,6 +27,9 @@ func main() {
 }
 
 func run(ctx context.Context, cfg Config, log *zap.Logger) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
 	table, err := enabled(controllers(cfg), cfg.Controllers.Value())
 	if err != nil {
 		return err

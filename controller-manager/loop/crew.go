@@ -19,6 +19,7 @@ type Line struct {
 	Name    string
 	New     func(Tools) Controller
 	Workers int
+	Off     bool // what it needs is not configured
 }
 
 // Crew runs all controllers of a table over one set of caches.

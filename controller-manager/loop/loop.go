@@ -64,6 +64,7 @@ type Loop struct {
 	workers int
 	queue   workqueue.TypedRateLimitingInterface[Key]
 	synced  []cache.InformerSynced
+	own     []cache.SharedIndexInformer // narrow ones, which the factory does not start
 }
 
 // New prepares a controller; its informers exist after this, so that the factory can be started. Nothing runs yet.
@@ -81,8 +82,10 @@ func New(name string, c Controller, t Tools, workers int, m *Metrics) (*Loop, er
 		l.synced = append(l.synced, inf.HasSynced)
 	}
 	for _, w := range c.Watches {
-		inf, err := informer(t.Informers, w.Resource)
-		if err != nil {
+		inf, err := w.Only, error(nil)
+		if inf != nil {
+			l.own = append(l.own, inf)
+		} else if inf, err = informer(t.Informers, w.Resource); err != nil {
 			return nil, fmt.Errorf("controller %s: %w", name, err)
 		}
 		reg, err := inf.AddEventHandler(w.handler(l.queue.Add))
@@ -107,12 +110,16 @@ func (l *Loop) Synced() bool {
 // Run works until ctx ends and returns when every worker has.
 func (l *Loop) Run(ctx context.Context) error {
 	defer l.queue.ShutDown()
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for _, inf := range l.own {
+		wg.Go(func() { inf.RunWithContext(ctx) })
+	}
 	if !cache.WaitForCacheSync(ctx.Done(), l.synced...) {
 		return ctx.Err()
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var wg sync.WaitGroup
 	for range l.workers {
 		wg.Go(func() {
 			for l.next(ctx) {
@@ -128,9 +135,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		<-ctx.Done()
 		err = ctx.Err()
 	}
-	cancel()
 	l.queue.ShutDown()
-	wg.Wait()
 	return err
 }
 

@@ -7,12 +7,16 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
+
+	"pilothouse.dev/pkg/client"
 )
 
 // Watch says whom a change of a resource wakes. It is data, so that the graph of who wakes whom can be drawn.
 type Watch struct {
 	Resource string // as kubectl takes it: "pods", "deployments.apps"
 	Wakes    Waker
+	// Only, made by Narrow, is watched instead of all objects of the resource.
+	Only cache.SharedIndexInformer
 }
 
 // Event is one change of an object. Old is nil when it appeared, New when it is gone; both are shared and must not be changed.
@@ -114,6 +118,17 @@ func (w Watch) handler(wake func(Key)) cache.ResourceEventHandler {
 
 // object panics on what is no object: an informer holds nothing else.
 func object(obj any) metav1.Object { return obj.(metav1.Object) }
+
+// Narrow makes an informer, for one controller, of those objects of a resource that a field selector selects: where a kind has
+// many objects and few of them matter. A wrong resource is a broken table.
+func Narrow(t Tools, resource, fields string) cache.SharedIndexInformer {
+	f := client.Informers(t.Clients.Kube, informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = fields }))
+	inf, err := informer(f, resource)
+	if err != nil {
+		panic(err.Error())
+	}
+	return inf
+}
 
 // informer finds the factory's informer of a resource. Every group we watch is served and read as v1.
 func informer(f informers.SharedInformerFactory, resource string) (cache.SharedIndexInformer, error) {

@@ -15,8 +15,11 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// byOwner is the name of the index over pods by controlling owner's UID, or by namespace for pods that have none.
-const byOwner = "controller"
+// Names of the indexes over pods: by controlling owner's UID (by namespace for pods that have none), and by node.
+const (
+	byOwner = "controller"
+	byNode  = "node"
+)
 
 // Reader finds pods by owner in the informer's cache.
 type Reader struct{ indexer cache.Indexer }
@@ -29,20 +32,17 @@ func NewReader(f informers.SharedInformerFactory) Reader {
 	if _, there := r.indexer.GetIndexers()[byOwner]; there {
 		return r
 	}
-	err := inf.AddIndexers(cache.Indexers{byOwner: func(obj any) ([]string, error) {
-		pod, ok := obj.(*corev1.Pod)
-		if !ok {
-			return nil, nil
-		}
-		return []string{indexKey(pod)}, nil
-	}})
+	err := inf.AddIndexers(cache.Indexers{
+		byOwner: func(obj any) ([]string, error) { return []string{ownerKey(obj.(*corev1.Pod))}, nil },
+		byNode:  func(obj any) ([]string, error) { return []string{obj.(*corev1.Pod).Spec.NodeName}, nil },
+	})
 	if err != nil {
-		panic("indexing pods by owner: " + err.Error())
+		panic("indexing pods: " + err.Error())
 	}
 	return r
 }
 
-func indexKey(pod *corev1.Pod) string {
+func ownerKey(pod *corev1.Pod) string {
 	if ref := metav1.GetControllerOfNoCopy(pod); ref != nil {
 		return string(ref.UID)
 	}
@@ -50,15 +50,18 @@ func indexKey(pod *corev1.Pod) string {
 }
 
 // Owned are the pods whose controlling owner has this UID.
-func (r Reader) Owned(uid types.UID) ([]*corev1.Pod, error) { return r.list(string(uid)) }
+func (r Reader) Owned(uid types.UID) ([]*corev1.Pod, error) { return r.list(byOwner, string(uid)) }
+
+// On are the pods bound to a node.
+func (r Reader) On(node string) ([]*corev1.Pod, error) { return r.list(byNode, node) }
 
 // Candidates are the pods the owner controls, and those of its namespace that nobody does: what Claim wants.
 func (r Reader) Candidates(owner metav1.Object) ([]*corev1.Pod, error) {
-	own, err := r.list(string(owner.GetUID()))
+	own, err := r.list(byOwner, string(owner.GetUID()))
 	if err != nil {
 		return nil, err
 	}
-	orphans, err := r.list("orphans " + owner.GetNamespace())
+	orphans, err := r.list(byOwner, "orphans "+owner.GetNamespace())
 	if err != nil {
 		return nil, err
 	}
@@ -68,8 +71,8 @@ func (r Reader) Candidates(owner metav1.Object) ([]*corev1.Pod, error) {
 // Version is the resource version up to which the cache has seen all changes.
 func (r Reader) Version() string { return r.indexer.LastStoreSyncResourceVersion() }
 
-func (r Reader) list(key string) ([]*corev1.Pod, error) {
-	objs, err := r.indexer.ByIndex(byOwner, key)
+func (r Reader) list(index, key string) ([]*corev1.Pod, error) {
+	objs, err := r.indexer.ByIndex(index, key)
 	if err != nil {
 		return nil, err
 	}

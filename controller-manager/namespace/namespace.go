@@ -1,0 +1,110 @@
+// Package namespace empties a namespace that is being deleted, and lets it go when nothing is left: first its pods, so that
+// nothing runs whose secrets and policies are gone already, then everything of every kind the API server knows, custom ones
+// among them. What holds it up it says in the namespace's conditions.
+//
+// What always holds: the finalizer «kubernetes» goes only after a complete discovery and after every kind was listed empty.
+package namespace
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	corelisters "k8s.io/client-go/listers/core/v1"
+
+	"pilothouse.dev/controller-manager/loop"
+)
+
+type controller struct {
+	t          loop.Tools
+	namespaces corelisters.NamespaceLister
+
+	mu    sync.Mutex
+	tries map[types.UID]int // guarded by mu: looks at a namespace that found something left
+}
+
+// New makes the controller.
+func New(t loop.Tools) loop.Controller {
+	c := &controller{t: t, namespaces: t.Informers.Core().V1().Namespaces().Lister(), tries: map[types.UID]int{}}
+	return loop.Controller{
+		Watches: []loop.Watch{
+			{Resource: "namespaces", Wakes: loop.Func("itself, when it is being deleted", going)},
+			{Resource: "pods", Wakes: loop.Func("its namespace, when both are going", c.podGone)},
+		},
+		Reconcile: c.reconcile,
+	}
+}
+
+func going(e loop.Event) []loop.Key {
+	if e.Last().GetDeletionTimestamp() == nil {
+		return nil
+	}
+	return []loop.Key{loop.KeyOf(e.Last())}
+}
+
+func (c *controller) podGone(e loop.Event) []loop.Key {
+	if e.New != nil {
+		return nil
+	}
+	if ns, err := c.namespaces.Get(e.Old.GetNamespace()); err != nil || ns.DeletionTimestamp == nil {
+		return nil
+	}
+	return []loop.Key{{Name: e.Old.GetNamespace()}}
+}
+
+func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration, error) {
+	ns, err := c.namespaces.Get(key.Name)
+	if apierrors.IsNotFound(err) {
+		return 0, nil
+	}
+	if err != nil || ns.DeletionTimestamp == nil || !slices.Contains(ns.Spec.Finalizers, corev1.FinalizerKubernetes) {
+		return 0, err
+	}
+	kinds, err := c.kinds()
+	report := newReport()
+	if err != nil {
+		report.discovery = err
+	}
+	c.empty(ctx, ns.Name, kinds, report)
+	want := ns.DeepCopy()
+	want.Status.Phase = corev1.NamespaceTerminating
+	want.Status.Conditions = conditions(ns.Status.Conditions, report, time.Now())
+	client := c.t.Clients.Kube.CoreV1().Namespaces()
+	got, err := loop.Commit(ctx, client, ns, want)
+	if err != nil {
+		return 0, err
+	}
+	if !report.done() {
+		return c.pause(ns.UID), report.err()
+	}
+	c.forget(ns.UID)
+	want = got.DeepCopy()
+	want.Spec.Finalizers = slices.DeleteFunc(want.Spec.Finalizers, func(f corev1.FinalizerName) bool { return f == corev1.FinalizerKubernetes })
+	if _, err := client.Finalize(ctx, want, metav1.UpdateOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return 0, fmt.Errorf("finalizing: %w", err)
+	}
+	c.t.Log.Info("namespace is empty and gone", zap.String("namespace", ns.Name))
+	return 0, nil
+}
+
+// pause is after how long to look again at what is left: soon at first, then rarely, as finalizers may take for ever.
+func (c *controller) pause(uid types.UID) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.tries[uid]
+	c.tries[uid]++
+	return min(250*time.Millisecond<<min(n, 10), 15*time.Second)
+}
+
+func (c *controller) forget(uid types.UID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.tries, uid)
+}

@@ -1,0 +1,189 @@
+// Package nodelifecycle watches whether nodes live. A node's sign of life is the renewal of its Lease; one that is silent for as
+// long as its Lease says becomes Unknown, its pods not ready (so that no Service sends there any more), and gets taints, by which
+// new pods keep away and tainteviction ends the old ones. It also turns what nodes report of themselves into taints.
+//
+// What always holds: silence is measured by our own clock, from when we saw a renewal, so clocks need not agree; silence while
+// the API server could not be asked is not counted; and when all or most nodes are silent at once, the fault is taken to be
+// ours or the network's: nothing is evicted then.
+//
+//	reports Ready ──► no taint                       ▲ kubelet renews and reports again
+//	reports not ready ──► not-ready                  │
+//	silent for half the grace ──► asked for live ──► silent for all of it ──► Unknown, pods not ready, unreachable
+package nodelifecycle
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	coordinationlisters "k8s.io/client-go/listers/coordination/v1"
+	corelisters "k8s.io/client-go/listers/core/v1"
+
+	"pilothouse.dev/controller-manager/loop"
+	"pilothouse.dev/controller-manager/podset"
+	"pilothouse.dev/pkg/pod"
+)
+
+// Config is filled from flags.
+type Config struct {
+	Grace   time.Duration // how long a node may be silent; 0: as long as its Lease says
+	Startup time.Duration // how long one may take that has never reported
+}
+
+type controller struct {
+	t      loop.Tools
+	cfg    Config
+	nodes  corelisters.NodeLister
+	leases coordinationlisters.LeaseNamespaceLister
+	pods   podset.Reader
+	signs  *signs
+}
+
+// New returns the constructor for a configuration.
+func New(cfg Config) func(loop.Tools) loop.Controller {
+	return func(t loop.Tools) loop.Controller {
+		c := &controller{
+			t: t, cfg: cfg, signs: newSigns(),
+			nodes:  t.Informers.Core().V1().Nodes().Lister(),
+			leases: t.Informers.Coordination().V1().Leases().Lister().Leases(corev1.NamespaceNodeLease),
+			pods:   podset.NewReader(t.Informers),
+		}
+		return loop.Controller{
+			Watches: []loop.Watch{
+				{Resource: "nodes", Wakes: loop.Self},
+				{Resource: "leases.coordination.k8s.io", Wakes: loop.Func("the node of that name", leaseholder)},
+			},
+			Reads:     []string{"pods"},
+			Reconcile: c.reconcile,
+		}
+	}
+}
+
+func leaseholder(e loop.Event) []loop.Key {
+	if l := e.Last(); l.GetNamespace() == corev1.NamespaceNodeLease {
+		return []loop.Key{{Name: l.GetName()}}
+	}
+	return nil
+}
+
+func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration, error) {
+	node, err := c.nodes.Get(key.Name)
+	if apierrors.IsNotFound(err) {
+		c.signs.forget(key.Name)
+		return 0, nil
+	}
+	if err != nil || node.DeletionTimestamp != nil {
+		return 0, err
+	}
+	lease, err := c.leases.Get(key.Name)
+	if apierrors.IsNotFound(err) {
+		lease = nil
+	} else if err != nil {
+		return 0, err
+	}
+	now := time.Now()
+	grace := c.cfg.grace(node, lease)
+	left := c.signs.look(node, lease, grace, now)
+	if left <= grace/2 && !c.signs.silent(node.Name) { // suspicious: the cache may be behind, or the API server be away
+		if lease, err = c.ask(ctx, node); err != nil {
+			c.signs.blind(time.Now())
+			c.t.Log.Debug("cannot ask for a node's lease", zap.String("node", node.Name), zap.Error(err))
+			return grace / 4, nil
+		}
+		now = time.Now()
+		left = c.signs.look(node, lease, grace, now)
+	}
+	again := left
+	if left > grace/2 {
+		again = left - grace/2
+	} else if left > 0 {
+		again = min(left, grace/4)
+	}
+	silent := left <= 0
+	c.signs.decide(node.Name, silent)
+	all, err := c.nodes.List(labels.Everything())
+	if err != nil {
+		return 0, err
+	}
+	outage := silent && widespread(c.signs.silentCount(), len(all))
+	if silent {
+		again = 5 * time.Second // an outage may begin or end with other nodes
+	}
+	return again, c.apply(ctx, node, silent, outage, now)
+}
+
+// ask reads a node's Lease live; nil when it has none.
+func (c *controller) ask(ctx context.Context, node *corev1.Node) (*coordinationv1.Lease, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	lease, err := c.t.Clients.Kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, node.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return lease, err
+}
+
+// apply writes the node's conditions, then its pods', then its taints: traffic is led away before pods are ended.
+func (c *controller) apply(ctx context.Context, node *corev1.Node, silent, outage bool, now time.Time) error {
+	nodes := c.t.Clients.Kube.CoreV1().Nodes()
+	want := node.DeepCopy()
+	if silent {
+		unknown(&want.Status, now)
+	}
+	was := c.signs.ready(node.Name, readiness(want))
+	if was == corev1.ConditionTrue && readiness(want) != corev1.ConditionTrue {
+		c.t.Log.Info("node is not ready", zap.String("node", node.Name), zap.Bool("silent", silent), zap.Bool("outage", outage))
+		c.t.Recorder.Eventf(node, corev1.EventTypeNormal, "NodeNotReady", "Node %s status is now: NodeNotReady", node.Name)
+	}
+	got, err := loop.Commit(ctx, nodes, node, want)
+	if err != nil {
+		c.signs.ready(node.Name, was)
+		return err
+	}
+	if silent || was == corev1.ConditionTrue && readiness(got) == corev1.ConditionFalse {
+		if err := c.unreadyPods(ctx, node.Name, now); err != nil {
+			c.signs.ready(node.Name, was) // so that it is tried again
+			return err
+		}
+	}
+	want = got.DeepCopy()
+	want.Spec.Taints = taints(got, outage, now)
+	_, err = loop.Commit(ctx, nodes, got, want)
+	return err
+}
+
+// unreadyPods says of all pods on a node that they are not ready; their kubelet takes it back if it lives.
+func (c *controller) unreadyPods(ctx context.Context, node string, now time.Time) error {
+	pods, err := c.pods.On(node)
+	if err != nil {
+		return err
+	}
+	var ready []*corev1.Pod
+	for _, p := range pods {
+		if pod.Ready(p) && !pod.Terminal(p) {
+			ready = append(ready, p)
+		}
+	}
+	_, err = podset.Together(len(ready), func(i int) error {
+		want := ready[i].DeepCopy()
+		pod.SetCondition(&want.Status, corev1.PodCondition{
+			Type: corev1.PodReady, Status: corev1.ConditionFalse, Reason: "NodeNotReady", Message: "the node does not answer",
+		}, now)
+		_, err := loop.Commit(ctx, c.t.Clients.Kube.CoreV1().Pods(want.Namespace), ready[i], want)
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("marking pod %s/%s not ready: %w", want.Namespace, want.Name, err)
+		}
+		c.t.Recorder.Event(ready[i], corev1.EventTypeWarning, "NodeNotReady", "Node is not ready")
+		return nil
+	})
+	return err
+}

@@ -1,0 +1,107 @@
+package nodelifecycle
+
+import (
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// signs remembers when each node last gave a sign of life, by our own clock. Safe for concurrent use.
+type signs struct {
+	mu        sync.Mutex
+	nodes     map[string]*sign // guarded by mu
+	blindness time.Time        // guarded by mu: when the API server last could not be asked
+}
+
+type sign struct {
+	renewed   metav1.MicroTime       // as the node wrote it; only whether it changes counts
+	heartbeat metav1.Time            // of its Ready condition, for nodes without a Lease
+	seen      time.Time              // when we saw either change
+	silent    bool                   // as last decided
+	ready     corev1.ConditionStatus // as last seen
+}
+
+func newSigns() *signs { return &signs{nodes: map[string]*sign{}} }
+
+// look takes in what a node wrote and returns how much of its grace is left. A node met for the first time has all of it: we
+// cannot know how long it has been silent. So has every node from the moment when the API server could be asked again.
+func (s *signs) look(node *corev1.Node, lease *coordinationv1.Lease, grace time.Duration, now time.Time) time.Duration {
+	var renewed metav1.MicroTime
+	if lease != nil && lease.Spec.RenewTime != nil {
+		renewed = *lease.Spec.RenewTime
+	}
+	var heartbeat metav1.Time
+	if c := find(node, corev1.NodeReady); c != nil && c.Reason != "NodeStatusUnknown" && c.Reason != "NodeStatusNeverUpdated" {
+		heartbeat = c.LastHeartbeatTime
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.nodes[node.Name]
+	if g == nil {
+		g = &sign{renewed: renewed, heartbeat: heartbeat, seen: now}
+		if c := find(node, corev1.NodeReady); c != nil && c.Reason == "NodeStatusUnknown" {
+			g.seen = now.Add(-grace) // found silent by a former term: until it gives a sign it stays so
+			g.silent = true
+		}
+		s.nodes[node.Name] = g
+	} else if renewed.After(g.renewed.Time) || heartbeat.After(g.heartbeat.Time) {
+		g.renewed, g.heartbeat, g.seen = renewed, heartbeat, now
+	}
+	since := g.seen
+	if s.blindness.After(since) && !g.silent {
+		since = s.blindness
+	}
+	return grace - now.Sub(since)
+}
+
+func (s *signs) blind(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blindness = now
+}
+
+// silent says what was last decided of a node.
+func (s *signs) silent(node string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.nodes[node]
+	return g != nil && g.silent
+}
+
+func (s *signs) decide(node string, silent bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.nodes[node]; g != nil {
+		g.silent = silent
+	}
+}
+
+func (s *signs) silentCount() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.nodes {
+		if g.silent {
+			n++
+		}
+	}
+	return n
+}
+
+// ready notes a node's readiness and returns the former one.
+func (s *signs) ready(node string, now corev1.ConditionStatus) (was corev1.ConditionStatus) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.nodes[node]; g != nil {
+		was, g.ready = g.ready, now
+	}
+	return was
+}
+
+func (s *signs) forget(node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.nodes, node)
+}
