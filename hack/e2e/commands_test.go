@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -42,26 +44,47 @@ func cluster(ts *testscript.TestScript, neg bool, args []string) {
 	execute(ts, neg, "cluster", append([]string{"-name", ts.Getenv("CLUSTER"), "-dir", ts.Getenv("CLUSTERDIR")}, args...))
 }
 
-// eventually repeats a command until its output matches; with ! until it does not.
+// eventually repeats a command until its output matches; with ! until it does not. The repeating is done by a program of its own
+// (this one again, see TestMain), so that a script's log has the last output and not all of them.
 func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 3 {
 		ts.Fatalf("usage: eventually SECONDS REGEXP COMMAND…")
 	}
-	seconds, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	want, err := regexp.Compile(`(?m)` + args[1])
-	ts.Check(err)
-	deadline := time.Now().Add(time.Duration(seconds) * time.Second)
-	for {
-		err := ts.Exec(args[2], args[3:]...)
-		out := ts.ReadFile("stdout")
-		if err == nil && want.MatchString(out) != neg {
-			return
+	execute(ts, false, repeater, append([]string{strconv.FormatBool(!neg)}, args...))
+}
+
+// repeater is the name under which this program does the repeating.
+const repeater = "e2e-repeat"
+
+// repeat is that program: e2e-repeat MATCH SECONDS REGEXP COMMAND….
+func repeat() {
+	match := os.Args[1] == "true"
+	seconds, err := strconv.Atoi(os.Args[2])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "reading the seconds:", err)
+		os.Exit(2)
+	}
+	want, err := regexp.Compile(`(?m)` + os.Args[3])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "reading the pattern:", err)
+		os.Exit(2)
+	}
+	for deadline := time.Now().Add(time.Duration(seconds) * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		var stdout, stderr strings.Builder
+		cmd := exec.Command(os.Args[4], os.Args[5:]...)
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		err := cmd.Run()
+		done := err == nil && want.MatchString(stdout.String()) == match
+		if !done && time.Now().Before(deadline) {
+			continue
 		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("%q after %d s: match %v wanted, got (%v):\n%s%s", args[1], seconds, !neg, err, out, ts.ReadFile("stderr"))
+		fmt.Print(stdout.String())
+		fmt.Fprint(os.Stderr, stderr.String())
+		if !done {
+			fmt.Fprintf(os.Stderr, "not within %d s: a match of %q is wanted to be %v (%v)\n", seconds, os.Args[3], match, err)
+			os.Exit(1)
 		}
-		time.Sleep(200 * time.Millisecond)
+		return
 	}
 }
 

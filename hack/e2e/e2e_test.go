@@ -20,11 +20,14 @@ type world struct {
 }
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
+	testscript.Main(suite{m}, map[string]func(){repeater: repeat})
 }
 
-// run makes the cluster if there must be one, and takes down what it made.
-func run(m *testing.M) int {
+// suite is all tests with the cluster around them.
+type suite struct{ m *testing.M }
+
+// Run makes the cluster if there must be one, and takes down what it made.
+func (s suite) Run() int {
 	o := parse()
 	w, down, err := open(o)
 	if err != nil {
@@ -49,7 +52,7 @@ func run(m *testing.M) int {
 	os.Setenv("E2E_ROOT", w.root)
 	os.Setenv("E2E_CLUSTER", w.name)
 	os.Setenv("KUBECONFIG", w.kubeconfig)
-	return m.Run()
+	return s.m.Run()
 }
 
 func open(o options) (w *world, down func(), err error) {
