@@ -80,7 +80,7 @@ func (h *Handlers) resource(w http.ResponseWriter, r *http.Request) error {
 	if info.Subresource != "" {
 		return h.subresource(w, r, res, info)
 	}
-	if !res.Allows(info.Verb) {
+	if !res.Allows(info.Verb) || info.Name == "" && (info.Verb == "update" || info.Verb == "patch") {
 		return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb)
 	}
 	switch info.Verb {

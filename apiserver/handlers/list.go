@@ -9,7 +9,6 @@ import (
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
-	internalscheme "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme"
 	internalvalidation "k8s.io/apimachinery/pkg/apis/meta/internalversion/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -37,7 +36,12 @@ func listOptions(r *http.Request, res *registry.Resource, info *request.Info) (*
 	if r.URL.RawQuery == "" {
 		return o, sel, nil
 	}
-	if err := internalscheme.ParameterCodec.DecodeParameters(r.URL.Query(), schema.GroupVersion{Version: "v1"}, o); err != nil {
+	q := r.URL.Query()
+	var sent metav1.ListOptions
+	if err := metav1.Convert_url_Values_To_v1_ListOptions(&q, &sent, nil); err != nil {
+		return nil, sel, badRequest(err.Error())
+	}
+	if err := internalversion.Convert_v1_ListOptions_To_internalversion_ListOptions(&sent, o, nil); err != nil {
 		return nil, sel, badRequest(err.Error())
 	}
 	if errs := internalvalidation.ValidateListOptions(o, true); len(errs) > 0 {

@@ -183,9 +183,12 @@ func (c *Cluster) Kubeconfig(user string, groups ...string) string {
 }
 
 // TLS is a raw client's TLS configuration as a member of system:masters.
-func (c *Cluster) TLS() *tls.Config {
+func (c *Cluster) TLS() *tls.Config { return c.TLSOf("admin", "system:masters") }
+
+// TLSOf is a raw client's TLS configuration as a user in groups.
+func (c *Cluster) TLSOf(user string, groups ...string) *tls.Config {
 	c.t.Helper()
-	cfg, err := rest.TLSConfigFor(c.Config("admin", "system:masters"))
+	cfg, err := rest.TLSConfigFor(c.Config(user, groups...))
 	if err != nil {
 		c.t.Fatal(err)
 	}
