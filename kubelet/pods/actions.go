@@ -12,7 +12,6 @@ import (
 
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/images"
-	"pilothouse.dev/kubelet/logs"
 	"pilothouse.dev/kubelet/resolve"
 	"pilothouse.dev/kubelet/volumes"
 	"pilothouse.dev/pkg/pod"
@@ -26,11 +25,10 @@ type input struct {
 	volumes map[string]volumes.Volume
 	image   images.Image
 	facts   resolve.Facts
-	delete  bool // the pod is being deleted, or forgotten
 }
 
 func (w *worker) input(s *state) input {
-	in := input{pod: s.pod, sandbox: s.seen.Sandbox, group: s.group, volumes: s.volumes, delete: s.gone || s.pod.DeletionTimestamp != nil}
+	in := input{pod: s.pod, sandbox: s.seen.Sandbox, group: s.group, volumes: s.volumes}
 	in.facts = resolve.Facts{NodeName: w.cfg.Node, HostIPs: w.cfg.NodeIPs}
 	if in.sandbox != nil {
 		in.facts.PodIPs = in.sandbox.IPs
@@ -264,11 +262,6 @@ func (w *worker) teardown(ctx context.Context, in input) (func(*state), error) {
 	}
 	if err := os.RemoveAll(volumes.PodDir(w.cfg.Root, w.uid)); err != nil {
 		return nil, fmt.Errorf("removing the pod's folder: %w", err)
-	}
-	if in.delete && w.uid != "" && in.pod.Name != "" {
-		if err := os.RemoveAll(logs.PodDir(w.cfg.Logs, in.pod.Namespace, in.pod.Name, string(w.uid))); err != nil {
-			return nil, fmt.Errorf("removing the pod's logs: %w", err)
-		}
 	}
 	w.parts.Objects.Drop(w.uid)
 	return func(s *state) { s.seen.Torn = true }, nil

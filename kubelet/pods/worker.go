@@ -3,6 +3,7 @@ package pods
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/images"
+	"pilothouse.dev/kubelet/logs"
 	"pilothouse.dev/kubelet/probes"
 	"pilothouse.dev/kubelet/status"
 	"pilothouse.dev/kubelet/volumes"
@@ -115,6 +117,9 @@ func (w *worker) run(ctx context.Context) {
 		}
 		plan := w.turn(s)
 		if plan.Over {
+			if err := w.bury(s.pod); err != nil {
+				w.log.Warn("removing the logs of a pod that is gone", zap.Error(err))
+			}
 			return
 		}
 		for _, key := range plan.Cancel {
@@ -139,6 +144,14 @@ func (w *worker) run(ctx context.Context) {
 			timer.Stop()
 		}
 	}
+}
+
+// bury removes the logs of a pod that is gone.
+func (w *worker) bury(p *corev1.Pod) error {
+	if p.Name == "" {
+		return nil // only a folder or a control group was found of it
+	}
+	return os.RemoveAll(logs.PodDir(w.cfg.Logs, p.Namespace, p.Name, string(w.uid)))
 }
 
 func newState(p *corev1.Pod) *state {

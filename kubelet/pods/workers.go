@@ -2,8 +2,11 @@ package pods
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -144,24 +147,7 @@ func (ws *Workers) find(ctx context.Context) (map[types.UID]*corev1.Pod, error) 
 
 // adopt ends what was found at the start and is not wished for, once all wishes are known.
 func (ws *Workers) adopt(ctx context.Context, found map[types.UID]*corev1.Pod, all *sync.WaitGroup, over chan types.UID) {
-	groups, err := ws.parts.Groups.PodUIDs()
-	if err != nil {
-		ws.log.Warn("looking for leftover control groups", zap.Error(err))
-	}
-	for _, uid := range groups {
-		if u := types.UID(uid); found[u] == nil {
-			found[u] = stub(u, containers.Sandbox{})
-		}
-	}
-	folders, err := ws.parts.Volumes.Pods()
-	if err != nil {
-		ws.log.Warn("looking for leftover volumes", zap.Error(err))
-	}
-	for _, uid := range folders {
-		if found[uid] == nil {
-			found[uid] = stub(uid, containers.Sandbox{})
-		}
-	}
+	ws.leftovers(found)
 	for uid, p := range found {
 		if ws.worker(uid) == nil {
 			ws.log.Info("ending a pod that nobody wishes for", zap.String("namespace", p.Namespace), zap.String("name", p.Name), zap.String("uid", string(uid)))
@@ -169,6 +155,38 @@ func (ws *Workers) adopt(ctx context.Context, found map[types.UID]*corev1.Pod, a
 			w.wish(p, true)
 		}
 		delete(found, uid)
+	}
+}
+
+// leftovers adds pods of which only a control group, a folder or logs are left.
+func (ws *Workers) leftovers(found map[types.UID]*corev1.Pod) {
+	add := func(uid types.UID, box containers.Sandbox) {
+		if found[uid] == nil || found[uid].Name == "" {
+			found[uid] = stub(uid, box)
+		}
+	}
+	groups, err := ws.parts.Groups.PodUIDs()
+	if err != nil {
+		ws.log.Warn("looking for leftover control groups", zap.Error(err))
+	}
+	for _, uid := range groups {
+		add(types.UID(uid), containers.Sandbox{})
+	}
+	folders, err := ws.parts.Volumes.Pods()
+	if err != nil {
+		ws.log.Warn("looking for leftover volumes", zap.Error(err))
+	}
+	for _, uid := range folders {
+		add(uid, containers.Sandbox{})
+	}
+	entries, err := os.ReadDir(ws.cfg.Logs)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		ws.log.Warn("looking for leftover logs", zap.Error(err))
+	}
+	for _, e := range entries {
+		if part := strings.Split(e.Name(), "_"); len(part) == 3 {
+			add(types.UID(part[2]), containers.Sandbox{PodNamespace: part[0], PodName: part[1]})
+		}
 	}
 }
 
