@@ -310,6 +310,16 @@ func TestPod(t *testing.T) {
 	if err != nil || usage.MemoryUsage == 0 || usage.PIDs == 0 {
 		t.Errorf("usage: %+v, %v", usage, err)
 	}
+	n.exec(two, "dd", "if=/dev/zero", "of=/tmp/file", "bs=65536", "count=16")
+	if layer, err := n.rt.LayerUsage(ctx, two); err != nil || layer.Bytes < 1<<20 || layer.Inodes == 0 {
+		t.Errorf("layer: %+v, %v", layer, err)
+	}
+	if err := n.rt.UpdateResources(ctx, two, cgroups.Limits(100, 200, 32<<20)); err != nil {
+		t.Error(err)
+	}
+	if usage, err := n.rt.Usage(ctx, two); err != nil || usage.MemoryLimit != 32<<20 {
+		t.Errorf("after update: %+v, %v", usage, err)
+	}
 
 	// The first container goes, and the shim it started stays for the second, and for a third.
 	if err := n.rt.StopContainer(ctx, one, 0); err != nil {

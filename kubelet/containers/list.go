@@ -152,6 +152,19 @@ func (r *Runtime) Usage(ctx context.Context, id string) (Usage, error) {
 	return Usage{Stats: stats}, nil
 }
 
+// LayerUsage measures a container's writable layer, running or not. The snapshotter walks its files: call it seldom.
+func (r *Runtime) LayerUsage(ctx context.Context, id string) (LayerUsage, error) {
+	ctx = r.scope(ctx)
+	if _, err := r.record(ctx, id); err != nil {
+		return LayerUsage{}, err
+	}
+	u, err := r.client.SnapshotService(r.cfg.Snapshotter).Usage(ctx, id)
+	if err != nil {
+		return LayerUsage{}, fmt.Errorf("measuring container's file system: %w", err)
+	}
+	return LayerUsage{Bytes: u.Size, Inodes: u.Inodes}, nil
+}
+
 // UpdateResources changes the limits of a running container.
 func (r *Runtime) UpdateResources(ctx context.Context, id string, res cgroups.Resources) error {
 	rec, err := r.record(r.scope(ctx), id)

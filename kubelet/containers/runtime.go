@@ -55,6 +55,7 @@ type allowance struct {
 
 // New stores what it is given. openLog may be nil: output is thrown away.
 func New(cfg Config, openLog OpenLog, log *zap.Logger) *Runtime {
+	cfg.Address = strings.TrimPrefix(cfg.Address, "unix://")
 	cfg.Namespace = or(cfg.Namespace, defaultNamespace)
 	cfg.Snapshotter = or(cfg.Snapshotter, defaultSnapshotter)
 	cfg.MountPoint = or(cfg.MountPoint, "/sys/fs/cgroup")

@@ -28,7 +28,7 @@ var (
 
 // Config says where the runtime lives. Every path is of this node alone.
 type Config struct {
-	// Address is containerd's socket.
+	// Address is containerd's socket, with or without unix:// before it.
 	Address string
 	// Namespace of containerd; empty means k8s.io.
 	Namespace string
@@ -254,7 +254,12 @@ type AttachSpec struct {
 	Resize         <-chan Size
 }
 
-// Usage are a container's numbers, and what its writable layer takes.
+// Usage are a running container's numbers.
 type Usage struct {
 	cgroups.Stats
+}
+
+// LayerUsage is what a container's writable layer takes on disk.
+type LayerUsage struct {
+	Bytes, Inodes int64
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +34,7 @@ type registry struct {
 	blobs    map[string]nodetest.File
 	asked    atomic.Int64 // times the layer was fetched
 	down     atomic.Bool
+	library  atomic.Bool   // app is also library/app
 	gate     chan struct{} // closed: layers are given; else they wait
 }
 
@@ -52,6 +54,9 @@ func (r *registry) serve(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	path := strings.TrimPrefix(req.URL.Path, "/v2/")
+	if r.library.Load() {
+		path = strings.TrimPrefix(path, "library/")
+	}
 	if strings.HasPrefix(path, "private/") {
 		if user, password, _ := req.BasicAuth(); user != "me" || password != "secret" {
 			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
@@ -220,6 +225,29 @@ func TestFailures(t *testing.T) {
 	cancel()
 	if _, err := store.Ensure(ctx, images.PullSpec{Image: reg.host + "/app:1", PodUID: "c"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: got %v", err)
+	}
+}
+
+// TestMirror finds a plain name where a hosts.toml sends it.
+func TestMirror(t *testing.T) {
+	reg := newRegistry(t)
+	close(reg.gate)
+	hosts := t.TempDir()
+	if err := os.Mkdir(filepath.Join(hosts, "docker.io"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("server = %[1]q\n\n[host.%[1]q]\n  capabilities = [\"pull\", \"resolve\"]\n", "http://"+reg.host)
+	if err := os.WriteFile(filepath.Join(hosts, "docker.io", "hosts.toml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	store := newStore(t, images.Config{HostsDir: hosts})
+	img, err := store.Ensure(context.Background(), images.PullSpec{Image: "docker.io/app"})
+	if images.Reason(err) != "ErrImagePull" {
+		t.Fatalf("library/app is not in the mirror: got %+v, %v", img, err)
+	}
+	reg.library.Store(true)
+	if img, err := store.Ensure(context.Background(), images.PullSpec{Image: "app", PodUID: "again"}); err != nil || img.Name != "docker.io/library/app:latest" {
+		t.Fatalf("got %+v, %v", img, err)
 	}
 }
 
