@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"pilothouse.dev/apiserver/allocator"
 	"pilothouse.dev/apiserver/bootstrap"
 	"pilothouse.dev/apiserver/nodeproxy"
 	"pilothouse.dev/apiserver/server"
@@ -23,8 +24,7 @@ type Config struct {
 	NodePorts string // from-to
 	Advertise string
 	Tokens    tokenConfig
-	// NotReady and Unreachable are how long a pod stays on a node in trouble when it does not say so itself.
-	NotReady, Unreachable time.Duration
+	Tolerate  time.Duration // how long a pod stays on a node in trouble when it does not say so itself
 }
 
 // tokenConfig is how service account tokens are signed and checked.
@@ -59,9 +59,21 @@ func flags(c *Config) []cli.Flag {
 		&cli.StringFlag{Name: "service-account-signing-key-file", Usage: "signs service account tokens", Destination: &c.Tokens.SigningKey},
 		&cli.StringSliceFlag{Name: "service-account-key-file", Usage: "checks service account tokens", Destination: &c.Tokens.Keys},
 		&cli.StringFlag{Name: "service-account-issuer", Value: "https://kubernetes.default.svc.cluster.local", Usage: "issuer of service account tokens", Destination: &c.Tokens.Issuer},
-		&cli.DurationFlag{Name: "default-not-ready-toleration", Value: 30 * time.Second, Usage: "how long pods that do not say stay on a node that is not ready", Destination: &c.NotReady},
-		&cli.DurationFlag{Name: "default-unreachable-toleration", Value: 30 * time.Second, Usage: "how long pods that do not say stay on a node that is silent", Destination: &c.Unreachable},
+		&cli.DurationFlag{Name: "default-toleration", Value: 30 * time.Second, Usage: "how long a pod that does not say stays on a node that is not ready or unreachable", Destination: &c.Tolerate},
 	}
+}
+
+// addresses says what there is to give to services.
+func (c Config) addresses() (allocator.Config, error) {
+	prefix, err := netip.ParsePrefix(c.Services)
+	if err != nil {
+		return allocator.Config{}, fmt.Errorf("--service-cluster-ip-range %q: want a CIDR such as 10.96.0.0/16: %w", c.Services, err)
+	}
+	a := allocator.Config{CIDRs: []netip.Prefix{prefix.Masked()}}
+	if _, err := fmt.Sscanf(c.NodePorts, "%d-%d", &a.Ports.First, &a.Ports.Last); err != nil {
+		return a, fmt.Errorf("--service-node-port-range %q: want two ports such as 30000-32767: %w", c.NodePorts, err)
+	}
+	return a, nil
 }
 
 // bootstrap says what this server is called inside the cluster.

@@ -11,12 +11,16 @@ import (
 
 	"pilothouse.dev/apiserver/actions"
 	"pilothouse.dev/apiserver/admission"
+	"pilothouse.dev/apiserver/admission/plugins"
+	"pilothouse.dev/apiserver/allocator"
 	"pilothouse.dev/apiserver/authn"
 	"pilothouse.dev/apiserver/authz"
 	"pilothouse.dev/apiserver/bootstrap"
 	"pilothouse.dev/apiserver/filters"
 	"pilothouse.dev/apiserver/handlers"
+	"pilothouse.dev/apiserver/lookup"
 	"pilothouse.dev/apiserver/nodeproxy"
+	"pilothouse.dev/apiserver/openapi"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/resources"
 	"pilothouse.dev/apiserver/server"
@@ -39,6 +43,10 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	ranges, err := cfg.addresses()
+	if err != nil {
+		return err
+	}
 	db, err := etcd.Open(cfg.Etcd, log)
 	if err != nil {
 		return fmt.Errorf("opening etcd: %w", err)
@@ -46,25 +54,32 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	defer db.Close()
 	caches := watchcache.New(db, log)
 	reg := registry.New(caches, resources.Table)
-	admit := admission.New(nil)
-
-	metrics := prometheus.DefaultRegisterer
-	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
-	defer drain()
-	handle := handlers.New(handlers.Parts{Registry: reg, Admission: admit, Log: log, Draining: draining, Metrics: metrics})
-	kubelets, err := nodeproxy.New(cfg.Kubelets, nil)
+	look := lookup.New(reg)
+	addrs, err := allocator.New(db, ranges, look, log)
+	if err != nil {
+		return fmt.Errorf("preparing service addresses: %w", err)
+	}
+	kubelets, err := nodeproxy.New(cfg.Kubelets, look)
 	if err != nil {
 		return err
 	}
-	actions.Attach(reg, actions.Parts{Write: handle, Kubelets: kubelets})
 
+	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
+	defer drain()
+	handle := handlers.New(handlers.Parts{
+		Registry: reg, Log: log, Draining: draining, Metrics: prometheus.DefaultRegisterer,
+		Admission: admission.New(plugins.Table(plugins.Parts{
+			Namespaces: look, ServiceAccounts: look, IPs: plugins.Ranges(addrs), Ports: addrs.Ports, TolerationSeconds: int64(cfg.Tolerate.Seconds()),
+		})),
+	})
+	actions.Attach(reg, actions.Parts{Write: handle, Kubelets: kubelets})
 	checks := &health.Checks{}
 	checks.AddLive("ping", func(context.Context) error { return nil })
 	checks.AddReady("etcd", db.Healthy)
 	checks.AddReady("watch-caches", func(context.Context) error { return caches.Ready() })
 	srv := server.New(cfg.Serving, server.Parts{
-		Filters:  filters.Parts{Who: authn.New(), May: authz.New(), Metrics: filters.NewMetrics(metrics), Log: log},
-		Handlers: handle, OpenAPI: nil, Checks: checks, Metrics: prometheus.DefaultGatherer, Drain: drain,
+		Filters:  filters.Parts{Who: authn.New(), May: authz.New(), Metrics: filters.NewMetrics(prometheus.DefaultRegisterer), Log: log},
+		Handlers: handle, OpenAPI: openapi.New(reg), Checks: checks, Metrics: prometheus.DefaultGatherer, Drain: drain,
 	}, log)
 	self, err := kubernetes.NewForConfig(srv.Loopback())
 	if err != nil {
@@ -74,6 +89,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g := daemon.NewGroup(log)
 	g.Add("compaction", db.Run)
 	g.Add("watch caches", caches.Run)
+	g.Add("address repair", addrs.Run)
 	g.Add("https", srv.Run)
 	g.Add("bootstrap", bootstrap.New(boot, self, log).Run)
 	return g.Run(ctx)

@@ -33,10 +33,8 @@ func routes(p Parts) http.Handler {
 
 	r.Path("/version").HandlerFunc(handlers.Version)
 	r.Path("/version/").HandlerFunc(handlers.Version)
-	if p.OpenAPI != nil {
-		r.Path("/openapi/v2").HandlerFunc(p.OpenAPI.ServeV2)
-		r.PathPrefix("/openapi/v3").HandlerFunc(p.OpenAPI.ServeV3)
-	}
+	r.Path("/openapi/v2").HandlerFunc(p.OpenAPI.ServeV2)
+	r.PathPrefix("/openapi/v3").HandlerFunc(p.OpenAPI.ServeV3)
 
 	side := health.Mux(p.Checks, p.Metrics, nil) // the filters have asked who may
 	for _, path := range []string{"/healthz", "/livez", "/readyz", "/debug/pprof"} {

@@ -97,7 +97,9 @@ func at(m any, path string) any {
 func (a *api) namespace(t *testing.T) string {
 	t.Helper()
 	m := a.must(t, 201, "POST", "/api/v1/namespaces", `{"metadata":{"generateName":"test-"}}`)
-	return at(m, "metadata.name").(string)
+	name := at(m, "metadata.name").(string)
+	a.must(t, 201, "POST", "/api/v1/namespaces/"+name+"/serviceaccounts", `{"metadata":{"name":"default"}}`)
+	return name
 }
 
 const cmPath = "/api/v1/namespaces/%s/configmaps"
