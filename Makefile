@@ -17,6 +17,9 @@ DATE    := $(shell git log -1 --format=%cI 2>/dev/null || echo 1970-01-01T00:00:
 STAMP   := pilothouse.dev/pkg/version
 LDFLAGS := -s -w -X $(STAMP).release=$(RELEASE) -X $(STAMP).commit=$(COMMIT) -X $(STAMP).date=$(DATE)
 
+# No stamp of the repository by go itself: it fails where the checkout belongs to another user.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+
 # Tests that share this machine's two cores and its network namespaces run a
 # package at a time; the order is go's own, so output can be compared.
 GOTEST := go test -race -timeout 15m
