@@ -8,6 +8,7 @@ import (
 	"pilothouse.dev/controller-manager/deployment"
 	"pilothouse.dev/controller-manager/endpoints"
 	"pilothouse.dev/controller-manager/endpointslice"
+	"pilothouse.dev/controller-manager/garbagecollector"
 	"pilothouse.dev/controller-manager/loop"
 	"pilothouse.dev/controller-manager/namespace"
 	"pilothouse.dev/controller-manager/nodeipam"
@@ -31,6 +32,7 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "tainteviction", New: tainteviction.New(cfg.EvictionToleration), Workers: 8},
 		{Name: "podgc", New: podgc.New(cfg.TerminatedPods), Workers: 1},
 		{Name: "namespace", New: namespace.New, Workers: cfg.NamespaceSyncs},
+		{Name: "garbagecollector", New: garbagecollector.New, Workers: cfg.GCSyncs},
 		{Name: "serviceaccount", New: serviceaccount.New, Workers: 1},
 		{Name: "rootca", New: rootca.New(cfg.RootCAFile), Workers: 1, Off: cfg.RootCAFile == ""},
 	}
