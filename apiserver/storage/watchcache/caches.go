@@ -119,9 +119,9 @@ func (c *Caches) tend(ctx context.Context) error {
 	defer progress.Stop()
 	for {
 		select {
-		case now := <-sweep.C:
+		case <-sweep.C:
 			for _, k := range c.all() {
-				k.sweep(now)
+				k.sweep()
 			}
 		case <-progress.C:
 			c.tellProgress(ctx)

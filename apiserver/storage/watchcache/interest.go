@@ -190,7 +190,7 @@ func (ts *topics) settle(first uint64, now time.Time, later func(*topic)) {
 			t.woken = now
 			t.release()
 		default:
-			t.timer = time.AfterFunc(pace-now.Sub(t.woken), func() { later(t) })
+			t.timer = time.AfterFunc(min(pace, pace-now.Sub(t.woken)), func() { later(t) })
 		}
 	}
 	clear(ts.dirty)

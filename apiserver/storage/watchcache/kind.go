@@ -30,10 +30,12 @@ type cache struct {
 	loaded    chan struct{} // closed when the first load is done
 	removed   chan struct{} // closed when the kind is no longer served
 	pivots    sync.Pool     // *storage.Entry to search the tree with
+	now       func() time.Time
 
-	rev   atomic.Int64 // the state is that of this revision; written under mu, never goes back within an epoch
-	wrote atomic.Int64 // the newest revision that this process wrote to this kind: the feed will come to it
-	stale atomic.Bool  // the state must be loaded anew and is not consistent with etcd
+	rev     atomic.Int64 // the state is that of this revision; written under mu, never goes back within an epoch
+	wrote   atomic.Int64 // the newest revision that this process wrote to this kind: the feed will come to it
+	readers atomic.Int32 // consistent gets under way
+	stale   atomic.Bool  // the state must be loaded anew and is not consistent with etcd
 
 	mu sync.RWMutex
 	// Guarded by mu; written by the kind's loop alone, but for topics, snap, kept, moved and nudged.
@@ -57,6 +59,7 @@ func newCache(kind storage.Kind, db *etcd.DB, f *fresh, log *zap.Logger) *cache 
 		kind: kind, db: db, truth: db.Store(kind), fresh: f, log: log.With(zap.String("resource", kind.Plural), zap.String("group", kind.Group)),
 		bookmarks: time.Minute, patience: 3 * time.Second,
 		loaded: make(chan struct{}), removed: make(chan struct{}),
+		now:  time.Now,
 		tree: btree.NewG(32, byKey), topics: newTopics(),
 	}
 	c.stale.Store(true)
@@ -113,7 +116,7 @@ func (c *cache) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.apply(step, time.Now())
+		c.apply(step)
 	}
 }
 
@@ -133,6 +136,12 @@ func (c *cache) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading: %w", err)
 	}
+	c.install(page)
+	return nil
+}
+
+// install puts the state of page in place of the present one. Running watches end: what happened between the two is not known.
+func (c *cache) install(page *storage.Page) {
 	next, stored := btree.NewG(32, byKey), 0
 	for _, e := range page.Entries {
 		if old, ok := c.tree.Get(e); ok && old.Revision == e.Revision { // only this loop writes the tree: no lock
@@ -162,12 +171,12 @@ func (c *cache) load(ctx context.Context) error {
 	default:
 		close(c.loaded)
 	}
-	return nil
 }
 
 // apply brings the state to the end of a step.
-func (c *cache) apply(step etcd.Step, now time.Time) {
+func (c *cache) apply(step etcd.Step) {
 	var cooled []*change
+	now := c.now()
 	c.mu.Lock()
 	before := c.rev.Load()
 	for _, ch := range step.Changes {
@@ -234,12 +243,13 @@ func (c *cache) release() {
 func (c *cache) wakeLater(t *topic) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t.timer, t.woken = nil, time.Now()
+	t.timer, t.woken = nil, c.now()
 	t.release()
 }
 
 // sweep drops what only time makes superfluous.
-func (c *cache) sweep(now time.Time) {
+func (c *cache) sweep() {
+	now := c.now()
 	c.mu.Lock()
 	c.ring.trim(now, c.stored)
 	for _, t := range c.topics.narrow {

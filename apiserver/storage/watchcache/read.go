@@ -27,7 +27,7 @@ func (c *cache) reach(ctx context.Context, r storage.Read) error {
 		return err
 	}
 	// Other kinds have moved on, so etcd will be ahead of this one: ask both things at once.
-	if at := c.rev.Load(); at < c.fresh.seen.Load() && at >= c.wrote.Load() {
+	if c.lags() {
 		c.nudge(false)
 	}
 	rev, err := c.fresh.revision(ctx)
@@ -38,6 +38,12 @@ func (c *cache) reach(ctx context.Context, r storage.Read) error {
 		return errBehind
 	}
 	return c.await(ctx, rev)
+}
+
+// lags says that the cache will not come to etcd's revision by itself: others moved it, and nothing of ours is on its way.
+func (c *cache) lags() bool {
+	at := c.rev.Load()
+	return at < c.fresh.seen.Load() && at >= c.wrote.Load()
 }
 
 // await waits, at most c.patience, for the cache to come to rev.
@@ -95,6 +101,14 @@ func closed(ch <-chan struct{}) bool {
 func (c *cache) Get(ctx context.Context, key storage.Key, r storage.Read) (*storage.Entry, error) {
 	if r.Match == storage.Exact || !c.serves() {
 		return c.truth.Get(ctx, key, r)
+	}
+	// A reader that is alone and would have to ask for progress too gets its object from etcd in the same time as the revision.
+	if r.Match == storage.Consistent {
+		alone := c.readers.Add(1) == 1
+		defer c.readers.Add(-1)
+		if alone && c.lags() {
+			return c.truth.Get(ctx, key, r)
+		}
 	}
 	if err := c.reach(ctx, r); errors.Is(err, errBehind) {
 		return c.truth.Get(ctx, key, r)
@@ -201,6 +215,6 @@ func (c *cache) page(s *snapshot, rev int64, from storage.Token, o *storage.List
 		}
 	}
 	p.Continue = t.String()
-	c.keep(s, time.Now())
+	c.keep(s)
 	return p
 }

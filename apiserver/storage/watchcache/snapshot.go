@@ -45,7 +45,7 @@ func (c *cache) asOf(rev int64) *snapshot {
 }
 
 // keep holds s for the next page of a list.
-func (c *cache) keep(s *snapshot, now time.Time) {
+func (c *cache) keep(s *snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, k := range c.kept {
@@ -54,7 +54,7 @@ func (c *cache) keep(s *snapshot, now time.Time) {
 			break
 		}
 	}
-	s.used = now
+	s.used = c.now()
 	c.kept = append(c.kept, s)
 	if n := len(c.kept) - keptSnapshots; n > 0 {
 		c.kept = append([]*snapshot(nil), c.kept[n:]...)

@@ -63,6 +63,9 @@ func (w *watcher) start() error {
 }
 
 func (c *cache) awaitLoaded(ctx context.Context) error {
+	if closed(c.removed) {
+		return errRemoved
+	}
 	if c.isLoaded() {
 		return nil
 	}

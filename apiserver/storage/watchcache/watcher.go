@@ -12,6 +12,7 @@ const (
 	initialBatch = 500 // entries of the present state told at once
 	takeAtOnce   = 64  // changes looked at under one lock
 	fullBatch    = 512 // events after which Next returns without looking for more
+	idleEvents   = 8   // room for events that a waiting watcher may hold
 )
 
 // watcher is one watch: a cursor into the ring. It is in one of three phases:
@@ -72,7 +73,9 @@ func (w *watcher) Next(ctx context.Context) ([]storage.Event, error) {
 		if len(w.events) > 0 {
 			return w.events, nil // an error is found again next time
 		}
-		w.events = nil // nothing is held while waiting
+		if cap(w.events) > idleEvents {
+			w.events = nil
+		}
 		select {
 		case <-wake:
 		case <-timer:
