@@ -30,6 +30,7 @@ type Config struct {
 
 	// Made of the above by complete.
 	rules          nftables.Config
+	netns          int // of the rules; 0: the process's own. Tests have others
 	nodePortRanges []netip.Prefix
 }
 

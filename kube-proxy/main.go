@@ -38,7 +38,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err := cfg.complete(); err != nil {
 		return err
 	}
-	rules := nftables.New(cfg.rules, 0, log.Named("nftables"))
+	rules := nftables.New(cfg.rules, cfg.netns, log.Named("nftables"))
 	defer rules.Close()
 	if cfg.Cleanup {
 		return rules.Remove()
@@ -77,7 +77,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	}
 
 	loop := syncer.New(syncer.Parts{
-		Table: table, Addresses: addresses, Rules: rules, Flows: conntrack.New(false, 0), Health: state, Offer: ports.Offer,
+		Table: table, Addresses: addresses, Rules: rules, Flows: conntrack.New(false, cfg.netns), Health: state, Offer: ports.Offer,
 		Ready: func(ctx context.Context) error { return waitFor(ctx, append(synced, nodeSynced)...) },
 	}, syncer.Periods{Min: cfg.MinSyncPeriod, Verify: cfg.SyncPeriod}, log.Named("syncer"))
 

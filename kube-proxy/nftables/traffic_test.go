@@ -478,3 +478,28 @@ func TestRemove(t *testing.T) {
 		t.Errorf("left behind:\n%s", got)
 	}
 }
+
+// The IPv6 table is taken by the kernel and read back as ours. No traffic: IPv6
+// is not wired yet.
+func TestIPv6RulesLoad(t *testing.T) {
+	n := testnet.New(t, 0)
+	w := nftables.New(nftables.Config{V6: true, PodCIDR: netip.MustParsePrefix("fd00:1::/64"), MasqueradeEgress: true, MasqueradeBit: 14}, int(n.Node.NS), zaptest.NewLogger(t))
+	t.Cleanup(w.Close)
+	s := &changes.Service{
+		Name: changes.Name{Namespace: "default", Service: "web"}, Protocol: changes.TCP, ClusterIP: netip.MustParseAddr("fd00:2::10"), Port: 80,
+		NodePort: 30080, Affinity: time.Hour, ExternalLocal: true,
+	}
+	for i := range 3 {
+		s.Endpoints = append(s.Endpoints, changes.Endpoint{Addr: netip.MustParseAddrPort(fmt.Sprintf("[fd00:1::%d]:80", i+1)), Local: i == 0})
+	}
+	s.LocalEndpoints = s.Endpoints[:1]
+	wish := nftables.Wish{Table: &changes.Table{Services: []*changes.Service{s}}, NodeAddresses: []netip.Addr{netip.MustParseAddr("fd00:3::1")}}
+	if _, err := w.Set(wish); err != nil {
+		t.Fatal(err)
+	}
+	again := nftables.New(nftables.Config{V6: true, PodCIDR: netip.MustParsePrefix("fd00:1::/64"), MasqueradeEgress: true, MasqueradeBit: 14}, int(n.Node.NS), zaptest.NewLogger(t))
+	t.Cleanup(again.Close)
+	if stats, err := again.Set(wish); err != nil || stats.Repaired {
+		t.Errorf("what was written is not what is read: %+v, %v", stats, err)
+	}
+}
