@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -208,21 +209,30 @@ func (n *node) log(name string) string {
 	return string(data)
 }
 
-// processesNamed counts processes on the node whose command line begins so.
-func processesNamed(t testing.TB, name string) (count int) {
+// pidsOf are the processes on the node whose program's name begins so.
+func pidsOf(t testing.TB, name string) map[int]bool {
 	t.Helper()
 	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
 	}
+	pids := make(map[int]bool)
 	for _, f := range found {
 		line, err := os.ReadFile(f)
-		if err == nil && strings.HasPrefix(filepath.Base(strings.Split(string(line), "\x00")[0]), name) {
-			count++
+		program, _, _ := strings.Cut(string(line), "\x00")
+		if err != nil || !strings.HasPrefix(filepath.Base(program), name) {
+			continue
 		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids[pid] = true
 	}
-	return count
+	return pids
 }
+
+func processesNamed(t testing.TB, name string) int { return len(pidsOf(t, name)) }
 
 func mountsUnder(t testing.TB, dir string) (found []string) {
 	t.Helper()

@@ -116,7 +116,7 @@ func (r *Runtime) handle(ctx context.Context, env *events.Envelope, work *errgro
 			return nil // a command run by Exec, which waits for it itself
 		}
 		work.Go(func() error {
-			if err := r.finish(ctx, e.ContainerID); err != nil && ctx.Err() == nil {
+			if err := r.finish(ctx, e.ContainerID, &exit{at: e.ExitedAt.AsTime(), code: int(e.ExitStatus)}); err != nil && ctx.Err() == nil {
 				r.log.Error("finishing container", zap.String("container", e.ContainerID), zap.Error(err))
 			}
 			return nil
@@ -148,7 +148,7 @@ func (r *Runtime) finishAll(ctx context.Context) error {
 		if !lost && !ended {
 			continue
 		}
-		if err := r.finish(ctx, rec.ID); err != nil {
+		if err := r.finish(ctx, rec.ID, nil); err != nil {
 			r.log.Error("finishing container", zap.String("container", rec.ID), zap.Error(err))
 		}
 	}

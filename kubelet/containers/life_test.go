@@ -293,3 +293,35 @@ func TestLeftovers(t *testing.T) {
 		t.Errorf("left: %+v", l)
 	}
 }
+
+// TestShimKilled ends the shim of a pod with KILL: its containers are told as ended, and the sandbox takes new ones.
+func TestShimKilled(t *testing.T) {
+	n := newNode(t)
+	before := pidsOf(t, "containerd-shim")
+	s := n.sandbox(containers.SandboxSpec{Hostname: "web"})
+	one := n.start(s, containers.ContainerSpec{Name: "one", Args: []string{"sleep", "1000"}})
+	two := n.start(s, containers.ContainerSpec{Name: "two", Args: []string{"sleep", "1000"}})
+	for pid := range pidsOf(t, "containerd-shim") {
+		if before[pid] {
+			continue
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []string{one, two} {
+		if c := n.exited(id); c.ExitCode != 137 {
+			t.Errorf("got %+v", c)
+		}
+		if err := n.rt.RemoveContainer(context.Background(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	three := n.start(s, containers.ContainerSpec{Name: "three", Args: []string{"sleep", "1000"}})
+	if out, _ := n.exec(three, "hostname"); out != "web\n" {
+		t.Errorf("a new container: %q", out)
+	}
+	if got := len(pidsOf(t, "sleep")); got != 1 {
+		t.Errorf("%d processes run, want the new one", got)
+	}
+}

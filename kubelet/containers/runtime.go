@@ -2,6 +2,7 @@ package containers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -102,7 +103,7 @@ func (r *Runtime) Open(ctx context.Context) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			r.client.Close()
+			err = errors.Join(err, r.Close())
 		}
 	}()
 	ctx = r.scope(ctx)
@@ -115,19 +116,24 @@ func (r *Runtime) Open(ctx context.Context) (err error) {
 	return nil
 }
 
-// Close lets go of containerd and of the output of containers, which go on running. Nothing already read from a container is lost.
+// Close lets go of containerd and of the output of containers, which go on running; harmless if Open failed. Nothing already read from a container
+// is lost. What it prints while nobody reads waits in its FIFOs (64 KiB each, then it waits itself); but what is still in them when it ends meanwhile goes
+// with it, and so does the standard input of a container that has one.
 func (r *Runtime) Close() error {
 	r.mu.Lock()
 	live := r.live
 	r.live = make(map[string]*stdio)
 	r.mu.Unlock()
+	var failed []error
 	for _, s := range live {
-		s.release()
+		failed = append(failed, s.release())
 	}
-	if err := r.client.Close(); err != nil {
-		return fmt.Errorf("closing containerd client: %w", err)
+	if r.client != nil {
+		if err := r.client.Close(); err != nil {
+			failed = append(failed, fmt.Errorf("closing containerd client: %w", err))
+		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // Client is the containerd client, for images. Valid between Open and Close.

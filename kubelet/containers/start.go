@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/containers"
 	"github.com/containerd/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -109,6 +110,12 @@ func (r *Runtime) dropTask(ctx context.Context, id string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("reading task: %w", err)
+	}
+	if got.Process.Status == task.Status_UNKNOWN {
+		if err := r.awaitNoTask(ctx, id); !errors.Is(err, errNoTask) {
+			return fmt.Errorf("waiting for dead task: %w", err)
+		}
+		return nil
 	}
 	if got.Process.Status != stoppedStatus {
 		_, err := service.Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(unix.SIGKILL), All: true})

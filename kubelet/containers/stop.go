@@ -31,6 +31,9 @@ func (r *Runtime) StopContainer(ctx context.Context, id string, grace time.Durat
 	if err != nil {
 		return err
 	}
+	if containerFrom(id, rec.Labels, rec.CreatedAt).State == Exited {
+		return r.finish(ctx, id, nil)
+	}
 	exited := make(chan error, 1)
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -62,9 +65,12 @@ func (r *Runtime) StopContainer(ctx context.Context, id string, grace time.Durat
 		err = <-exited // ends with ctx at the latest
 	}
 	if err != nil && !errdefs.IsNotFound(err) {
-		return fmt.Errorf("waiting for container %s to end: %w", id, err)
+		// Its shim may have died under our eyes; then containerd ends the container.
+		if err := errors.Join(err, r.awaitNoTask(ctx, id)); !errors.Is(err, errNoTask) {
+			return fmt.Errorf("waiting for container %s to end: %w", id, err)
+		}
 	}
-	return r.finish(ctx, id)
+	return r.finish(ctx, id, nil)
 }
 
 // kill says gone when there is no process to signal any more.
@@ -74,10 +80,42 @@ func (r *Runtime) kill(ctx context.Context, id string, signal unix.Signal) (gone
 	if errdefs.IsNotFound(err) {
 		return true, nil
 	}
-	if err != nil {
+	if err == nil {
+		return false, nil
+	}
+	if err := errors.Join(err, r.awaitNoTask(ctx, id)); !errors.Is(err, errNoTask) {
 		return false, fmt.Errorf("signalling container %s: %w", id, err)
 	}
-	return false, nil
+	return true, nil
+}
+
+// errNoTask is what awaitNoTask finds when it waited with success.
+var errNoTask = errors.New("task is gone")
+
+// awaitNoTask waits for containerd to clean up after a dead shim, of whose tasks it knows nothing any more. A task in any other state is not
+// waited for.
+func (r *Runtime) awaitNoTask(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+		if err = errdefs.FromGRPC(err); errdefs.IsNotFound(err) {
+			return errNoTask
+		}
+		if err != nil {
+			return fmt.Errorf("reading task: %w", err)
+		}
+		if got.Process.Status != task.Status_UNKNOWN {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // stopSignal reads a signal by name or number; TERM where it is unknown or empty.
@@ -92,9 +130,16 @@ func stopSignal(name string) unix.Signal {
 	return unix.Signal(sig)
 }
 
+// exit is how a process ended.
+type exit struct {
+	at   time.Time
+	code int
+}
+
 // finish records the exit of a container whose process has ended, tells, and deletes the task. The record comes first: so a container that should
-// have a task and has none was lost, and is not just being finished.
-func (r *Runtime) finish(ctx context.Context, id string) error {
+// have a task and has none was lost, and is not just being finished. told is what an event said of the end, or nil: it counts where the shim that could
+// be asked is gone.
+func (r *Runtime) finish(ctx context.Context, id string, told *exit) error {
 	defer r.lock(kindContainer, id)()
 	rec, err := r.record(ctx, id)
 	if errors.Is(err, ErrNotFound) {
@@ -106,35 +151,43 @@ func (r *Runtime) finish(ctx context.Context, id string) error {
 	c := containerFrom(id, rec.Labels, rec.CreatedAt)
 	got, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	err = errdefs.FromGRPC(err)
-	switch {
-	case errdefs.IsNotFound(err) && c.State == Running:
-		labels := exitLabels(now(), exitUnknown, ReasonUnknown, "the container's process was lost while nobody watched")
-		return r.recordExit(ctx, c, labels)
-	case errdefs.IsNotFound(err):
-		return nil
-	case err != nil:
+	if err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("reading task: %w", err)
-	case got.Process.Status != stoppedStatus:
+	}
+	gone := err != nil
+	switch {
+	case !gone && got.Process.Status == stoppedStatus:
+		if c.State != Exited {
+			if err := r.recordExit(ctx, c, exit{at: got.Process.ExitedAt.AsTime(), code: int(got.Process.ExitStatus)}); err != nil {
+				return err
+			}
+		}
+		return r.deleteTask(ctx, c)
+	case c.State != Running:
 		return nil
+	case told != nil && (gone || got.Process.Status == task.Status_UNKNOWN):
+		return r.recordExit(ctx, c, *told)
+	case gone:
+		labels := exitLabels(now(), exitUnknown, ReasonUnknown, "the container's process was lost while nobody watched")
+		return r.recordEnd(ctx, c, labels)
 	}
-	if c.State != Exited {
-		if s := r.streams(id); s != nil {
-			s.expire(drainIdle)
-		}
-		code := int(got.Process.ExitStatus)
-		labels := exitLabels(got.Process.ExitedAt.AsTime(), code, exitReason(code, r.oomKilled(c)), "")
-		if c.Started.IsZero() {
-			labels[labelStarted] = labels[labelFinished]
-		}
-		if err := r.recordExit(ctx, c, labels); err != nil {
-			return err
-		}
-	}
-	return r.deleteTask(ctx, c)
+	return nil // it runs
 }
 
-// recordExit records the end, ends the streams and tells.
-func (r *Runtime) recordExit(ctx context.Context, c Container, labels map[string]string) error {
+// recordExit reads the output to its end and then records.
+func (r *Runtime) recordExit(ctx context.Context, c Container, e exit) error {
+	if s := r.streams(c.ID); s != nil {
+		s.expire(drainIdle)
+	}
+	labels := exitLabels(e.at, e.code, exitReason(e.code, r.oomKilled(c)), "")
+	if c.Started.IsZero() {
+		labels[labelStarted] = labels[labelFinished]
+	}
+	return r.recordEnd(ctx, c, labels)
+}
+
+// recordEnd records the end, ends the streams and tells.
+func (r *Runtime) recordEnd(ctx context.Context, c Container, labels map[string]string) error {
 	if err := r.setLabels(ctx, c.ID, labels); err != nil {
 		return err
 	}
