@@ -60,8 +60,8 @@ func newRuleset(f family) *ruleset {
 
 // advance moves the ruleset to the wish and returns the difference. Its cost is
 // that of the services that changed, and a comparison of pointers for the rest.
-func (r *ruleset) advance(w Wish) transaction {
-	d := difference{ruleset: r, elements: map[frontKey]change{}}
+func (r *ruleset) advance(w Wish) *difference {
+	d := &difference{ruleset: r, elements: map[frontKey]change{}}
 
 	for _, p := range usualPicks() {
 		d.use(p)
@@ -82,7 +82,7 @@ func (r *ruleset) advance(w Wish) transaction {
 	d.nodeAddresses(r.nodes, w.NodeAddresses)
 
 	r.table, r.nodes = w.Table, slices.Clone(w.NodeAddresses)
-	return d.transaction()
+	return d
 }
 
 // difference gathers what one advance changes. What goes and comes back cancels out.
@@ -261,7 +261,19 @@ func compareElements(have, want map[frontKey]string) (del, add []element) {
 			add = append(add, element{k.set, k.key, v})
 		}
 	}
-	slices.SortFunc(del, element.compare)
-	slices.SortFunc(add, element.compare)
-	return del, add
+	return bySet(del), bySet(add)
+}
+
+// bySet brings elements of one set together; their order within it is of no
+// interest to the kernel.
+func bySet(all []element) []element {
+	buckets := map[string][]element{}
+	for _, e := range all {
+		buckets[e.set] = append(buckets[e.set], e)
+	}
+	out := all[:0]
+	for _, s := range setSpecs {
+		out = append(out, buckets[s.name]...)
+	}
+	return out
 }

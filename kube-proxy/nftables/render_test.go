@@ -153,7 +153,7 @@ func TestTransactions(t *testing.T) {
 				for _, a := range s.nodes {
 					w.NodeAddresses = append(w.NodeAddresses, netip.MustParseAddr(a))
 				}
-				fmt.Fprintf(&b, "%s\n%s\n", s.say, r.advance(w).describe(f))
+				fmt.Fprintf(&b, "%s\n%s\n", s.say, r.advance(w).transaction().describe(f))
 			}
 			golden(t, story.file, b.String())
 		})
@@ -202,7 +202,7 @@ func TestManyWishesAddUp(t *testing.T) {
 		var wish Wish
 		for step := range 60 {
 			wish = randomWish(rnd)
-			tx := r.advance(wish)
+			tx := r.advance(wish).transaction()
 			for _, p := range tx.addChains {
 				if chains[p.chain()] {
 					t.Fatalf("seed %d, step %d: chain %s added twice", seed, step, p.chain())

@@ -51,7 +51,7 @@ func (w *Writer) Set(wish Wish) (Stats, error) {
 		return w.repair(before, have, rules)
 	}
 
-	t := w.rules.advance(wish)
+	t := w.rules.advance(wish).transaction()
 	if t.empty() {
 		return Stats{}, nil
 	}
