@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,7 +66,13 @@ func (b *bench) addNode(name, cpu string, change ...func(*corev1.Node)) {
 	}
 	n.Status.Capacity = corev1.ResourceList{"cpu": resource.MustParse(cpu), "memory": resource.MustParse("8Gi"), "pods": resource.MustParse("110")}
 	n.Status.Allocatable = n.Status.Capacity
-	if _, err := b.Kube.CoreV1().Nodes().UpdateStatus(b.Context(), n, metav1.UpdateOptions{}); err != nil {
+	n, err = b.Kube.CoreV1().Nodes().UpdateStatus(b.Context(), n, metav1.UpdateOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	// A new node is not ready until the node lifecycle controller says so; here the test does.
+	n.Spec.Taints = slices.DeleteFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeNotReady })
+	if _, err := b.Kube.CoreV1().Nodes().Update(b.Context(), n, metav1.UpdateOptions{}); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -325,12 +332,12 @@ func TestNothingIsLost(t *testing.T) {
 func TestPreemption(t *testing.T) {
 	b := start(t)
 	b.addNode("n", "2")
-	important := func(n int32) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Spec.Priority = &n } }
-	b.addPod("low", "1", important(1))
-	b.addPod("mid", "1", important(5))
+	class := func(name string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Spec.PriorityClassName = name } }
+	b.addPod("low", "1")
+	b.addPod("mid", "1", class("system-cluster-critical"))
 	b.waitNode("low")
 	b.waitNode("mid")
-	b.addPod("high", "1", important(10))
+	b.addPod("high", "1", class("system-node-critical"))
 	b.eventually(func() (string, bool) {
 		p, err := b.Kube.CoreV1().Pods("default").Get(t.Context(), "low", metav1.GetOptions{})
 		if err != nil {

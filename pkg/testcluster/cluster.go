@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -32,7 +34,8 @@ type Cluster struct {
 	apiserver *child
 }
 
-// Start starts a cluster for t, stopped and removed at its end. extra flags are given to the API server.
+// Start starts a cluster for t, stopped and removed at its end. extra flags are given to the API server. Pods can be made in
+// the namespace default; in another one, its service account default must be made first.
 func Start(t testing.TB, extra ...string) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, Etcd: StartEtcd(t), Dir: t.TempDir()}
@@ -50,6 +53,11 @@ func Start(t testing.TB, extra ...string) *Cluster {
 		t.Fatal(err)
 	}
 	c.Kube = kube
+	// Pods need their namespace's default service account, which no controller makes here.
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	if _, err := kube.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Create(t.Context(), account, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	return c
 }
 

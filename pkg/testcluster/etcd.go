@@ -2,6 +2,7 @@ package testcluster
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -29,6 +30,10 @@ func StartEtcd(t testing.TB) *Etcd {
 
 // MainEtcd runs a package's tests with one server that they share, each under a prefix of its own; use receives it first.
 func MainEtcd(m *testing.M, use func(*Etcd)) int {
+	flag.Parse()
+	if w := flag.Lookup("test.fuzzworker"); w != nil && w.Value.String() == "true" {
+		return m.Run() // one of many processes that only try inputs
+	}
 	dir, err := os.MkdirTemp("", "etcd-")
 	if err == nil {
 		defer os.RemoveAll(dir)
