@@ -13,14 +13,14 @@ import (
 
 	"pilothouse.dev/apiserver/storage"
 	"pilothouse.dev/apiserver/storage/etcd"
-	"pilothouse.dev/apiserver/storage/storagetest"
 	"pilothouse.dev/pkg/logging"
+	"pilothouse.dev/pkg/testcluster"
 )
 
-var shared *storagetest.Etcd // set once by TestMain
+var shared *testcluster.Etcd // set once by TestMain
 
 func TestMain(m *testing.M) {
-	os.Exit(storagetest.Main(m, func(e *storagetest.Etcd) { shared = e }))
+	os.Exit(testcluster.MainEtcd(m, func(e *testcluster.Etcd) { shared = e }))
 }
 
 func open(t *testing.T) *etcd.DB {

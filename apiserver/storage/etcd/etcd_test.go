@@ -8,16 +8,17 @@ import (
 
 	"pilothouse.dev/apiserver/storage/storagetest"
 	"pilothouse.dev/pkg/logging"
+	"pilothouse.dev/pkg/testcluster"
 )
 
-var shared *storagetest.Etcd // set once by TestMain
+var shared *testcluster.Etcd // set once by TestMain
 
 func TestMain(m *testing.M) {
-	os.Exit(storagetest.Main(m, func(e *storagetest.Etcd) { shared = e }))
+	os.Exit(testcluster.MainEtcd(m, func(e *testcluster.Etcd) { shared = e }))
 }
 
 // open is a database of its own for t, under a prefix of the shared server.
-func open(t testing.TB, e *storagetest.Etcd) *DB {
+func open(t testing.TB, e *testcluster.Etcd) *DB {
 	db, err := Open(Config{
 		Endpoints: []string{e.Endpoint},
 		Prefix:    "/" + strings.NewReplacer("/", "-", " ", "_").Replace(t.Name()),

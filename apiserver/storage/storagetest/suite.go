@@ -1,5 +1,5 @@
-// Package storagetest is the suite that every implementation of the storage contract must pass, and a real etcd server to run
-// it on. It is called by the tests of storage/etcd and storage/watchcache, and imports neither.
+// Package storagetest is the suite that every implementation of the storage contract must pass, on a real etcd
+// (pkg/testcluster). It is called by the tests of storage/etcd and storage/watchcache, and imports neither.
 package storagetest
 
 import (

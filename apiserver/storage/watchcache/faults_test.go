@@ -13,6 +13,7 @@ import (
 
 	"pilothouse.dev/apiserver/storage"
 	"pilothouse.dev/apiserver/storage/storagetest"
+	"pilothouse.dev/pkg/testcluster"
 )
 
 // link is a TCP proxy to etcd that can be cut: what the cache sees of a network that fails.
@@ -24,7 +25,7 @@ type link struct {
 	conns map[net.Conn]bool
 }
 
-func newLink(t *testing.T, e *storagetest.Etcd) (*link, *storagetest.Etcd) {
+func newLink(t *testing.T, e *testcluster.Etcd) (*link, *testcluster.Etcd) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +46,7 @@ func newLink(t *testing.T, e *storagetest.Etcd) (*link, *storagetest.Etcd) {
 		k.set(true)
 		wg.Wait()
 	})
-	return k, &storagetest.Etcd{Endpoint: "http://" + l.Addr().String()}
+	return k, &testcluster.Etcd{Endpoint: "http://" + l.Addr().String()}
 }
 
 func (k *link) carry(in net.Conn) {
@@ -119,7 +120,7 @@ func next(t *testing.T, w storage.Watcher, typ storage.EventType, name, data str
 }
 
 func TestEtcdKilledAndRestarted(t *testing.T) {
-	ctx, server := t.Context(), storagetest.StartEtcd(t)
+	ctx, server := t.Context(), testcluster.StartEtcd(t)
 	c := runCaches(t, openDB(t, server), storagetest.Pods(), storagetest.Nodes())
 	c.fresh.timeout = 300 * time.Millisecond
 	pods := c.Store(storagetest.Pods())
@@ -294,7 +295,7 @@ func TestCutOff(t *testing.T) {
 }
 
 func TestDataReplaced(t *testing.T) {
-	ctx, server := t.Context(), storagetest.StartEtcd(t)
+	ctx, server := t.Context(), testcluster.StartEtcd(t)
 	c := runCaches(t, openDB(t, server), storagetest.Pods(), storagetest.Nodes())
 	pods := c.Store(storagetest.Pods())
 	loaded(t, c)
@@ -337,7 +338,7 @@ func TestDataReplaced(t *testing.T) {
 }
 
 func TestStartsWithoutEtcd(t *testing.T) {
-	server := storagetest.StartEtcd(t)
+	server := testcluster.StartEtcd(t)
 	server.Kill()
 	c := runCaches(t, openDB(t, server), storagetest.Pods(), storagetest.Nodes())
 	pods := c.Store(storagetest.Pods())
