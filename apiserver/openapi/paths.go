@@ -26,7 +26,7 @@ var (
 	takes   = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
 	gives   = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
 	streams = append(slices.Clone(gives), "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
-	patches = []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml"}
+	patches = []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"}
 )
 
 func info() *spec.Info {
