@@ -29,8 +29,10 @@ type world struct {
 	writer *nftables.Writer
 }
 
-func newWorld(t testing.TB, pods int) *world {
-	n := testnet.New(t, pods)
+func newWorld(t testing.TB, pods int) *world { return serving(t, testnet.New(t, pods)) }
+
+// serving makes all pods of a network serve.
+func serving(t testing.TB, n *testnet.Net) *world {
 	for _, p := range n.Pods {
 		p.Serve(t, servePort)
 	}
@@ -148,6 +150,30 @@ func TestWhoIsMasqueraded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Pods on a bridge, as the kubelet makes them: a pod must get its answer from the
+// service and not, over the bridge, from its neighbour's own address.
+func TestPodsOnABridge(t *testing.T) {
+	w := serving(t, testnet.NewBridged(t, 3))
+	w.set(t, service(changes.TCP, w.Pods...), service(changes.UDP, w.Pods...))
+	for _, from := range []testnet.Place{w.Pods[0], w.Node, w.Host} {
+		for _, network := range []string{"tcp", "udp"} {
+			for _, to := range []netip.AddrPort{clusterAt, nodeAt} {
+				t.Run(fmt.Sprintf("%s calls %s over %s", from.Name, to, network), func(t *testing.T) {
+					if got := answers(t, from, network, to, 60); len(got) != 3 {
+						t.Errorf("not every endpoint answered: %v", got)
+					}
+				})
+			}
+		}
+	}
+	t.Run("a neighbour keeps its address", func(t *testing.T) {
+		w.set(t, service(changes.TCP, w.Pods[1]))
+		if a, err := w.Pods[0].Call("tcp", clusterAt); err != nil || a.Caller != w.Pods[0].IP {
+			t.Errorf("got %+v, %v", a, err)
+		}
+	})
 }
 
 func TestRefusals(t *testing.T) {

@@ -31,6 +31,9 @@ var (
 	PodCIDR  = netip.MustParsePrefix("10.244.0.0/16")
 	Services = netip.MustParsePrefix("10.96.0.0/16")
 
+	// BridgeIP is the node's on the bridge of a bridged Net.
+	BridgeIP = netip.MustParseAddr("10.244.7.1")
+
 	gateway = netip.MustParseAddr("169.254.1.1")
 )
 
@@ -51,33 +54,76 @@ type Place struct {
 	NS   netns.NsHandle
 }
 
-// New builds a network with a number of pods. It needs root.
+// New builds a network with a number of pods, each on a link of its own with the
+// node. It needs root.
 func New(t testing.TB, pods int) *Net {
+	t.Helper()
+	n := begin(t, pods)
+	for _, p := range n.Pods {
+		wire(t, n.Node, p.Name, p, "eth0")
+		address(t, n.Node, p.Name, netip.PrefixFrom(gateway, 32))
+		route(t, n.Node, p.Name, netip.PrefixFrom(p.IP, 32), netip.Addr{})
+		address(t, p, "eth0", netip.PrefixFrom(p.IP, 32))
+		route(t, p, "eth0", netip.PrefixFrom(gateway, 32), netip.Addr{})
+		route(t, p, "eth0", netip.PrefixFrom(netip.IPv4Unspecified(), 0), gateway)
+	}
+	return n
+}
+
+// NewBridged builds a network like New, but with the pods on a bridge of the node
+// with its address as their gateway: as the kubelet's own pod network is.
+func NewBridged(t testing.TB, pods int) *Net {
+	t.Helper()
+	n := begin(t, pods)
+	n.Node.link(t, func(h *netlink.Handle) error {
+		if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "pods"}}); err != nil {
+			return err
+		}
+		l, err := h.LinkByName("pods")
+		if err != nil {
+			return err
+		}
+		return h.LinkSetUp(l)
+	})
+	address(t, n.Node, "pods", netip.PrefixFrom(BridgeIP, 24))
+	for _, p := range n.Pods {
+		wire(t, n.Node, p.Name, p, "eth0")
+		n.Node.link(t, func(h *netlink.Handle) error {
+			bridge, err := h.LinkByName("pods")
+			if err != nil {
+				return err
+			}
+			l, err := h.LinkByName(p.Name)
+			if err != nil {
+				return err
+			}
+			if err := h.LinkSetMaster(l, bridge); err != nil {
+				return err
+			}
+			return h.LinkSetHairpin(l, true)
+		})
+		address(t, p, "eth0", netip.PrefixFrom(p.IP, 24))
+		route(t, p, "eth0", netip.PrefixFrom(netip.IPv4Unspecified(), 0), BridgeIP)
+	}
+	return n
+}
+
+// begin makes the node, the host outside, and pods without a link.
+func begin(t testing.TB, pods int) *Net {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("building network namespaces: this test must run as root")
 	}
 	n := &Net{Node: place(t, "node", NodeIP), Host: place(t, "host", HostIP)}
-
 	wire(t, n.Node, "outside", n.Host, "eth0")
 	address(t, n.Node, "outside", netip.PrefixFrom(NodeIP, 24))
 	address(t, n.Host, "eth0", netip.PrefixFrom(HostIP, 24))
 	route(t, n.Host, "eth0", Services, NodeIP)
 	route(t, n.Node, "outside", Services, HostIP) // a process here needs some route before its destination is replaced
-
-	for i := range pods {
-		ip := netip.AddrFrom4([4]byte{10, 244, 7, byte(i + 2)})
-		p := place(t, fmt.Sprintf("pod%d", i), ip)
-		inside := fmt.Sprintf("pod%d", i)
-		wire(t, n.Node, inside, p, "eth0")
-		address(t, n.Node, inside, netip.PrefixFrom(gateway, 32))
-		route(t, n.Node, inside, netip.PrefixFrom(ip, 32), netip.Addr{})
-		address(t, p, "eth0", netip.PrefixFrom(ip, 32))
-		route(t, p, "eth0", netip.PrefixFrom(gateway, 32), netip.Addr{})
-		route(t, p, "eth0", netip.PrefixFrom(netip.IPv4Unspecified(), 0), gateway)
-		n.Pods = append(n.Pods, p)
-	}
 	n.Node.Do(t, func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644) })
+	for i := range pods {
+		n.Pods = append(n.Pods, place(t, fmt.Sprintf("pod%d", i), netip.AddrFrom4([4]byte{10, 244, 7, byte(i + 2)})))
+	}
 	return n
 }
 
