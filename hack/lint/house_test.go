@@ -61,19 +61,21 @@ func TestFlagsOnlyInFlagsGo(t *testing.T) {
 			return
 		}
 		ast.Inspect(s.syntax, func(n ast.Node) bool {
-			lit, ok := n.(*ast.CompositeLit)
-			if !ok {
-				return true
-			}
-			if sel, ok := lit.Type.(*ast.SelectorExpr); ok && isName(sel.X, "cli") && strings.HasSuffix(sel.Sel.Name, "Flag") {
-				t.Errorf("flags are declared in flags.go: %s", s.at(lit.Pos()))
+			switch n := n.(type) {
+			case *ast.CompositeLit:
+				if sel, ok := n.Type.(*ast.SelectorExpr); ok && isName(sel.X, "cli") && strings.HasSuffix(sel.Sel.Name, "Flag") {
+					t.Errorf("flags are declared in flags.go: %s", s.at(n.Pos()))
+				}
+			case *ast.CallExpr:
+				sel, ok := n.Fun.(*ast.SelectorExpr)
+				if ok && isName(sel.X, "flag") && slices.Contains(s.imports, "flag") && sel.Sel.Name != "Parse" && sel.Sel.Name != "Parsed" {
+					t.Errorf("flags are declared in flags.go: %s calls flag.%s", s.at(n.Pos()), sel.Sel.Name)
+				}
 			}
 			return true
 		})
-		for _, p := range s.imports {
-			if p == "flag" || p == "github.com/spf13/pflag" {
-				t.Errorf("flags are declared in flags.go: %s imports %s", s.path, p)
-			}
+		if slices.Contains(s.imports, "github.com/spf13/pflag") {
+			t.Errorf("flags are urfave/cli's: %s imports pflag", s.path)
 		}
 	})
 }
