@@ -29,6 +29,11 @@ type Config struct {
 	MTU int
 	// NodeIP finds the uplink where there is no default route; may be zero.
 	NodeIP netip.Addr
+	// CNIConfDir is where somebody may install a CNI configuration (*.conflist, *.conf, *.json; the first by name counts). While one is there, pods are joined by its
+	// plugins, found in CNIBinDirs, and not by the bridge; what libcni must remember is kept in CNICacheDir. Empty: never.
+	CNIConfDir  string
+	CNIBinDirs  []string
+	CNICacheDir string
 }
 
 // Attachment is a pod's place in the network.
@@ -57,6 +62,7 @@ type Network struct {
 	cfg Config
 	log *zap.Logger
 
+	cni  *plugins       // nil without a folder to look in
 	pods *locker.Locker // by pod key: one pod is set up or torn down at a time; taken before mu
 
 	mu   sync.Mutex // guards what follows, and serializes work on bridge and routes
@@ -69,7 +75,7 @@ func New(cfg Config, log *zap.Logger) *Network {
 	if cfg.Bridge == "" {
 		cfg.Bridge = defaultBridge
 	}
-	return &Network{cfg: cfg, log: log.Named("network"), pods: locker.New(), pool: newPool()}
+	return &Network{cfg: cfg, log: log.Named("network"), cni: newPlugins(cfg), pods: locker.New(), pool: newPool()}
 }
 
 // Restore marks addresses as taken: after a restart, before the first Setup, from the sandboxes' records. Called again it adds.
@@ -81,12 +87,18 @@ func (n *Network) Restore(held []Held) {
 	}
 }
 
-// SetPodCIDR makes the bridge with the gateway's address, and lets the kernel forward. The same range again repairs what is missing; another
+// SetPodCIDR makes the bridge with the gateway's address, and lets the kernel forward; where a CNI configuration is installed it only does the latter. The same range again repairs what is missing; another
 // range than before moves the bridge, and running pods keep their old addresses until they are made anew.
 func (n *Network) SetPodCIDR(ctx context.Context, cidr netip.Prefix) error {
 	cidr = cidr.Masked()
 	if !cidr.Addr().Is4() || cidr.Bits() > 30 {
 		return fmt.Errorf("pod range %s: only IPv4 ranges up to /30 are supported", cidr)
+	}
+	if err := allowForwarding(); err != nil {
+		return err
+	}
+	if list, err := n.cni.installed(); err != nil || list != nil {
+		return err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -97,9 +109,6 @@ func (n *Network) SetPodCIDR(ctx context.Context, cidr netip.Prefix) error {
 	if err := makeBridge(n.cfg.Bridge, netip.PrefixFrom(gateway(cidr), cidr.Bits()), mtu); err != nil {
 		return fmt.Errorf("making bridge %s: %w", n.cfg.Bridge, err)
 	}
-	if err := allowForwarding(); err != nil {
-		return err
-	}
 	n.mtu = mtu
 	n.pool.use(cidr)
 	return nil
@@ -107,6 +116,9 @@ func (n *Network) SetPodCIDR(ctx context.Context, cidr netip.Prefix) error {
 
 // Ready is nil once pods can be connected, else the reason (for the node's Ready condition).
 func (n *Network) Ready() error {
+	if list, err := n.cni.installed(); err != nil || list != nil {
+		return err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.pool.cidr.IsValid() {
@@ -119,6 +131,13 @@ func (n *Network) Ready() error {
 // Setup with the same key and namespace gives the same Attachment. On error nothing remains.
 func (n *Network) Setup(ctx context.Context, netns, podKey string) (_ Attachment, err error) {
 	defer n.lockPod(podKey)()
+	list, err := n.cni.installed()
+	if err != nil {
+		return Attachment{}, err
+	}
+	if list != nil {
+		return n.cni.add(ctx, list, netns, podKey)
+	}
 	n.mu.Lock()
 	mtu := n.mtu
 	ip, fresh, err := n.pool.take(podKey)
@@ -146,6 +165,9 @@ func (n *Network) Setup(ctx context.Context, netns, podKey string) (_ Attachment
 // Teardown removes the pod's link and frees its address. Tearing down what is gone is no error.
 func (n *Network) Teardown(ctx context.Context, netns, podKey string) error {
 	defer n.lockPod(podKey)()
+	if err := n.cni.remove(ctx, netns, podKey); err != nil {
+		return fmt.Errorf("disconnecting pod %s: %w", podKey, err)
+	}
 	// Deleting one end of a veth deletes both, so the namespace itself needs not be entered, and may be gone.
 	if err := removeLink(hostLink(podKey)); err != nil {
 		return fmt.Errorf("disconnecting pod %s: %w", podKey, err)

@@ -17,7 +17,10 @@ import (
 	"pilothouse.dev/kubelet/network"
 )
 
-func TestMain(m *testing.M) { os.Exit(nodetest.Main(m)) }
+func TestMain(m *testing.M) {
+	network.ActAsPlugin()
+	os.Exit(nodetest.Main(m))
+}
 
 // TestPodsOnANode joins the rooms below the pod workers as main does: two pods in the network of a node, one fetches from the other; a restart
 // remembers addresses; nothing remains.

@@ -14,8 +14,15 @@ import (
 const ours netlink.RouteProtocol = 87
 
 // SetRoutes makes the node's routes to other nodes' pods exactly these; only routes made here are ever removed. A route whose gateway
-// cannot be reached yet is reported, and the others are set nevertheless.
+// cannot be reached yet is reported, and the others are set nevertheless. Where a CNI configuration is installed, its owner sets routes, and ours go.
 func (n *Network) SetRoutes(ctx context.Context, want []Route) error {
+	list, err := n.cni.installed()
+	if err != nil {
+		return err
+	}
+	if list != nil {
+		want = nil
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	have, err := ownRoutes()
