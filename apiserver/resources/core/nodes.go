@@ -37,8 +37,15 @@ var Nodes = registry.Define(registry.Kind[*corev1.Node]{
 	},
 })
 
-// defaultNode takes what a node can give to be all it has, when it says nothing else.
+// defaultNode takes what a node can give to be all it has, when it says nothing else, and keeps the two names of its first
+// range of pod addresses alike.
 func defaultNode(n *corev1.Node) {
+	switch s := &n.Spec; {
+	case len(s.PodCIDRs) > 0:
+		s.PodCIDR = s.PodCIDRs[0]
+	case s.PodCIDR != "":
+		s.PodCIDRs = []string{s.PodCIDR}
+	}
 	if n.Status.Allocatable == nil && n.Status.Capacity != nil {
 		n.Status.Allocatable = n.Status.Capacity.DeepCopy()
 	}

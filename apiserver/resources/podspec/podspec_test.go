@@ -206,7 +206,9 @@ func TestValidatePod(t *testing.T) {
 		{"toleration with seconds of no eviction", func(p *corev1.Pod) {
 			p.Spec.Tolerations = []corev1.Toleration{{Key: "a", Operator: "Exists", Effect: "NoSchedule", TolerationSeconds: ptr.To[int64](1)}}
 		}, []string{"spec.tolerations[0].effect: Invalid value"}},
-		{"toleration with bad words", func(p *corev1.Pod) { p.Spec.Tolerations = []corev1.Toleration{{Key: "a", Operator: "Like", Effect: "Never"}} },
+		{"toleration with bad words", func(p *corev1.Pod) {
+			p.Spec.Tolerations = []corev1.Toleration{{Key: "a", Operator: "Like", Effect: "Never"}}
+		},
 			[]string{"spec.tolerations[0].effect: Unsupported value", "spec.tolerations[0].operator: Unsupported value"}},
 		{"affinity to no node", func(p *corev1.Pod) {
 			p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{}}}
@@ -335,7 +337,9 @@ func TestValidatePodUpdate(t *testing.T) {
 		{"nothing", nil, nil, nil},
 		{"image", nil, first(func(c *corev1.Container) { c.Image = "busybox:1"; c.ImagePullPolicy = corev1.PullAlways }), nil},
 		{"command", nil, first(func(c *corev1.Container) { c.Command = []string{"x"} }), []string{"spec: Forbidden"}},
-		{"one container more", nil, func(p *corev1.Pod) { p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "d", Image: "x"}) },
+		{"one container more", nil, func(p *corev1.Pod) {
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "d", Image: "x"})
+		},
 			[]string{"spec.containers: Forbidden"}},
 		{"node", nil, func(p *corev1.Pod) { p.Spec.NodeName = "n" }, []string{"spec: Forbidden"}},
 		{"a deadline", nil, func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = ptr.To[int64](5) }, nil},
