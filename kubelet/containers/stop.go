@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/containerd/containerd"
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/errdefs"
+	"github.com/moby/sys/signal"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
@@ -41,15 +41,15 @@ func (r *Runtime) StopContainer(ctx context.Context, id string, grace time.Durat
 		_, err := r.client.TaskService().Wait(waiting, &tasks.WaitRequest{ContainerID: id})
 		exited <- errdefs.FromGRPC(err)
 	}()
-	signal := unix.SIGKILL
+	first := unix.SIGKILL
 	if grace > 0 {
-		signal = stopSignal(rec.Labels[labelStopSignal])
+		first = stopSignal(rec.Labels[labelStopSignal])
 	}
-	gone, err := r.kill(ctx, id, signal)
+	gone, err := r.kill(ctx, id, first)
 	if err != nil {
 		return err
 	}
-	if !gone && signal != unix.SIGKILL {
+	if !gone && first != unix.SIGKILL {
 		timer := time.NewTimer(grace)
 		defer timer.Stop()
 		select {
@@ -74,8 +74,8 @@ func (r *Runtime) StopContainer(ctx context.Context, id string, grace time.Durat
 }
 
 // kill says gone when there is no process to signal any more.
-func (r *Runtime) kill(ctx context.Context, id string, signal unix.Signal) (gone bool, err error) {
-	_, err = r.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(signal), All: signal == unix.SIGKILL})
+func (r *Runtime) kill(ctx context.Context, id string, sig unix.Signal) (gone bool, err error) {
+	_, err = r.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(sig), All: sig == unix.SIGKILL})
 	err = errdefs.FromGRPC(err)
 	if errdefs.IsNotFound(err) {
 		return true, nil
@@ -123,11 +123,11 @@ func stopSignal(name string) unix.Signal {
 	if name == "" {
 		return unix.SIGTERM
 	}
-	sig, err := containerd.ParseSignal(name)
+	sig, err := signal.ParseSignal(name)
 	if err != nil {
 		return unix.SIGTERM
 	}
-	return unix.Signal(sig)
+	return sig
 }
 
 // exit is how a process ended.

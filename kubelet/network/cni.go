@@ -40,29 +40,16 @@ func (p *plugins) installed() (*libcni.NetworkConfigList, error) {
 	}
 	for _, e := range entries { // sorted by name
 		path := filepath.Join(p.confDir, e.Name())
-		var list *libcni.NetworkConfigList
-		switch filepath.Ext(e.Name()) {
-		case ".conflist":
-			list, err = libcni.NetworkConfFromFile(path)
-		case ".conf", ".json":
-			list, err = fromSingle(path)
-		default:
-			continue
+		if filepath.Ext(e.Name()) != ".conflist" {
+			continue // single *.conf files are of the past, and libcni no longer reads them
 		}
+		list, err := libcni.NetworkConfFromFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("reading CNI configuration %s: %w", e.Name(), err)
 		}
 		return list, nil
 	}
 	return nil, nil
-}
-
-func fromSingle(path string) (*libcni.NetworkConfigList, error) {
-	conf, err := libcni.ConfFromFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return libcni.ConfListFromConf(conf)
 }
 
 func runtimeConf(netns, podKey string) *libcni.RuntimeConf {

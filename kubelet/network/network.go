@@ -29,7 +29,7 @@ type Config struct {
 	MTU int
 	// NodeIP finds the uplink where there is no default route; may be zero.
 	NodeIP netip.Addr
-	// CNIConfDir is where somebody may install a CNI configuration (*.conflist, *.conf, *.json; the first by name counts). While one is there, pods are joined by its
+	// CNIConfDir is where somebody may install a CNI configuration (*.conflist; the first by name counts). While one is there, pods are joined by its
 	// plugins, found in CNIBinDirs, and not by the bridge; what libcni must remember is kept in CNICacheDir. Empty: never.
 	CNIConfDir  string
 	CNIBinDirs  []string
