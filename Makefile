@@ -59,7 +59,9 @@ bin/staticcheck: hack/tools/staticcheck/go.mod
 	@cd hack/tools/staticcheck && GOWORK=off go build -o $(CURDIR)/$@ honnef.co/go/tools/cmd/staticcheck
 
 .PHONY: images
-images: ## build the container images into bin/images
+images: bin/images/testapp.tar ## build the container images into bin/images
+
+bin/images/testapp.tar: $(wildcard hack/images/*.go hack/images/testapp/*.go hack/archive/*.go) | prereqs
 	@go run ./hack/images -out bin/images
 
 .PHONY: generate
@@ -95,7 +97,7 @@ unit: build ## unit and integration tests of every module, with the race detecto
 
 .PHONY: e2e
 e2e: build images ## end-to-end tests on a cluster of three nodes (RUN=regexp chooses)
-	@cd hack && go test -count=1 -timeout 20m ./e2e $(if $(RUN),-run '$(RUN)') -cluster=namespaces -v
+	@cd hack && go test -count=1 -timeout 20m ./e2e -parallel 4 $(if $(RUN),-run '$(RUN)') -cluster=namespaces -v
 
 .PHONY: conformance
 conformance: build images ## conformance rows, passed / total by area
