@@ -38,6 +38,13 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err := cfg.complete(); err != nil {
 		return err
 	}
+	escape, err := nftables.BridgesEscape()
+	if err != nil {
+		return err
+	}
+	if cfg.rules.MasqueradeNeighbours = escape; escape {
+		log.Info("br_netfilter is not loaded: pods that call pods of this node through services are masqueraded")
+	}
 	rules := nftables.New(cfg.rules, cfg.netns, log.Named("nftables"))
 	defer rules.Close()
 	if cfg.Cleanup {

@@ -17,6 +17,9 @@ type Config struct {
 	MasqueradeAll bool
 	// MasqueradeEgress gives what leaves PodCIDR the node's address.
 	MasqueradeEgress bool
+	// MasqueradeNeighbours gives a pod that calls a pod of this node through a
+	// service the node's address: for bridges that BridgesEscape.
+	MasqueradeNeighbours bool
 	// MasqueradeBit is the bit of the packet mark that asks for masquerading.
 	MasqueradeBit uint8
 }
@@ -89,6 +92,10 @@ func postrouting(c Config, f family) []rule {
 	rules := []rule{
 		{"marked on the way in", seq(hasMark(c.mark()), setMark(c.mark(), 0), masquerade())},
 		{"hairpin: a pod reaches itself through a service", seq(f.loadSource(register), f.loadDestination(register+f.words), inSet(setHairpin), masquerade())},
+	}
+	if c.MasqueradeNeighbours {
+		rules = append(rules, rule{"through a service to a pod of this node: the answer would go past us", seq(
+			redirected(), f.loadDestination(register), f.loadDestination(register+f.words), inSet(setHairpin), masquerade())})
 	}
 	if c.MasqueradeEgress && c.PodCIDR.IsValid() {
 		rules = append(rules, rule{"from a pod to outside the cluster", seq(

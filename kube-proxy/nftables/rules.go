@@ -153,6 +153,16 @@ func sourceIsLocal() []expr.Any {
 	}
 }
 
+// redirected goes on if the connection's destination was replaced.
+func redirected() []expr.Any {
+	const destinationReplaced = 1 << 5 // IPS_DST_NAT
+	return []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATUS, Register: register},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(destinationReplaced), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: make([]byte, 4)},
+	}
+}
+
 // remember writes the client in the registers and the number behind it into the
 // affinity map, or renews it if it is there.
 func (f family) remember(timeout time.Duration) expr.Any {

@@ -1,8 +1,10 @@
 package nftables_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +41,11 @@ func serving(t testing.TB, n *testnet.Net) *world {
 }
 
 func newWriter(t testing.TB, n *testnet.Net) *nftables.Writer {
-	w := nftables.New(nftables.Config{PodCIDR: testnet.PodCIDR, MasqueradeEgress: true, MasqueradeBit: 14}, int(n.Node.NS), zaptest.NewLogger(t))
+	return newWriterFor(t, n, nftables.Config{PodCIDR: testnet.PodCIDR, MasqueradeEgress: true, MasqueradeBit: 14})
+}
+
+func newWriterFor(t testing.TB, n *testnet.Net, c nftables.Config) *nftables.Writer {
+	w := nftables.New(c, int(n.Node.NS), zaptest.NewLogger(t))
 	t.Cleanup(w.Close)
 	return w
 }
@@ -172,6 +178,52 @@ func TestPodsOnABridge(t *testing.T) {
 		if a, err := w.Pods[0].Call("tcp", clusterAt); err != nil || a.Caller != w.Pods[0].IP {
 			t.Errorf("got %+v, %v", a, err)
 		}
+	})
+}
+
+// The same where the kernel shows rules nothing that stays on a bridge.
+func TestPodsOnABridgeThatEscapes(t *testing.T) {
+	w := serving(t, testnet.NewBridged(t, 3))
+	w.Node.Do(t, func() error {
+		err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-iptables", []byte("0"), 0o644)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // such a kernel
+		}
+		return err
+	})
+	w.writer = newWriterFor(t, w.Net, nftables.Config{PodCIDR: testnet.PodCIDR, MasqueradeEgress: true, MasqueradeNeighbours: true, MasqueradeBit: 14})
+	w.set(t, service(changes.TCP, w.Pods...), service(changes.UDP, w.Pods...))
+	for _, network := range []string{"tcp", "udp"} {
+		for _, to := range []netip.AddrPort{clusterAt, nodeAt} {
+			if got := answers(t, w.Pods[0], network, to, 60); len(got) != 3 {
+				t.Errorf("%s %s: not every endpoint answered: %v", network, to, got)
+			}
+		}
+	}
+	direct := netip.AddrPortFrom(w.Pods[1].IP, servePort)
+	if a, err := w.Pods[0].Call("tcp", direct); err != nil || a.Caller != w.Pods[0].IP {
+		t.Errorf("a direct call: %+v, %v", a, err)
+	}
+}
+
+// The kernel is asked to show bridged packets where it can.
+func TestBridgesAreShown(t *testing.T) {
+	w := testnet.New(t, 0)
+	const file = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+	w.Node.Do(t, func() error {
+		err := os.WriteFile(file, []byte("0"), 0o644)
+		missing := errors.Is(err, os.ErrNotExist)
+		if err != nil && !missing {
+			return err
+		}
+		escape, err := nftables.BridgesEscape()
+		if err != nil || escape != missing {
+			return fmt.Errorf("got %v, %w", escape, err)
+		}
+		if now, err := os.ReadFile(file); !missing && string(now) != "1\n" {
+			return fmt.Errorf("left at %q, %w", now, err)
+		}
+		return nil
 	})
 }
 
