@@ -17,6 +17,7 @@ var Nodes = registry.Define(registry.Kind[*corev1.Node]{
 	Version: "v1", Kind: "Node", Plural: "nodes", Short: []string{"no"},
 	Status:         true,
 	Default:        defaultNode,
+	BeforeStatus:   func(n, _ *corev1.Node) { defaultNode(n) },
 	Validate:       validateNode,
 	ValidateUpdate: validateNodeUpdate,
 	ValidateStatus: validateNodeStatus,
