@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +38,8 @@ type cache struct {
 	readers atomic.Int32 // consistent gets under way
 	stale   atomic.Bool  // the state must be loaded anew and is not consistent with etcd
 
+	sets interner // owned by the kind's loop
+
 	mu sync.RWMutex
 	// Guarded by mu; written by the kind's loop alone, but for topics, snap, kept, moved and nudged.
 	tree   *tree
@@ -60,6 +63,7 @@ func newCache(kind storage.Kind, db *etcd.DB, f *fresh, log *zap.Logger) *cache 
 		bookmarks: time.Minute, patience: 3 * time.Second,
 		loaded: make(chan struct{}), removed: make(chan struct{}),
 		now:  time.Now,
+		sets: interner{seed: maphash.MakeSeed()},
 		tree: btree.NewG(32, byKey), topics: newTopics(),
 	}
 	c.stale.Store(true)
@@ -148,6 +152,7 @@ func (c *cache) install(page *storage.Page) {
 			e = old
 		} else {
 			e.Forget() // not recent
+			c.sets.intern(e)
 		}
 		stored += len(e.Value)
 		next.ReplaceOrInsert(e)
@@ -213,6 +218,7 @@ func (c *cache) applyOne(ch etcd.Change, now time.Time) {
 		made.was = was
 	} else {
 		made.now = ch.Entry
+		c.sets.intern(ch.Entry)
 		made.was, _ = c.tree.ReplaceOrInsert(ch.Entry)
 		c.stored += len(ch.Entry.Value)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"pilothouse.dev/apiserver/storage"
 	"pilothouse.dev/apiserver/storage/storagetest"
@@ -242,4 +244,26 @@ func TestMemory(t *testing.T) {
 		t.Error("more than twice the stored bytes")
 	}
 	runtime.KeepAlive(c)
+}
+
+func TestEqualSetsAreShared(t *testing.T) {
+	c, s := scripted(t)
+	for i := range 3 {
+		s.put(fmt.Sprint("ns/", i), storagetest.Object{Labels: labels.Set{"app": "x", "tier": "y"}, Fields: fields.Set{"f": "1"}})
+	}
+	s.put("ns/other", storagetest.Object{Labels: labels.Set{"app": "y", "tier": "x"}})
+	get := func(name string) storage.Attrs {
+		e, err := c.Get(t.Context(), k(name), storage.Cached)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Attrs
+	}
+	same := func(a, b map[string]string) bool { return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer() }
+	if !same(get("0").Labels, get("2").Labels) || !same(get("0").Fields, get("1").Fields) {
+		t.Error("equal sets are kept twice")
+	}
+	if o := get("other"); o.Labels["app"] != "y" || o.Fields != nil {
+		t.Errorf("another set became %v", o)
+	}
 }
