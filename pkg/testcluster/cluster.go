@@ -105,7 +105,7 @@ func (c *Cluster) open(extra []string) error {
 			args: append([]string{
 				"--etcd-servers=" + c.Etcd.Endpoint, "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", ports[0]),
 				"--tls-cert-file=" + file("apiserver.crt"), "--tls-private-key-file=" + file("apiserver.key"),
-				"--client-ca-file=" + file("ca.crt"), "--advertise-address=127.0.0.1",
+				"--client-ca-file=" + file("ca.crt"),
 				"--kubelet-client-certificate=" + file("kubelet-client.crt"), "--kubelet-client-key=" + file("kubelet-client.key"),
 				"--kubelet-certificate-authority=" + file("ca.crt"),
 				"--service-account-signing-key-file=" + file("service-account.key"),
