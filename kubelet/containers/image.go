@@ -75,16 +75,11 @@ func (r *Runtime) readImage(ctx context.Context, img containerd.Image) (imageFac
 	}
 	facts := imageFacts{
 		id:     desc.Digest.String(),
-		ref:    img.Name(),
 		parent: identity.ChainID(config.RootFS.DiffIDs).String(),
 		config: config.Config,
 	}
-	if !strings.Contains(facts.ref, "@") && !strings.HasPrefix(facts.ref, "sha256:") {
-		base := facts.ref
-		if i := strings.LastIndex(base, ":"); i > strings.LastIndex(base, "/") {
-			base = base[:i]
-		}
-		facts.ref = base + "@" + img.Target().Digest.String()
+	if facts.ref, err = r.reference(ctx, img); err != nil {
+		return imageFacts{}, err
 	}
 	err = r.viewSnapshot(ctx, facts.parent, func(root string) error {
 		if facts.passwd, err = readIn(root, "etc/passwd"); err != nil {
@@ -94,6 +89,34 @@ func (r *Runtime) readImage(ctx context.Context, img containerd.Image) (imageFac
 		return err
 	})
 	return facts, err
+}
+
+// reference is name@digest, as a pod's status shows an image; the digest alone if the image has no name but its ID.
+func (r *Runtime) reference(ctx context.Context, img containerd.Image) (string, error) {
+	digest := img.Target().Digest.String()
+	same, err := r.client.ListImages(ctx, fmt.Sprintf("target.digest==%s", digest))
+	if err != nil {
+		return "", err
+	}
+	names := []string{img.Name()}
+	for _, other := range same {
+		names = append(names, other.Name())
+	}
+	for _, name := range names {
+		if strings.Contains(name, "@") {
+			return name, nil
+		}
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, "sha256:") {
+			continue
+		}
+		if i := strings.LastIndex(name, ":"); i > strings.LastIndex(name, "/") {
+			name = name[:i]
+		}
+		return name + "@" + digest, nil
+	}
+	return digest, nil
 }
 
 // viewSnapshot mounts a read-only view of a snapshot while f runs.

@@ -169,7 +169,7 @@ func openPump(path string) (*pump, error) {
 
 // run hands over what it reads until the writers are gone, the file is closed or the deadline passed. What was read is always handed over.
 func (p *pump) run(take func([]byte)) {
-	buf := make([]byte, 32<<10)
+	buf := make([]byte, 16<<10)
 	for {
 		n, err := p.f.Read(buf)
 		if n > 0 {

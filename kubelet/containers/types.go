@@ -32,8 +32,8 @@ type Config struct {
 	Address string
 	// Namespace of containerd; empty means k8s.io.
 	Namespace string
-	// StateDir holds pins (StateDir/sandboxes/<id>), FIFOs (StateDir/io/<id>) and runc's state; best on a tmpfs, like /run. It must be short
-	// enough for unix sockets (about 60 characters) and seen by containerd in the same mount namespace.
+	// StateDir holds pins (StateDir/sandboxes/<id>), FIFOs (StateDir/io/<id>) and runc's state; best on a tmpfs, like /run. containerd must live in the
+	// same mount namespace as the kubelet, or it does not see the pins.
 	StateDir string
 	// Snapshotter; empty means overlayfs.
 	Snapshotter string
@@ -190,7 +190,7 @@ type Container struct {
 	PodUID    string
 	Name      string
 	Attempt   int
-	// Image as given in the spec, ImageID its config digest, ImageRef name@digest or the digest.
+	// Image as given in the spec, ImageID its config digest, ImageRef name@digest (the manifest's), or that digest alone for an image without a name.
 	Image, ImageID, ImageRef string
 	LogPath                  string
 	CgroupPath               string

@@ -34,7 +34,12 @@ func TestFollowAContainer(t *testing.T) {
 		return rt
 	}
 	rt := open()
-	if _, err := images.New(images.Config{}, rt, zaptest.NewLogger(t)).Import(ctx, nodetest.Archive(t, nodetest.Image)); err != nil {
+	store := images.New(images.Config{}, rt, zaptest.NewLogger(t))
+	if _, err := store.Import(ctx, nodetest.Archive(t, nodetest.Image)); err != nil {
+		t.Fatal(err)
+	}
+	img, err := store.Ensure(ctx, images.PullSpec{Image: nodetest.Image})
+	if err != nil {
 		t.Fatal(err)
 	}
 	s, err := rt.CreateSandbox(ctx, containers.SandboxSpec{PodUID: "uid"})
@@ -46,13 +51,16 @@ func TestFollowAContainer(t *testing.T) {
 	// Half of each line at a time: a restart then often cuts a line in two.
 	script := fmt.Sprintf("i=1; while [ $i -le %d ]; do echo -n $i; echo $i; i=$((i+1)); done", last)
 	id, err := rt.CreateContainer(ctx, containers.ContainerSpec{
-		SandboxID: s.ID, Name: "c", Image: nodetest.Image, Args: []string{"sh", "-c", script}, LogPath: path, CgroupParent: nodetest.CgroupRoot(t),
+		SandboxID: s.ID, Name: "c", Image: img.ID, Args: []string{"sh", "-c", script}, LogPath: path, CgroupParent: nodetest.CgroupRoot(t),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := rt.StartContainer(ctx, id); err != nil {
 		t.Fatal(err)
+	}
+	if c, err := rt.Inspect(ctx, id); err != nil || !strings.HasPrefix(c.ImageRef, "example.test/busybox@sha256:") {
+		t.Errorf("image reference %q, %v", c.ImageRef, err)
 	}
 	for range 4 {
 		if err := rt.Close(); err != nil {
