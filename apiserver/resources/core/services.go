@@ -17,7 +17,7 @@ import (
 var Services = registry.Define(registry.Kind[*corev1.Service]{
 	Version: "v1", Kind: "Service", Plural: "services", Short: []string{"svc"}, Categories: []string{"all"},
 	Namespaced: true, Status: true,
-	Name:           apivalidation.NameIsDNS1035Label,
+	Name:           apivalidation.NameIsDNSLabel,
 	Default:        defaultService,
 	BeforeCreate:   func(s *corev1.Service) { s.Status = corev1.ServiceStatus{} },
 	Validate:       validateService,
