@@ -75,19 +75,11 @@ func chooseRange(wish int) (int, error) {
 // takenRanges says who has which range.
 func takenRanges() (map[int]string, error) {
 	taken := map[int]string{}
-	records, err := filepath.Glob(filepath.Join(runRoot, "*", "state.json"))
+	running, err := runningClusters()
 	if err != nil {
-		return nil, fmt.Errorf("looking for other clusters: %w", err)
+		return nil, err
 	}
-	for _, file := range records {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			continue // it is being taken down
-		}
-		var s state
-		if err := json.Unmarshal(data, &s); err != nil {
-			return nil, fmt.Errorf("reading %s: %w", file, err)
-		}
+	for _, s := range running {
 		taken[s.Range] = fmt.Sprintf("cluster %q", s.Name)
 	}
 	ifaces, err := net.InterfaceAddrs()
@@ -104,4 +96,39 @@ func takenRanges() (map[int]string, error) {
 		}
 	}
 	return taken, nil
+}
+
+// runningClusters are the records of all clusters that were started since the machine was.
+func runningClusters() ([]state, error) {
+	files, err := filepath.Glob(filepath.Join(runRoot, "*", "state.json"))
+	if err != nil {
+		return nil, fmt.Errorf("looking for other clusters: %w", err)
+	}
+	var all []state
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue // it is being taken down
+		}
+		var s state
+		if err := json.Unmarshal(data, &s); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", file, err)
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// checkRange refuses to bring a cluster back, after a reboot, into a range that another has taken meanwhile.
+func (c *cluster) checkRange() error {
+	running, err := runningClusters()
+	if err != nil {
+		return err
+	}
+	for _, s := range running {
+		if s.Name != c.name && s.Range == c.state.Range {
+			return fmt.Errorf("cluster %q has range %d, which cluster %q uses meanwhile: take one of them down", c.name, c.state.Range, s.Name)
+		}
+	}
+	return nil
 }

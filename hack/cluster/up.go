@@ -76,6 +76,9 @@ func (c *cluster) create(cfg config) error {
 		if cfg.Range >= 0 && cfg.Range != c.state.Range {
 			return fmt.Errorf("cluster %q has range %d: take it down before giving it another", c.name, c.state.Range)
 		}
+		if err := c.checkRange(); err != nil {
+			return err
+		}
 		c.state.Uplink = c.state.Uplink || cfg.Uplink
 		return c.save()
 	}
