@@ -103,6 +103,8 @@ func storeError(err error, res *registry.Resource, name string) error {
 		e := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", tooNew.Asked, tooNew.Current), 1)
 		e.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
 		return e
+	case errors.Is(err, storage.ErrTooLarge):
+		return apierrors.NewRequestEntityTooLargeError("the object is larger than the storage takes")
 	case errors.Is(err, storage.ErrBadContinue):
 		return apierrors.NewBadRequest(err.Error())
 	case errors.Is(err, context.Canceled):

@@ -45,7 +45,7 @@ func (c *Conflict) Is(target error) bool { return target == ErrConflict }
 
 // Expired is the error of a paged List whose revision is compacted away. Is(ErrCompacted).
 type Expired struct {
-	Continue string // resumes after the last key seen, at the then newest revision (an inconsistent list); may be empty
+	Continue string // resumes after the last key seen, at the then newest revision (an inconsistent list)
 }
 
 func (e *Expired) Error() string        { return ErrCompacted.Error() }
@@ -111,8 +111,8 @@ type Store interface {
 	// Get returns one entry, read as r says. ErrNotFound, TooNew.
 	Get(ctx context.Context, key Key, r Read) (*Entry, error)
 
-	// List returns one page in key order. Expired when a continue token's or an exact revision is compacted, TooNew,
-	// ErrBadContinue when the token is not one of ours.
+	// List returns one page in key order. Expired when a continue token's revision is compacted, ErrCompacted when an exact
+	// one is, TooNew, ErrBadContinue when the token is not one of ours.
 	List(ctx context.Context, o ListOptions) (*Page, error)
 
 	// Watch starts a watch. ErrCompacted when history no longer reaches back to the asked revision.

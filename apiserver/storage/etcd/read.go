@@ -74,8 +74,8 @@ func (s *store) List(ctx context.Context, o storage.ListOptions) (*storage.Page,
 			req.Limit = left
 		}
 		resp, err := s.ask(ctx, req, read)
-		if errors.Is(err, storage.ErrCompacted) {
-			return nil, s.expired(after)
+		if errors.Is(err, storage.ErrCompacted) && o.Continue != "" {
+			return nil, &storage.Expired{Continue: storage.Token{After: after}.String()}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("listing %s: %w", s.kind.Plural, err)
@@ -152,15 +152,6 @@ func (s *store) ask(ctx context.Context, req *pb.RangeRequest, r storage.Read) (
 		return nil, &storage.TooNew{Asked: r.Revision, Current: resp.Header.Revision}
 	}
 	return resp, nil
-}
-
-// expired is the error of a list whose revision is gone, with the token that goes on after key in the newest state.
-func (s *store) expired(after storage.Key) error {
-	e := &storage.Expired{}
-	if after.Name != "" {
-		e.Continue = storage.Token{After: after}.String()
-	}
-	return e
 }
 
 // entry makes an entry of stored bytes. Bytes whose attributes cannot be read stay readable and deletable: they are given

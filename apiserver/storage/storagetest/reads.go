@@ -227,6 +227,9 @@ func testPagesExpire(t *T) {
 	}
 	_, err = t.pods.List(t.ctx, storage.ListOptions{Read: exact(p.Revision - 1)})
 	t.want(err, storage.ErrCompacted)
+	if errors.As(err, &x) {
+		t.Fatalf("a list that is not paged is told to go on: %v", err)
+	}
 }
 
 func testBadTokens(t *T) {
