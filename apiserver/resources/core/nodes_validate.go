@@ -115,6 +115,7 @@ func validateNodeUpdate(n, old *corev1.Node) field.ErrorList {
 	if old.Spec.ProviderID != "" && n.Spec.ProviderID != old.Spec.ProviderID {
 		errs = append(errs, field.Forbidden(spec.Child("providerID"), "node updates may not change providerID except from \"\" to valid"))
 	}
+	//lint:ignore SA1019 this is how a removed field is refused
 	if n.Spec.ConfigSource != nil && old.Spec.ConfigSource == nil {
 		errs = append(errs, field.Forbidden(spec.Child("configSource"), "configSource may not be set, it is no longer supported"))
 	}
