@@ -1,0 +1,293 @@
+// Package node answers for this machine before the API: it registers the Node, renews its Lease, writes capacity, conditions and facts, and
+// gives the network the pod ranges of this node and the others.
+//
+// main runs it. What always holds: Ready is true only when the runtime answers and pods can be connected, otherwise it says what is missing; the
+// status is written when it changes, and at least every five minutes; the Lease is renewed on its own, so that slow reports never make a node look dead.
+//
+// It leaves to others: what pressure means for pods (eviction), which judges it; whether the node is believed (the control plane).
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"pilothouse.dev/kubelet/images"
+	"pilothouse.dev/kubelet/network"
+)
+
+// Config of the node.
+type Config struct {
+	Name string
+	IPs  []netip.Addr
+	// Labels beside those that every node has, and Taints to register with.
+	Labels map[string]string
+	Taints []corev1.Taint
+	// Root is the kubelet's folder: its disk is the node's storage.
+	Root    string
+	MaxPods int
+	// Port of the kubelet's server.
+	Port int
+	// LeaseInterval is how often the Lease is renewed; it lasts four times as long.
+	LeaseInterval time.Duration
+	// ReservedMemory is kept from pods, in bytes.
+	ReservedMemory int64
+}
+
+// Runtime is what the node asks of the container runtime.
+type Runtime interface {
+	Version(ctx context.Context) (string, error)
+}
+
+// Images lists what is on the node.
+type Images interface {
+	List(ctx context.Context) ([]images.Image, error)
+}
+
+// Network connects pods.
+type Network interface {
+	SetPodCIDR(ctx context.Context, cidr netip.Prefix) error
+	SetRoutes(ctx context.Context, want []network.Route) error
+	Ready() error
+}
+
+// Pressure says which resources are short, each with a sentence.
+type Pressure interface {
+	Pressure() (memory, disk, pids bool)
+}
+
+// Parts are the rooms and clients the node needs.
+type Parts struct {
+	Kube kubernetes.Interface
+	// Nodes is the informer of all nodes, run by its factory.
+	Nodes    cache.SharedIndexInformer
+	Runtime  Runtime
+	Images   Images
+	Network  Network
+	Pressure Pressure
+}
+
+const (
+	refresh  = 10 * time.Second       // how often the machine is looked at
+	hurry    = 500 * time.Millisecond // and as long as the node is not ready
+	report   = 5 * time.Minute        // the status is written at least so often
+	patience = 10 * time.Second       // of one request
+)
+
+// Node is this node.
+type Node struct {
+	cfg   Config // set once, as all in this group
+	parts Parts
+	log   *zap.Logger
+	wake  chan struct{}
+
+	self atomic.Pointer[corev1.Node] // what is known of it
+
+	// The rest is owned by Run's loop.
+	registered bool
+	reported   time.Time // the last write of the status
+	ranged     string    // the pod range that the network has
+	routes     []network.Route
+	images     []corev1.ContainerImage
+	listed     time.Time // when images were listed
+	said       map[string]string
+}
+
+// New stores what it is given.
+func New(cfg Config, parts Parts, log *zap.Logger) *Node {
+	return &Node{cfg: cfg, parts: parts, log: log.Named("node"), wake: make(chan struct{}, 1), said: map[string]string{}}
+}
+
+// Self is this node as far as it is known; nil until Run has looked at the machine for the first time.
+func (n *Node) Self() *corev1.Node { return n.self.Load() }
+
+// Run works until ctx ends.
+func (n *Node) Run(ctx context.Context) error {
+	reg, err := n.parts.Nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { n.nudge() },
+		UpdateFunc: func(old, now any) { n.changed(old, now) },
+		DeleteFunc: func(any) { n.nudge() },
+	})
+	if err != nil {
+		return fmt.Errorf("listening to the node informer: %w", err)
+	}
+	defer n.parts.Nodes.RemoveEventHandler(reg)
+	var lease sync.WaitGroup
+	defer lease.Wait()
+	lease.Go(func() { n.heartbeat(ctx) })
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.wake:
+		case <-timer.C:
+		}
+		timer.Reset(n.turn(ctx))
+	}
+}
+
+func (n *Node) nudge() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// changed wakes the loop for what it needs of nodes: their addresses and pod ranges, and anything of its own spec.
+func (n *Node) changed(old, now any) {
+	a, b := old.(*corev1.Node), now.(*corev1.Node)
+	if !equality.Semantic.DeepEqual(a.Spec, b.Spec) || !equality.Semantic.DeepEqual(a.Status.Addresses, b.Status.Addresses) ||
+		b.Name == n.cfg.Name && !maps.Equal(a.Labels, b.Labels) {
+		n.nudge()
+	}
+}
+
+// turn does all that is due and says when to come again.
+func (n *Node) turn(ctx context.Context) time.Duration {
+	want := n.wish(ctx)
+	n.self.Store(want)
+	if !n.registered {
+		if err := n.register(ctx, want); err != nil {
+			n.say(ctx, "registering the node", err)
+			return hurry
+		}
+		n.say(ctx, "registering the node", nil)
+		n.registered = true
+	}
+	have := n.api()
+	if have == nil {
+		return hurry // registered, but the informer does not show it yet
+	}
+	n.connect(ctx, have)
+	want = n.wish(ctx)
+	n.self.Store(want)
+	if err := n.write(ctx, have, want); err != nil {
+		n.say(ctx, "writing the node's status", err)
+		return hurry
+	}
+	n.say(ctx, "writing the node's status", nil)
+	if !isReady(want) {
+		return hurry
+	}
+	return refresh
+}
+
+// say logs an error once, as long as it stays the same.
+func (n *Node) say(ctx context.Context, what string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if n.said[what] == text {
+		return
+	}
+	n.said[what] = text
+	if err != nil {
+		n.log.Warn(what, zap.Error(err))
+	} else {
+		n.log.Info(what + ": well")
+	}
+}
+
+// api is this node as the API has it, nil if it is not there.
+func (n *Node) api() *corev1.Node {
+	obj, ok, err := n.parts.Nodes.GetStore().GetByKey(n.cfg.Name)
+	if err != nil || !ok {
+		return nil
+	}
+	return obj.(*corev1.Node)
+}
+
+// register makes the Node object, or brings the labels of one that is there up to date.
+func (n *Node) register(ctx context.Context, want *corev1.Node) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	nodes := n.parts.Kube.CoreV1().Nodes()
+	_, err := nodes.Create(ctx, want, metav1.CreateOptions{})
+	if !apierrors.IsAlreadyExists(err) {
+		if err == nil {
+			n.log.Info("registered", zap.String("node", n.cfg.Name))
+		}
+		return err
+	}
+	have, err := nodes.Get(ctx, n.cfg.Name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	lacks := map[string]string{}
+	for k, v := range want.Labels {
+		if have.Labels[k] != v {
+			lacks[k] = v
+		}
+	}
+	if len(lacks) == 0 {
+		return nil
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": lacks}})
+	if err != nil {
+		return fmt.Errorf("encoding labels: %w", err)
+	}
+	_, err = nodes.Patch(ctx, n.cfg.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	return err
+}
+
+// write brings the status to the API when it differs, or when it is time to say that it doesn't.
+func (n *Node) write(ctx context.Context, have, want *corev1.Node) error {
+	every := report
+	if !isReady(want) {
+		every = refresh
+	}
+	next := have.DeepCopy()
+	next.Status = want.Status
+	next.Status.Conditions = beat(have.Status.Conditions, want.Status.Conditions, metav1.Now())
+	if same(&have.Status, &next.Status) && time.Since(n.reported) < every {
+		return nil
+	}
+	patch, err := difference(have, next)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if _, err := n.parts.Kube.CoreV1().Nodes().Patch(ctx, n.cfg.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
+		return err
+	}
+	n.reported = time.Now()
+	return nil
+}
+
+func difference(have, next *corev1.Node) ([]byte, error) {
+	old, err := json.Marshal(corev1.Node{Status: have.Status})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the old status: %w", err)
+	}
+	now, err := json.Marshal(corev1.Node{Status: next.Status})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the new status: %w", err)
+	}
+	patch, err := strategicpatch.CreateTwoWayMergePatch(old, now, corev1.Node{})
+	if err != nil {
+		return nil, fmt.Errorf("comparing statuses: %w", err)
+	}
+	return patch, nil
+}

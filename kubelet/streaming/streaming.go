@@ -1,0 +1,178 @@
+// Package streaming carries commands, attachments and forwarded ports between an upgraded HTTP connection (SPDY or WebSocket) and a container.
+//
+// The kubelet's server calls it with a request that is already allowed. The protocols are those of kubectl, by the published module
+// cri-streaming; here is what they are joined to. What always holds: when the client goes away, its command is killed and its connections are closed.
+package streaming
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/cri-streaming/pkg/streaming/portforward"
+	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+	utilexec "k8s.io/utils/exec"
+
+	"pilothouse.dev/kubelet/containers"
+)
+
+const (
+	// idle connections are closed after this.
+	idle = 4 * time.Hour
+	// creation is how long a client may take to open its streams.
+	creation = 30 * time.Second
+)
+
+// Runtime runs and attaches.
+type Runtime interface {
+	Exec(ctx context.Context, id string, spec containers.ExecSpec) (int, error)
+	Attach(ctx context.Context, id string, spec containers.AttachSpec) error
+}
+
+// Streams serves upgraded connections.
+type Streams struct{ rt Runtime }
+
+// New stores what it is given.
+func New(rt Runtime) *Streams { return &Streams{rt} }
+
+// Exec runs the command of the request in a container.
+func (s *Streams) Exec(w http.ResponseWriter, r *http.Request, containerID string, command []string) error {
+	opts, err := remotecommand.NewOptions(r)
+	if err != nil {
+		return err
+	}
+	w, r, done := watch(w, r)
+	defer done()
+	remotecommand.ServeExec(w, r, bridge{s.rt}, "", "", containerID, command, opts, idle, creation, remotecommand.SupportedStreamingProtocols)
+	return nil
+}
+
+// Attach joins the request to a container's streams.
+func (s *Streams) Attach(w http.ResponseWriter, r *http.Request, containerID string) error {
+	opts, err := remotecommand.NewOptions(r)
+	if err != nil {
+		return err
+	}
+	w, r, done := watch(w, r)
+	defer done()
+	remotecommand.ServeAttach(w, r, bridge{s.rt}, "", "", containerID, opts, idle, creation, remotecommand.SupportedStreamingProtocols)
+	return nil
+}
+
+// PortForward carries connections to ports of a pod at ip.
+func (s *Streams) PortForward(w http.ResponseWriter, r *http.Request, ip netip.Addr) error {
+	opts, err := portforward.NewV4Options(r)
+	if err != nil {
+		return err
+	}
+	w, r, done := watch(w, r)
+	defer done()
+	portforward.ServePortForward(w, r, dialer{ip, r.Context().Done()}, "", "", opts, idle, creation, portforward.SupportedProtocols)
+	return nil
+}
+
+// bridge joins the protocol to the runtime.
+type bridge struct{ rt Runtime }
+
+func (b bridge) ExecInContainer(ctx context.Context, _, _, id string, command []string, in io.Reader, out, errs io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize, timeout time.Duration) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	spec := containers.ExecSpec{Args: command, TTY: tty, Stdin: in, Timeout: timeout, Resize: sizes(ctx, resize)}
+	if out != nil {
+		spec.Stdout = out
+	}
+	if errs != nil {
+		spec.Stderr = errs
+	}
+	code, err := b.rt.Exec(ctx, id, spec)
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		return utilexec.CodeExitError{Err: fmt.Errorf("command terminated with exit code %d", code), Code: code}
+	}
+	return nil
+}
+
+func (b bridge) AttachContainer(ctx context.Context, _, _, id string, in io.Reader, out, errs io.WriteCloser, _ bool, resize <-chan remotecommand.TerminalSize) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	spec := containers.AttachSpec{Stdin: in, Resize: sizes(ctx, resize)}
+	if out != nil {
+		spec.Stdout = out
+	}
+	if errs != nil {
+		spec.Stderr = errs
+	}
+	return b.rt.Attach(ctx, id, spec)
+}
+
+// sizes hands terminal sizes on until ctx ends or there are no more; nil without a terminal.
+func sizes(ctx context.Context, in <-chan remotecommand.TerminalSize) <-chan containers.Size {
+	if in == nil {
+		return nil
+	}
+	out := make(chan containers.Size)
+	go func() {
+		defer close(out)
+		for {
+			select {
+			case s, ok := <-in:
+				if !ok {
+					return
+				}
+				select {
+				case out <- containers.Size{Width: s.Width, Height: s.Height}:
+				case <-ctx.Done():
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// dialer connects to a port of a pod. The kubelet stands in the node's network, which reaches every pod of the node.
+type dialer struct {
+	ip   netip.Addr
+	gone <-chan struct{} // the client has hung up
+}
+
+func (d dialer) PortForward(ctx context.Context, _, _ string, port int32, stream io.ReadWriteCloser) error {
+	var nd net.Dialer
+	conn, err := nd.DialContext(ctx, "tcp", net.JoinHostPort(d.ip.String(), strconv.Itoa(int(port))))
+	if err != nil {
+		return fmt.Errorf("connecting to port %d of the pod: %w", port, err)
+	}
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-d.gone:
+		case <-done:
+		}
+		conn.Close()
+	}()
+	go func() { // ends with the stream, which the caller closes when this method has returned
+		io.Copy(conn, stream)
+		conn.(*net.TCPConn).CloseWrite() // what could not be sent shows at the other half, below
+	}()
+	if _, err := io.Copy(stream, conn); err != nil && !closed(err) {
+		return fmt.Errorf("reading from port %d of the pod: %w", port, err)
+	}
+	return nil
+}
+
+// closed: one end has hung up, which is how such connections end.
+func closed(err error) bool {
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || strings.Contains(err.Error(), "stream reset")
+}
