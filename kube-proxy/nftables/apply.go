@@ -135,7 +135,7 @@ func (b *batch) replaceTable() error {
 // fixed adds base chains and chains that do not depend on services.
 func (b *batch) fixed() error {
 	for _, c := range baseChains() {
-		b.conn.AddChain(&nft.Chain{Table: b.table(), Name: c.name, Type: nft.ChainTypeNAT, Hooknum: c.hook, Priority: c.priority})
+		b.conn.AddChain(&nft.Chain{Table: b.table(), Name: c.name, Type: c.kind, Hooknum: c.hook, Priority: c.priority})
 	}
 	for _, c := range fixedChains(b.config, b.family) {
 		if !isBase(c.name) {

@@ -31,16 +31,18 @@ func (c Config) mark() uint32 { return 1 << c.MasqueradeBit }
 const (
 	chainPrerouting  = "prerouting"
 	chainOutput      = "output"
+	chainForward     = "forward"
 	chainPostrouting = "postrouting"
 	chainDispatch    = "dispatch"
 	chainRefuse      = "refuse"
 	chainNobodyHere  = "no-local-endpoints"
 )
 
-// baseChain is where the kernel hands packets in. All are nat chains: they see
-// the first packet of a connection and no other.
+// baseChain is where the kernel hands packets in. Chains of type nat see the first
+// packet of a connection and no other.
 type baseChain struct {
 	name     string
+	kind     nft.ChainType
 	hook     *nft.ChainHook
 	priority *nft.ChainPriority
 }
@@ -48,9 +50,10 @@ type baseChain struct {
 // baseChains are the table's doors.
 func baseChains() []baseChain {
 	return []baseChain{
-		{chainPrerouting, nft.ChainHookPrerouting, nft.ChainPriorityNATDest},
-		{chainOutput, nft.ChainHookOutput, nft.ChainPriorityNATDest},
-		{chainPostrouting, nft.ChainHookPostrouting, nft.ChainPriorityNATSource},
+		{chainPrerouting, nft.ChainTypeNAT, nft.ChainHookPrerouting, nft.ChainPriorityNATDest},
+		{chainOutput, nft.ChainTypeNAT, nft.ChainHookOutput, nft.ChainPriorityNATDest},
+		{chainForward, nft.ChainTypeFilter, nft.ChainHookForward, nft.ChainPriorityFilter},
+		{chainPostrouting, nft.ChainTypeNAT, nft.ChainHookPostrouting, nft.ChainPriorityNATSource},
 	}
 }
 
@@ -60,8 +63,8 @@ type fixedChain struct {
 	rules []rule
 }
 
-// fixedChains are the rules that every packet meets that opens a connection, in
-// the order it meets them.
+// fixedChains are the rules in the order a packet meets them. All but those of
+// forward are for packets that open a connection.
 func fixedChains(c Config, f family) []fixedChain {
 	const tcp = 6
 	return []fixedChain{
@@ -83,8 +86,20 @@ func fixedChains(c Config, f family) []fixedChain {
 		{chainNobodyHere, []rule{
 			{"a policy says Local and nobody here answers", seq(drop())},
 		}},
+		{chainForward, forward(c, f)},
 		{chainPostrouting, postrouting(c, f)},
 	}
+}
+
+// forward holds back what the connection table cannot place. Its addresses are
+// not replaced: a late answer of an endpoint would reach the client from an
+// address it never called, the client would answer with a reset, and a good
+// connection would end.
+func forward(c Config, f family) []rule {
+	if !c.PodCIDR.IsValid() {
+		return nil
+	}
+	return []rule{{"from a pod, and of no connection", seq(invalid(), f.inPrefix(f.loadSource, c.PodCIDR, true), drop())}}
 }
 
 // postrouting says whose source address is replaced with the node's.

@@ -155,7 +155,7 @@ func sameDoors(chains []*nft.Chain) bool {
 		doors++
 		if !slices.ContainsFunc(baseChains(), func(b baseChain) bool {
 			return b.name == c.Name && *b.hook == *c.Hooknum && *b.priority == *c.Priority &&
-				c.Type == nft.ChainTypeNAT && (c.Policy == nil || *c.Policy == nft.ChainPolicyAccept)
+				c.Type == b.kind && (c.Policy == nil || *c.Policy == nft.ChainPolicyAccept)
 		}) {
 			return false
 		}

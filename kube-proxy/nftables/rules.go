@@ -156,9 +156,17 @@ func sourceIsLocal() []expr.Any {
 // redirected goes on if the connection's destination was replaced.
 func redirected() []expr.Any {
 	const destinationReplaced = 1 << 5 // IPS_DST_NAT
+	return connection(expr.CtKeySTATUS, destinationReplaced)
+}
+
+// invalid goes on if the packet belongs to no connection and opens none.
+func invalid() []expr.Any { return connection(expr.CtKeySTATE, expr.CtStateBitINVALID) }
+
+// connection goes on if what the connection table says has the bit.
+func connection(key expr.CtKey, bit uint32) []expr.Any {
 	return []expr.Any{
-		&expr.Ct{Key: expr.CtKeySTATUS, Register: register},
-		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(destinationReplaced), Xor: make([]byte, 4)},
+		&expr.Ct{Key: key, Register: register},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bit), Xor: make([]byte, 4)},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: make([]byte, 4)},
 	}
 }

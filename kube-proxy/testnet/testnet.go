@@ -5,7 +5,7 @@
 //
 // The namespaces have no name and no way out: they, their links and their rules
 // vanish with the last descriptor, at the latest when the test process ends,
-// however it ends. Services are routed to the node as a cluster's are.
+// however it ends. Services and pods are routed to the node as a cluster's are.
 package testnet
 
 import (
@@ -119,6 +119,7 @@ func begin(t testing.TB, pods int) *Net {
 	address(t, n.Node, "outside", netip.PrefixFrom(NodeIP, 24))
 	address(t, n.Host, "eth0", netip.PrefixFrom(HostIP, 24))
 	route(t, n.Host, "eth0", Services, NodeIP)
+	route(t, n.Host, "eth0", PodCIDR, NodeIP)
 	route(t, n.Node, "outside", Services, HostIP) // a process here needs some route before its destination is replaced
 	n.Node.Do(t, func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644) })
 	for i := range pods {
