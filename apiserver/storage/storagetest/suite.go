@@ -20,6 +20,7 @@ import (
 type Subject struct {
 	storage.Backend
 	Compact func(ctx context.Context, rev int64) error // of the database behind it
+	Writes  storage.Backend                            // where History writes; nil: the subject itself
 }
 
 // Object is what the suite stores, as JSON.
@@ -84,13 +85,22 @@ func Test(t *testing.T, open func(t *testing.T) Subject) {
 		{"reads see acknowledged writes", testReadYourWrites},
 		{"watches tell the history", testHistory},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			s := open(t)
-			c.run(&T{TB: t, ctx: ctx, s: s, pods: s.Store(Pods()), nodes: s.Store(Nodes())})
-		})
+		t.Run(c.name, func(t *testing.T) { run(t, open(t), c.run) })
 	}
+}
+
+// History runs the case that compares what watches tell with what writers were told, for subjects in trouble.
+func History(t *testing.T, s Subject) { run(t, s, testHistory) }
+
+func run(t *testing.T, s Subject, f func(*T)) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	x := &T{TB: t, ctx: ctx, s: s, pods: s.Store(Pods()), nodes: s.Store(Nodes())}
+	x.written = x.pods
+	if s.Writes != nil {
+		x.written = s.Writes.Store(Pods())
+	}
+	f(x)
 }
 
 // T is one case with its subject and the short words that cases are told in.
@@ -99,6 +109,7 @@ type T struct {
 	ctx         context.Context
 	s           Subject
 	pods, nodes storage.Store
+	written     storage.Store // pods, where History writes them
 }
 
 func key(ns, name string) storage.Key { return storage.Key{Namespace: ns, Name: name} }

@@ -187,7 +187,7 @@ func testHistory(t *T) {
 		{Namespace: "ns0", Fields: fields.OneTermEqualSelector("metadata.name", "p3")},
 		{Namespace: "ns1", Fields: fields.ParseSelectorOrDie("f!=2"), Labels: labels.SelectorFromSet(labels.Set{"l": "0"})},
 	}
-	start := t.list(t.pods, storage.ListOptions{}).Revision
+	start := t.list(t.written, storage.ListOptions{}).Revision
 	type run struct {
 		sel   storage.Selector
 		from  int64
@@ -300,16 +300,16 @@ func (h *history) write(t *T, rnd *rand.Rand, n int) {
 	for range n {
 		k := key(fmt.Sprintf("ns%d", rnd.IntN(2)), fmt.Sprintf("p%d", rnd.IntN(6)))
 		o := Object{Labels: labels.Set{"l": fmt.Sprint(rnd.IntN(2))}, Fields: fields.Set{"f": fmt.Sprint(rnd.IntN(3))}, Data: fmt.Sprint(rnd.Uint32())}
-		e, err := t.pods.Get(t.ctx, k, storage.Read{})
+		e, err := t.written.Get(t.ctx, k, storage.Read{})
 		deleted := false
 		switch {
 		case errors.Is(err, storage.ErrNotFound):
-			e, err = t.pods.Create(t.ctx, k, o.Bytes(), 0)
+			e, err = t.written.Create(t.ctx, k, o.Bytes(), 0)
 		case err == nil && rnd.IntN(4) == 0:
-			e, err = t.pods.Delete(t.ctx, k, e.Revision)
+			e, err = t.written.Delete(t.ctx, k, e.Revision)
 			deleted = true
 		case err == nil:
-			e, err = t.pods.Update(t.ctx, k, o.Bytes(), e.Revision, 0)
+			e, err = t.written.Update(t.ctx, k, o.Bytes(), e.Revision, 0)
 		}
 		switch {
 		case err == nil:

@@ -294,6 +294,28 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
+// TestHistoryOverABadLink compares watches of many selectors and starts with the whole history, while the link fails every now
+// and then.
+func TestHistoryOverABadLink(t *testing.T) {
+	truth := openDB(t, shared)
+	l, via := newLink(t, shared)
+	c := runCaches(t, openDB(t, via), storagetest.Pods(), storagetest.Nodes())
+	loaded(t, c)
+	ctx, cancel := context.WithCancel(t.Context())
+	var flap sync.WaitGroup
+	flap.Go(func() {
+		for ctx.Err() == nil {
+			time.Sleep(60 * time.Millisecond) // how often does not matter
+			l.set(true)
+			time.Sleep(10 * time.Millisecond)
+			l.set(false)
+		}
+	})
+	defer flap.Wait()
+	defer cancel()
+	storagetest.History(t, storagetest.Subject{Backend: c, Writes: truth})
+}
+
 func TestDataReplaced(t *testing.T) {
 	ctx, server := t.Context(), testcluster.StartEtcd(t)
 	c := runCaches(t, openDB(t, server), storagetest.Pods(), storagetest.Nodes())
