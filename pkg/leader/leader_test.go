@@ -1,0 +1,72 @@
+package leader_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"pilothouse.dev/pkg/leader"
+	"pilothouse.dev/pkg/logging"
+	"pilothouse.dev/pkg/testcluster"
+)
+
+// TestOneLeads runs two equals against a real API server: one works, and when it stops the other does.
+func TestOneLeads(t *testing.T) {
+	c := testcluster.Start(t)
+	leads := make(chan string, 10)
+	start := func(name string) (stop func() error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- leader.Run(ctx, logging.ForTest(t), leader.Config{
+				Kube: c.Kube, Namespace: "kube-system", Name: "test", Identity: name, Duration: 2 * time.Second,
+			}, func(ctx context.Context) error {
+				leads <- name
+				<-ctx.Done()
+				return ctx.Err()
+			})
+		}()
+		return func() error {
+			cancel()
+			return <-done
+		}
+	}
+	wait := func(want string) {
+		t.Helper()
+		select {
+		case got := <-leads:
+			if got != want {
+				t.Fatalf("%s leads, want %s", got, want)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%s does not come to lead", want)
+		}
+	}
+	stopA := start("a")
+	wait("a")
+	stopB := start("b")
+	if err := stopA(); err != context.Canceled {
+		t.Errorf("a ended with %v", err)
+	}
+	wait("b")
+	if err := stopB(); err != context.Canceled {
+		t.Errorf("b ended with %v", err)
+	}
+	select {
+	case who := <-leads:
+		t.Errorf("%s led once more", who)
+	default:
+	}
+}
+
+// TestNeverLed ends before the lease was ever held.
+func TestNeverLed(t *testing.T) {
+	c := testcluster.Start(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := leader.Run(ctx, logging.ForTest(t), leader.Config{Kube: c.Kube, Namespace: "kube-system", Name: "none", Identity: "a"},
+		func(context.Context) error { t.Error("led"); return nil })
+	if err != context.Canceled {
+		t.Errorf("got %v", err)
+	}
+}
