@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,7 +23,7 @@ func TestMain(m *testing.M) {
 }
 
 func open(t *testing.T) *etcd.DB {
-	db, err := etcd.Open(etcd.Config{Endpoints: []string{shared.Endpoint}, Prefix: "/" + strings.ReplaceAll(t.Name(), "/", "-")}, logging.ForTest(t))
+	db, err := etcd.Open(etcd.Config{Endpoints: []string{shared.Endpoint}, Prefix: fmt.Sprintf("/%s-%d", t.Name(), time.Now().UnixNano())}, logging.ForTest(t))
 	if err != nil {
 		t.Fatal(err)
 	}

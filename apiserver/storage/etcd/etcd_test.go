@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) {
 func open(t testing.TB, e *testcluster.Etcd) *DB {
 	db, err := Open(Config{
 		Endpoints: []string{e.Endpoint},
-		Prefix:    "/" + strings.NewReplacer("/", "-", " ", "_").Replace(t.Name()),
+		Prefix:    fmt.Sprintf("/%s-%d", strings.NewReplacer("/", "-", " ", "_").Replace(t.Name()), time.Now().UnixNano()), // also with -count
 		Bookmarks: 100 * time.Millisecond,
 	}, logging.ForTest(t))
 	if err != nil {

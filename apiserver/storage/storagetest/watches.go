@@ -252,7 +252,8 @@ func testHistory(t *T) {
 			for i < min(len(want), len(r.told)) && want[i] == r.told[i] {
 				i++
 			}
-			t.Fatalf("%+v from %d: %d events, want %d; first difference at %d:\n got %.3q\nwant %.3q", r.sel, r.from, len(r.told), len(want), i, r.told[i:], want[i:])
+			t.Fatalf("%+v from %d: %d events, want %d; first difference at %d:\n got %q\nwant %q", r.sel, r.from,
+				len(r.told), len(want), i, r.told[i:min(i+3, len(r.told))], want[i:min(i+3, len(want))])
 		}
 	}
 }

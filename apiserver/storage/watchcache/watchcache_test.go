@@ -2,8 +2,10 @@ package watchcache
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,7 +16,12 @@ import (
 	"pilothouse.dev/pkg/testcluster"
 )
 
-var shared *testcluster.Etcd // set once by TestMain
+var (
+	shared *testcluster.Etcd // set once by TestMain
+
+	mu       sync.Mutex
+	prefixes = map[testing.TB]string{} // guarded by mu
+)
 
 func TestMain(m *testing.M) {
 	os.Exit(testcluster.MainEtcd(m, func(e *testcluster.Etcd) { shared = e }))
@@ -24,7 +31,7 @@ func TestMain(m *testing.M) {
 func openDB(t testing.TB, e *testcluster.Etcd) *etcd.DB {
 	db, err := etcd.Open(etcd.Config{
 		Endpoints: []string{e.Endpoint},
-		Prefix:    "/" + strings.NewReplacer("/", "-", " ", "_").Replace(t.Name()),
+		Prefix:    prefixOf(t),
 	}, logging.ForTest(t))
 	if err != nil {
 		t.Fatal(err)
@@ -35,6 +42,21 @@ func openDB(t testing.TB, e *testcluster.Etcd) *etcd.DB {
 		}
 	})
 	return db
+}
+
+// prefixOf is the same for all databases that one test opens, and another with each -count.
+func prefixOf(t testing.TB) string {
+	mu.Lock()
+	defer mu.Unlock()
+	if _, ok := prefixes[t]; !ok {
+		prefixes[t] = fmt.Sprintf("/%s-%d", strings.NewReplacer("/", "-", " ", "_").Replace(t.Name()), time.Now().UnixNano())
+		t.Cleanup(func() {
+			mu.Lock()
+			defer mu.Unlock()
+			delete(prefixes, t)
+		})
+	}
+	return prefixes[t]
 }
 
 // runCaches runs caches of the given kinds until the end of t, with bookmarks every 100 ms and little patience.
