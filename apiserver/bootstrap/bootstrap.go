@@ -140,9 +140,11 @@ func (b *Bootstrap) endpoints(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	//lint:ignore SA1019 deprecated, and still served and read by many
 	wantEP := &corev1.Endpoints{
 		ObjectMeta: metav1.ObjectMeta{Name: serviceName, Namespace: metav1.NamespaceDefault,
 			Labels: map[string]string{discoveryv1.LabelSkipMirror: "true"}},
+		//lint:ignore SA1019 as above
 		Subsets: []corev1.EndpointSubset{{
 			Addresses: []corev1.EndpointAddress{{IP: b.cfg.Advertise.String()}},
 			Ports:     []corev1.EndpointPort{{Name: name, Port: port, Protocol: proto}},

@@ -45,7 +45,8 @@ func (h *Handlers) deleteOne(w http.ResponseWriter, r *http.Request, res *regist
 		return nil
 	}
 	code := http.StatusOK
-	if o.OrphanDependents != nil && !*o.OrphanDependents { // deprecated, but old clients still send it
+	//lint:ignore SA1019 old clients still send it
+	if o.OrphanDependents != nil && !*o.OrphanDependents {
 		code = http.StatusAccepted
 	}
 	return v.object(w, code, obj)
@@ -203,13 +204,15 @@ func markDeleted(res *registry.Resource, obj registry.Object, o *metav1.DeleteOp
 // (https://kubernetes.io/docs/concepts/architecture/garbage-collection/#cascading-deletion).
 func propagation(finalizers []string, o *metav1.DeleteOptions) []string {
 	policy := metav1.DeletionPropagation("")
-	if o.PropagationPolicy != nil {
+	//lint:ignore SA1019 old clients still send it
+	orphan := o.OrphanDependents
+	switch {
+	case o.PropagationPolicy != nil:
 		policy = *o.PropagationPolicy
-	} else if o.OrphanDependents != nil { // deprecated, but old clients still send it
+	case orphan != nil && *orphan:
+		policy = metav1.DeletePropagationOrphan
+	case orphan != nil:
 		policy = metav1.DeletePropagationBackground
-		if *o.OrphanDependents {
-			policy = metav1.DeletePropagationOrphan
-		}
 	}
 	if policy == "" {
 		return finalizers

@@ -385,6 +385,7 @@ func invalid(res *registry.Resource, obj registry.Object, errs field.ErrorList) 
 
 func precondition(res *registry.Resource, name, what, want, have string) error {
 	return apierrors.NewConflict(res.GroupResource(), name,
+		//lint:ignore ST1005 the words clients of Kubernetes know
 		fmt.Errorf("Precondition failed: %s in precondition: %s, %s in object meta: %s", what, want, what, have))
 }
 

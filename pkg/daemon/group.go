@@ -25,13 +25,13 @@ type part struct {
 func NewGroup(log *zap.Logger) *Group { return &Group{log: log} }
 
 // Add appends a part. run works until its context ends and then returns nil or the context's error; a return while the
-// context lives, even of nil, is an error of the part unless it returned Done.
+// context lives, even of nil, is an error of the part unless it returned ErrDone.
 func (g *Group) Add(name string, run func(context.Context) error) {
 	g.parts = append(g.parts, part{name, run})
 }
 
-// Done is what a part returns that has finished its work for good: the others go on.
-var Done = errors.New("done")
+// ErrDone is what a part returns that has finished its work for good: the others go on.
+var ErrDone = errors.New("done")
 
 // Grace is how long one part may take to stop before it is reported and left behind.
 const Grace = 30 * time.Second
@@ -54,7 +54,7 @@ func (g *Group) Run(ctx context.Context) error {
 			defer close(r.done)
 			err := p.run(own)
 			switch {
-			case errors.Is(err, Done):
+			case errors.Is(err, ErrDone):
 			case own.Err() == nil && err == nil:
 				failed <- fmt.Errorf("%s ended unasked", p.name)
 			case own.Err() == nil:

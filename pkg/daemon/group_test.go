@@ -63,7 +63,7 @@ func TestGroupEndsWithTheFirstError(t *testing.T) {
 			s := &story{}
 			g := NewGroup(zap.NewNop())
 			g.Add("good", s.part("good"))
-			g.Add("finished", func(context.Context) error { return Done })
+			g.Add("finished", func(context.Context) error { return ErrDone })
 			g.Add("bad", c.run)
 			err := g.Run(t.Context())
 			if err == nil || err.Error() != c.want {
