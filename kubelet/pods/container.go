@@ -19,8 +19,12 @@ import (
 
 // containerSpec puts together what the runtime needs to know of a container. An error is one of the pod's own configuration.
 func (w *worker) containerSpec(in input, c *corev1.Container, a Action) (containers.ContainerSpec, error) {
+	services, err := w.parts.Services()
+	if err != nil {
+		return containers.ContainerSpec{}, err
+	}
 	facts := in.facts
-	facts.Services = resolve.Services(in.pod, w.parts.Services())
+	facts.Services = resolve.Services(in.pod, services)
 	env, err := resolve.Env(in.pod, c, facts, w.parts.Objects)
 	if err != nil {
 		return containers.ContainerSpec{}, err

@@ -293,7 +293,7 @@ func (n *node) start() {
 	}, pods.Parts{
 		Sandboxes: n.rt, Containers: n.rt, Observer: n.rt, Images: images.New(images.Config{}, n.rt, log), Network: net, Groups: n.groups, Volumes: n.vols,
 		Objects: n.api, Probes: prober, Status: n.api, Events: n.api, Updates: n.api.updates,
-		Node: func() *corev1.Node { return self }, Services: func() []*corev1.Service { return nil },
+		Node: func() *corev1.Node { return self }, Services: func() ([]*corev1.Service, error) { return nil, nil },
 	}, log)
 	var all sync.WaitGroup
 	for name, run := range map[string]func(context.Context) error{"runtime": n.rt.Run, "volumes": n.vols.Run, "probes": prober.Run, "pods": ws.Run} {

@@ -115,7 +115,7 @@ type Parts struct {
 	Updates <-chan source.Update
 	// Node is this node as it is now, nil if not known yet; Services are all services, for variables.
 	Node     func() *corev1.Node
-	Services func() []*corev1.Service
+	Services func() ([]*corev1.Service, error)
 }
 
 // Config of the pods of this node.

@@ -44,7 +44,7 @@ func New(rt Runtime) *Streams { return &Streams{rt} }
 
 // Exec runs the command of the request in a container.
 func (s *Streams) Exec(w http.ResponseWriter, r *http.Request, containerID string, command []string) error {
-	opts, err := remotecommand.NewOptions(r)
+	opts, err := options(r)
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (s *Streams) Exec(w http.ResponseWriter, r *http.Request, containerID strin
 
 // Attach joins the request to a container's streams.
 func (s *Streams) Attach(w http.ResponseWriter, r *http.Request, containerID string) error {
-	opts, err := remotecommand.NewOptions(r)
+	opts, err := options(r)
 	if err != nil {
 		return err
 	}
@@ -64,6 +64,27 @@ func (s *Streams) Attach(w http.ResponseWriter, r *http.Request, containerID str
 	defer done()
 	remotecommand.ServeAttach(w, r, bridge{s.rt}, "", "", containerID, opts, idle, creation, remotecommand.SupportedStreamingProtocols)
 	return nil
+}
+
+// options says which streams the client wants, by the names of kubelets (input=1) or of the API (stdin=true). A terminal has no stderr of its own.
+func options(r *http.Request) (*remotecommand.Options, error) {
+	q := r.URL.Query()
+	is := func(names ...string) bool {
+		for _, name := range names {
+			if b, err := strconv.ParseBool(q.Get(name)); err == nil && b {
+				return true
+			}
+		}
+		return false
+	}
+	o := &remotecommand.Options{Stdin: is("input", "stdin"), Stdout: is("output", "stdout"), Stderr: is("error", "stderr"), TTY: is("tty")}
+	if o.TTY {
+		o.Stderr = false
+	}
+	if !o.Stdin && !o.Stdout && !o.Stderr {
+		return nil, errors.New("you must specify at least 1 of stdin, stdout, stderr")
+	}
+	return o, nil
 }
 
 // PortForward carries connections to ports of a pod at ip.

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"pilothouse.dev/kubelet/cgroups"
+	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/eviction"
+	"pilothouse.dev/kubelet/images"
+	"pilothouse.dev/kubelet/logs"
+	"pilothouse.dev/kubelet/network"
+	"pilothouse.dev/kubelet/node"
+	"pilothouse.dev/kubelet/pods"
+	"pilothouse.dev/kubelet/server"
+	"pilothouse.dev/kubelet/source"
+)
+
+// Config is what the flags say.
+type Config struct {
+	Kubeconfig     string
+	NodeName       string
+	NodeIP         string
+	Labels, Taints cli.StringSlice
+	RootDir        string
+	NetnsDir       string
+	Manifests      string
+	PodLogs        string
+	MaxPods        int
+	LeaseInterval  time.Duration
+
+	Endpoint          string
+	OCIRuntime        string
+	CgroupRoot        string
+	StartsInFlight    int
+	ParallelPulls     int
+	PlainHTTP         cli.StringSlice
+	RegistryHosts     string
+	LogMaxSize        string
+	LogMaxFiles       int
+	MaxRestartBackoff time.Duration
+	EvictionMemory    string
+	EvictionDisk      float64
+	PressureLasts     time.Duration
+
+	ClusterDNS    cli.StringSlice
+	ClusterDomain string
+	ResolvConf    string
+	CNIConfDir    string
+	CNIBinDir     string
+
+	Address                 string
+	Port                    int
+	CertFile, KeyFile, CA   string
+	AllowNames, AllowGroups cli.StringSlice
+
+	// Made of the above by complete.
+	nodeIPs        []netip.Addr
+	labels         map[string]string
+	taints         []corev1.Taint
+	logMax         int64
+	evictionMemory int64
+}
+
+func (c *Config) flags() []cli.Flag {
+	c.AllowNames = *cli.NewStringSlice("kube-apiserver-kubelet-client")
+	c.AllowGroups = *cli.NewStringSlice("system:masters")
+	return []cli.Flag{
+		&cli.StringFlag{Name: "kubeconfig", Destination: &c.Kubeconfig, Usage: "`FILE` that says where the API server is and who we are"},
+		&cli.StringFlag{Name: "hostname-override", Destination: &c.NodeName, Usage: "this node's `NAME` (default: the host name)"},
+		&cli.StringFlag{Name: "node-ip", Destination: &c.NodeIP, Usage: "this node's `ADDRESS`, or two of both families with a comma between (default: that of the default route)"},
+		&cli.StringSliceFlag{Name: "node-labels", Destination: &c.Labels, Usage: "`KEY=VALUE` labels to register with"},
+		&cli.StringSliceFlag{Name: "register-with-taints", Destination: &c.Taints, Usage: "`KEY=VALUE:EFFECT` taints to register with"},
+		&cli.StringFlag{Name: "root-dir", Value: "/var/lib/kubelet", Destination: &c.RootDir, Usage: "`FOLDER` of pods and their volumes"},
+		&cli.StringFlag{Name: "netns-dir", Value: "/run/pilothouse/pods", Destination: &c.NetnsDir, Usage: "`FOLDER` of pinned namespaces and streams, best on a tmpfs; a short path"},
+		&cli.StringFlag{Name: "pod-manifest-path", Destination: &c.Manifests, Usage: "`FOLDER` of static pods"},
+		&cli.StringFlag{Name: "pod-logs-dir", Destination: &c.PodLogs, Usage: "`FOLDER` of container logs (default: logs below --root-dir)"},
+		&cli.IntFlag{Name: "max-pods", Value: 110, Destination: &c.MaxPods, Usage: "most pods on this node"},
+		&cli.DurationFlag{Name: "node-lease-interval", Value: time.Second, Destination: &c.LeaseInterval, Usage: "how often the node's lease is renewed; it lasts four times as long"},
+
+		&cli.StringFlag{Name: "container-runtime-endpoint", Value: "unix:///run/containerd/containerd.sock", Destination: &c.Endpoint, Usage: "`SOCKET` of containerd"},
+		&cli.StringFlag{Name: "oci-runtime", Value: "runc", Destination: &c.OCIRuntime, Usage: "`PROGRAM` that runs containers"},
+		&cli.StringFlag{Name: "cgroup-root", Destination: &c.CgroupRoot, Usage: "control `GROUP` above kubepods (default: the top)"},
+		&cli.IntFlag{Name: "max-parallel-container-starts", Value: 4, Destination: &c.StartsInFlight, Usage: "containers started at the same time"},
+		&cli.IntFlag{Name: "max-parallel-image-pulls", Value: 4, Destination: &c.ParallelPulls, Usage: "images pulled at the same time"},
+		&cli.StringSliceFlag{Name: "registry-plain-http", Destination: &c.PlainHTTP, Usage: "`HOST:PORT` of registries spoken to without TLS"},
+		&cli.StringFlag{Name: "registry-hosts-dir", Destination: &c.RegistryHosts, Usage: "`FOLDER` of HOST/hosts.toml files as containerd reads them: mirrors, authorities"},
+		&cli.StringFlag{Name: "container-log-max-size", Value: "10Mi", Destination: &c.LogMaxSize, Usage: "`SIZE` at which a container's log is rotated"},
+		&cli.IntFlag{Name: "container-log-max-files", Value: 5, Destination: &c.LogMaxFiles, Usage: "files kept of a container's log"},
+		&cli.DurationFlag{Name: "max-container-restart-period", Value: 5 * time.Minute, Destination: &c.MaxRestartBackoff, Usage: "longest wait before a container that keeps ending is started again"},
+		&cli.StringFlag{Name: "eviction-memory", Value: "100Mi", Destination: &c.EvictionMemory, Usage: "`SIZE` of free memory below which pods are ended; also kept from allocatable"},
+		&cli.Float64Flag{Name: "eviction-disk", Value: 0.05, Destination: &c.EvictionDisk, Usage: "`PART` of the disk (and of its inodes) that must stay free, 0 to 1"},
+		&cli.DurationFlag{Name: "eviction-pressure-transition-period", Value: time.Minute, Destination: &c.PressureLasts, Usage: "how long pressure is told after it is over"},
+
+		&cli.StringSliceFlag{Name: "cluster-dns", Destination: &c.ClusterDNS, Usage: "`ADDRESS` of the cluster's name server"},
+		&cli.StringFlag{Name: "cluster-domain", Value: "cluster.local", Destination: &c.ClusterDomain, Usage: "`DOMAIN` of the cluster"},
+		&cli.StringFlag{Name: "resolv-conf", Value: "/etc/resolv.conf", Destination: &c.ResolvConf, Usage: "`FILE` with the node's name servers"},
+		&cli.StringFlag{Name: "cni-conf-dir", Destination: &c.CNIConfDir, Usage: "`FOLDER` where a CNI configuration may be installed, which is then used instead of the built-in network; empty: never"},
+		&cli.StringFlag{Name: "cni-bin-dir", Value: "/opt/cni/bin", Destination: &c.CNIBinDir, Usage: "`FOLDER` of CNI plugins"},
+
+		&cli.StringFlag{Name: "address", Value: "0.0.0.0", Destination: &c.Address, Usage: "`ADDRESS` to serve on"},
+		&cli.IntFlag{Name: "port", Value: 10250, Destination: &c.Port, Usage: "port to serve on"},
+		&cli.StringFlag{Name: "tls-cert-file", Destination: &c.CertFile, Usage: "`FILE` with the certificate to serve with"},
+		&cli.StringFlag{Name: "tls-private-key-file", Destination: &c.KeyFile, Usage: "`FILE` with its key"},
+		&cli.StringFlag{Name: "client-ca-file", Destination: &c.CA, Usage: "`FILE` with the authorities of clients"},
+		&cli.StringSliceFlag{Name: "allowed-client-names", Destination: &c.AllowNames, Usage: "`NAMES` of clients that may use this kubelet"},
+		&cli.StringSliceFlag{Name: "allowed-client-groups", Destination: &c.AllowGroups, Usage: "`GROUPS` of clients that may use this kubelet"},
+	}
+}
+
+// complete checks the flags and reads what they spell.
+func (c *Config) complete() error {
+	for name, value := range map[string]string{"kubeconfig": c.Kubeconfig, "tls-cert-file": c.CertFile, "tls-private-key-file": c.KeyFile, "client-ca-file": c.CA} {
+		if value == "" {
+			return fmt.Errorf("--%s is needed", name)
+		}
+	}
+	if c.NodeName == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("reading the host name: %w", err)
+		}
+		c.NodeName = strings.ToLower(name)
+	}
+	if err := c.addresses(); err != nil {
+		return err
+	}
+	if c.MaxPods < 1 || c.LeaseInterval < 100*time.Millisecond || c.MaxRestartBackoff < time.Second {
+		return errors.New("--max-pods must be 1 or more, --node-lease-interval 100ms or more, --max-container-restart-period 1s or more")
+	}
+	if c.EvictionDisk < 0 || c.EvictionDisk >= 1 {
+		return fmt.Errorf("--eviction-disk %g must be 0 or more and below 1", c.EvictionDisk)
+	}
+	for flag, read := range map[string]struct {
+		text string
+		into *int64
+	}{"container-log-max-size": {c.LogMaxSize, &c.logMax}, "eviction-memory": {c.EvictionMemory, &c.evictionMemory}} {
+		q, err := resource.ParseQuantity(read.text)
+		if err != nil || q.Sign() < 0 {
+			return fmt.Errorf("--%s %q is no size", flag, read.text)
+		}
+		*read.into = q.Value()
+	}
+	c.labels = map[string]string{}
+	for _, l := range c.Labels.Value() {
+		k, v, ok := strings.Cut(l, "=")
+		if !ok || k == "" {
+			return fmt.Errorf("--node-labels %q: want KEY=VALUE", l)
+		}
+		c.labels[k] = v
+	}
+	for _, t := range c.Taints.Value() {
+		kv, effect, ok := strings.Cut(t, ":")
+		k, v, _ := strings.Cut(kv, "=")
+		if !ok || k == "" {
+			return fmt.Errorf("--register-with-taints %q: want KEY=VALUE:EFFECT", t)
+		}
+		c.taints = append(c.taints, corev1.Taint{Key: k, Value: v, Effect: corev1.TaintEffect(effect)})
+	}
+	if c.PodLogs == "" {
+		c.PodLogs = filepath.Join(c.RootDir, "logs")
+	}
+	for _, dir := range []string{c.RootDir, c.NetnsDir, c.PodLogs} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("making a folder: %w", err)
+		}
+	}
+	return nil
+}
+
+// addresses reads --node-ip, or finds the address from which this machine would speak to the world; nothing is sent for that.
+func (c *Config) addresses() error {
+	if c.NodeIP == "" {
+		conn, err := net.Dial("udp", "192.0.2.1:9")
+		if err != nil {
+			return errors.New("this machine has no default route: name its address with --node-ip")
+		}
+		defer conn.Close()
+		c.nodeIPs = []netip.Addr{conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()}
+		return nil
+	}
+	for s := range strings.SplitSeq(c.NodeIP, ",") {
+		ip, err := netip.ParseAddr(strings.TrimSpace(s))
+		if err != nil {
+			return fmt.Errorf("--node-ip: %w", err)
+		}
+		c.nodeIPs = append(c.nodeIPs, ip)
+	}
+	return nil
+}
+
+// The rooms' own configurations.
+
+func (c *Config) containers() containers.Config {
+	return containers.Config{Address: strings.TrimPrefix(c.Endpoint, "unix://"), StateDir: c.NetnsDir, OCIRuntime: c.OCIRuntime, StartsInFlight: c.StartsInFlight}
+}
+
+func (c *Config) images() images.Config {
+	return images.Config{PlainHTTP: c.PlainHTTP.Value(), HostsDir: c.RegistryHosts, Parallel: c.ParallelPulls}
+}
+
+func (c *Config) network() network.Config {
+	return network.Config{NodeIP: c.nodeIPs[0], CNIConfDir: c.CNIConfDir, CNIBinDirs: []string{c.CNIBinDir}, CNICacheDir: filepath.Join(c.RootDir, "cni")}
+}
+
+func (c *Config) groups() cgroups.Config { return cgroups.Config{Root: c.CgroupRoot} }
+
+func (c *Config) logs() logs.Limits {
+	return logs.Limits{MaxSize: c.logMax, MaxFiles: c.LogMaxFiles}
+}
+
+func (c *Config) source() source.Config {
+	return source.Config{Node: c.NodeName, Folder: c.Manifests}
+}
+
+func (c *Config) node() node.Config {
+	return node.Config{Name: c.NodeName, IPs: c.nodeIPs, Labels: c.labels, Taints: c.taints, Root: c.RootDir, MaxPods: c.MaxPods, Port: c.Port,
+		LeaseInterval: c.LeaseInterval, ReservedMemory: c.evictionMemory}
+}
+
+func (c *Config) eviction() eviction.Config {
+	return eviction.Config{Root: c.RootDir, MemoryBytes: uint64(c.evictionMemory), DiskPart: c.EvictionDisk, InodesPart: c.EvictionDisk, PIDPart: 0.02, PressureLasts: c.PressureLasts}
+}
+
+func (c *Config) pods() pods.Config {
+	return pods.Config{Node: c.NodeName, NodeIPs: c.nodeIPs, Root: c.RootDir, Logs: c.PodLogs,
+		DNS:     pods.DNS{Cluster: c.ClusterDNS.Value(), Domain: c.ClusterDomain, NodeFile: c.ResolvConf},
+		Backoff: pods.Backoff{First: time.Second, Max: c.MaxRestartBackoff, Calm: 10 * time.Minute}}
+}
+
+func (c *Config) server() server.Config {
+	return server.Config{Address: c.Address, Port: c.Port, CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.CA,
+		AllowedNames: c.AllowNames.Value(), AllowedGroups: c.AllowGroups.Value(), Logs: c.PodLogs}
+}
+
+// self is where the server is reached, for what is logged.
+func (c *Config) self() string { return net.JoinHostPort(c.Address, strconv.Itoa(c.Port)) }

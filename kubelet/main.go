@@ -1,0 +1,131 @@
+// Command kubelet runs the pods of one node: it follows the pods bound to it, drives containerd, joins pods to the network, and tells the API how
+// pods and node are.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"pilothouse.dev/kubelet/cgroups"
+	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/eviction"
+	"pilothouse.dev/kubelet/images"
+	"pilothouse.dev/kubelet/logs"
+	"pilothouse.dev/kubelet/network"
+	"pilothouse.dev/kubelet/node"
+	"pilothouse.dev/kubelet/objects"
+	"pilothouse.dev/kubelet/pods"
+	"pilothouse.dev/kubelet/probes"
+	"pilothouse.dev/kubelet/server"
+	"pilothouse.dev/kubelet/source"
+	"pilothouse.dev/kubelet/stats"
+	"pilothouse.dev/kubelet/status"
+	"pilothouse.dev/kubelet/streaming"
+	"pilothouse.dev/kubelet/volumes"
+	"pilothouse.dev/pkg/client"
+	"pilothouse.dev/pkg/daemon"
+	"pilothouse.dev/pkg/events"
+	"pilothouse.dev/pkg/health"
+)
+
+func main() {
+	var cfg Config
+	daemon.Main(daemon.Spec{Name: "kubelet", Usage: "runs the pods of one node", Flags: cfg.flags(), Run: func(ctx context.Context, log *zap.Logger) error {
+		return run(ctx, cfg, log)
+	}})
+}
+
+// run is the whole daemon: from containerd upwards, then all parts at once.
+func run(ctx context.Context, cfg Config, log *zap.Logger) error {
+	if err := cfg.complete(); err != nil {
+		return err
+	}
+	rest, err := client.Load(cfg.Kubeconfig, "kubelet")
+	if err != nil {
+		return err
+	}
+	api, err := client.New(rest)
+	if err != nil {
+		return err
+	}
+	openLog := func(path string) (containers.Sink, error) { return logs.OpenWriter(path, cfg.logs()) }
+	rt := containers.New(cfg.containers(), openLog, log)
+	if err := rt.Open(ctx); err != nil {
+		return fmt.Errorf("opening the container runtime: %w", err)
+	}
+	defer rt.Close()
+	groups := cgroups.New(cfg.groups(), log)
+	if err := groups.Open(); err != nil {
+		return fmt.Errorf("making control groups: %w", err)
+	}
+
+	factory := client.Informers(api.Kube)
+	nodes, services := factory.Core().V1().Nodes().Informer(), factory.Core().V1().Services()
+	mine := factory.InformerFor(&corev1.Pod{}, func(kube kubernetes.Interface, _ time.Duration) cache.SharedIndexInformer {
+		return source.Informer(kube, cfg.NodeName)
+	})
+	desired := source.New(cfg.source(), mine, log)
+	net := network.New(cfg.network(), log)
+	pics := images.New(cfg.images(), rt, log)
+	objs := objects.New(api.Kube)
+	vols := volumes.New(cfg.RootDir, objs, log)
+	prober := probes.New(rt)
+	writer := status.New(api.Kube.CoreV1(), log)
+	recorder := events.New(api.Kube, "kubelet", cfg.NodeName)
+	pressure := eviction.New(cfg.eviction(), groups, log)
+	self := node.New(cfg.node(), node.Parts{Kube: api.Kube, Nodes: nodes, Runtime: rt, Images: pics, Network: net, Pressure: pressure}, log)
+	workers := pods.New(cfg.pods(), pods.Parts{
+		Sandboxes: rt, Containers: rt, Observer: rt, Images: pics, Network: net, Groups: groups, Volumes: vols, Objects: objs, Probes: prober,
+		Status: writer, Events: recorder, Updates: desired.Updates(), Node: self.Self, Services: known(services),
+	}, log)
+	numbers := stats.New(cfg.NodeName, cfg.RootDir, rt, groups, workers)
+	resources := prometheus.NewRegistry()
+	resources.MustRegister(numbers)
+	checks := &health.Checks{}
+	checks.AddReady("runtime", func(ctx context.Context) error { _, err := rt.Version(ctx); return err })
+	srv := server.New(cfg.server(), server.Parts{
+		Pods: workers, Runtime: rt, Streams: streaming.New(rt), Stats: numbers, Checks: checks, NodeIPs: cfg.nodeIPs,
+		Metrics: prometheus.DefaultGatherer, Resources: resources,
+	}, log)
+
+	g := daemon.NewGroup(log)
+	g.Add("events", recorder.Run)
+	g.Add("informers", func(ctx context.Context) error {
+		factory.StartWithContext(ctx)
+		<-ctx.Done()
+		factory.Shutdown()
+		return nil
+	})
+	g.Add("runtime", rt.Run)
+	g.Add("objects", objs.Run)
+	g.Add("volumes", vols.Run)
+	g.Add("status", writer.Run)
+	g.Add("probes", prober.Run)
+	g.Add("node", self.Run)
+	g.Add("pods", workers.Run)
+	g.Add("desired pods", desired.Run)
+	g.Add("eviction", func(ctx context.Context) error { return pressure.Run(ctx, workers) })
+	g.Add("https", srv.Run)
+	return g.Run(ctx)
+}
+
+// known lists the services once they were read: a container must not start without their variables because the kubelet just has.
+func known(services coreinformers.ServiceInformer) func() ([]*corev1.Service, error) {
+	informer, lister := services.Informer(), services.Lister()
+	return func() ([]*corev1.Service, error) {
+		if !informer.HasSynced() {
+			return nil, errors.New("services have not been read yet")
+		}
+		return lister.List(labels.Everything())
+	}
+}

@@ -1,0 +1,97 @@
+package server
+
+import (
+	"net/http"
+	"net/netip"
+
+	"github.com/gorilla/mux"
+	"k8s.io/apimachinery/pkg/types"
+
+	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/pkg/pod"
+)
+
+// exec runs a command in a container.
+func (s *Server) exec(w http.ResponseWriter, r *http.Request) error {
+	id, err := s.running(r)
+	if err != nil {
+		return err
+	}
+	command := r.URL.Query()["command"]
+	if len(command) == 0 {
+		return fail(http.StatusBadRequest, "you must specify a command")
+	}
+	if err := s.parts.Streams.Exec(w, r, id, command); err != nil {
+		return fail(http.StatusBadRequest, "%s", err)
+	}
+	return nil
+}
+
+// attach joins the streams of a container.
+func (s *Server) attach(w http.ResponseWriter, r *http.Request) error {
+	id, err := s.running(r)
+	if err != nil {
+		return err
+	}
+	if err := s.parts.Streams.Attach(w, r, id); err != nil {
+		return fail(http.StatusBadRequest, "%s", err)
+	}
+	return nil
+}
+
+// running finds the container that the path names; it must run.
+func (s *Server) running(r *http.Request) (string, error) {
+	v := mux.Vars(r)
+	p, err := s.pod(v["namespace"], v["pod"], types.UID(v["uid"]))
+	if err != nil {
+		return "", err
+	}
+	if c, _ := pod.Container(p, v["container"]); c == nil {
+		return "", fail(http.StatusNotFound, "container %q not found in pod %q", v["container"], p.Name)
+	}
+	l, err := s.parts.Runtime.ListPod(r.Context(), string(p.UID))
+	if err != nil {
+		return "", err
+	}
+	for _, c := range l.Containers {
+		if c.Name == v["container"] && c.State == containers.Running {
+			return c.ID, nil
+		}
+	}
+	return "", fail(http.StatusBadRequest, "container %q in pod %q is not running", v["container"], p.Name)
+}
+
+// portForward carries connections to ports of a pod.
+func (s *Server) portForward(w http.ResponseWriter, r *http.Request) error {
+	v := mux.Vars(r)
+	p, err := s.pod(v["namespace"], v["pod"], types.UID(v["uid"]))
+	if err != nil {
+		return err
+	}
+	ips := s.parts.NodeIPs
+	if !p.Spec.HostNetwork {
+		if ips, err = s.addresses(r, p.UID); err != nil {
+			return err
+		}
+	}
+	if len(ips) == 0 {
+		return fail(http.StatusBadRequest, "pod %q has no address yet", p.Name)
+	}
+	if err := s.parts.Streams.PortForward(w, r, ips[0]); err != nil {
+		return fail(http.StatusBadRequest, "%s", err)
+	}
+	return nil
+}
+
+func (s *Server) addresses(r *http.Request, uid types.UID) ([]netip.Addr, error) {
+	l, err := s.parts.Runtime.ListPod(r.Context(), string(uid))
+	if err != nil {
+		return nil, err
+	}
+	for _, box := range l.Sandboxes {
+		if box.Ready {
+			return box.IPs, nil
+		}
+	}
+	return nil, nil
+}

@@ -1,0 +1,139 @@
+// Package server is the kubelet's HTTPS door: logs, exec, attach, port-forward, numbers and health of this node, for the API server and nobody else.
+//
+// What always holds: before anything is done, the client must show a certificate of the cluster (else 401) whose name or group is allowed (else 403).
+// Handlers return errors; one place writes them. All routes stand in routes.go.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	statsv1 "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+
+	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/streaming"
+	"pilothouse.dev/pkg/health"
+	"pilothouse.dev/pkg/pki"
+)
+
+// Config of the server.
+type Config struct {
+	Address string // host
+	Port    int
+	// CertFile and KeyFile serve; ClientCAFile signs clients.
+	CertFile, KeyFile, ClientCAFile string
+	// AllowedNames are the common names of clients that are let in, AllowedGroups their organisations.
+	AllowedNames, AllowedGroups []string
+	// Logs is the folder of container logs.
+	Logs string
+}
+
+// Pods are those of this node.
+type Pods interface {
+	Pods() []*corev1.Pod
+}
+
+// Runtime tells of containers.
+type Runtime interface {
+	ListPod(ctx context.Context, podUID string) (containers.Listing, error)
+	Finished(ctx context.Context, id string) (<-chan struct{}, error)
+}
+
+// Stats are the node's numbers.
+type Stats interface {
+	Summary(ctx context.Context) (*statsv1.Summary, error)
+}
+
+// Parts are what the server shows.
+type Parts struct {
+	Pods    Pods
+	Runtime Runtime
+	Streams *streaming.Streams
+	Stats   Stats
+	Checks  *health.Checks
+	// Metrics of the process, Resources of pods and node (/metrics/resource).
+	Metrics, Resources prometheus.Gatherer
+	// NodeIPs are where pods on the node's network are found.
+	NodeIPs []netip.Addr
+}
+
+// Server is the door.
+type Server struct {
+	cfg   Config
+	parts Parts
+	log   *zap.Logger
+}
+
+// New stores what it is given.
+func New(cfg Config, parts Parts, log *zap.Logger) *Server {
+	return &Server{cfg: cfg, parts: parts, log: log.Named("server")}
+}
+
+// Run listens and serves until ctx ends. Streams under way are cut then: their containers go on.
+func (s *Server) Run(ctx context.Context) error {
+	files, err := pki.NewFiles(s.cfg.CertFile, s.cfg.KeyFile, s.cfg.ClientCAFile)
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", net.JoinHostPort(s.cfg.Address, strconv.Itoa(s.cfg.Port)))
+	if err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	srv := &http.Server{Handler: s.routes(), TLSConfig: files.ServerTLS(), ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: zap.NewStdLog(s.log)}
+	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stop()
+	if err := srv.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving: %w", err)
+	}
+	return nil
+}
+
+// failure is an error that knows its status code.
+type failure struct {
+	code int
+	text string
+}
+
+func (f failure) Error() string { return f.text }
+
+func fail(code int, format string, args ...any) error {
+	return failure{code, fmt.Sprintf(format, args...)}
+}
+
+// handler is a route's work; an error is only returned if nothing was written.
+type handler func(http.ResponseWriter, *http.Request) error
+
+// ServeHTTP writes the error, as text, as the API server passes it on.
+func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	err := h(w, r)
+	if err == nil || r.Context().Err() != nil {
+		return
+	}
+	code := http.StatusInternalServerError
+	var f failure
+	if errors.As(err, &f) {
+		code = f.code
+	}
+	http.Error(w, err.Error(), code)
+}
+
+// pod finds a pod by the names in the path and, if the query has one, its UID.
+func (s *Server) pod(namespace, name string, uid types.UID) (*corev1.Pod, error) {
+	for _, p := range s.parts.Pods.Pods() {
+		if p.Namespace == namespace && p.Name == name && (uid == "" || p.UID == uid) {
+			return p, nil
+		}
+	}
+	return nil, fail(http.StatusNotFound, "pod %q not found on this node", namespace+"/"+name)
+}
