@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
@@ -38,12 +39,14 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	clients, err := client.New(rest)
+	clients, err := client.New(client.Patient(rest))
 	if err != nil {
 		return err
 	}
 	recorder := events.New(clients.Kube, "controller-manager", "")
-	crew := loop.NewCrew(table, clients, recorder, prometheus.DefaultRegisterer, log)
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	crew := loop.NewCrew(table, clients, recorder, metrics, log)
 	work := crew.Run
 	if cfg.LeaderElect {
 		work = func(ctx context.Context) error { return lead(ctx, log, clients, crew.Run) }
@@ -52,7 +55,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	checks.AddReady("caches", crew.Check)
 
 	g := daemon.NewGroup(log)
-	g.Add("health", health.New(cfg.health(), &checks, nil).Run)
+	g.Add("health", health.New(cfg.health(), &checks, metrics).Run)
 	g.Add("events", recorder.Run)
 	g.Add("controllers", work)
 	return g.Run(ctx)

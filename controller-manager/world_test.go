@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/urfave/cli/v2"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
+
+	"pilothouse.dev/controller-manager/loop"
+	"pilothouse.dev/pkg/client"
+	"pilothouse.dev/pkg/events"
+	"pilothouse.dev/pkg/logging"
+	"pilothouse.dev/pkg/pod"
+	"pilothouse.dev/pkg/testcluster"
+)
+
+// world is a real control plane, all controllers over it, and a player in the place of scheduler and kubelets.
+type world struct {
+	*testing.T
+	cluster  *testcluster.Cluster
+	kube     kubernetes.Interface
+	player   *player
+	writes   *atomic.Int64 // of the controllers, but for events
+	writeLog *sync.Map
+}
+
+func newWorld(t *testing.T, args ...string) *world {
+	c := testcluster.Start(t, "--default-toleration=2s", "--advertise-address=192.0.2.1")
+	w := &world{T: t, cluster: c, kube: c.Kube, writes: &atomic.Int64{}, writeLog: &sync.Map{}}
+	ca := filepath.Join(t.TempDir(), "root.crt")
+	if err := os.WriteFile(ca, []byte("the authority\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var cfg Config
+	app := &cli.App{Flags: flags(&cfg), Action: func(*cli.Context) error { return cfg.check() }}
+	args = append([]string{"controller-manager", "--kubeconfig=none", "--root-ca-file=" + ca, "--allocate-node-cidrs",
+		"--cluster-cidr=10.244.0.0/16", "--service-cluster-ip-range=10.96.0.0/16"}, args...)
+	if err := app.Run(args); err != nil {
+		t.Fatal(err)
+	}
+	rest := client.Patient(c.Config("system:kube-controller-manager"))
+	rest.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.Method != http.MethodGet && !strings.Contains(r.URL.Path, "/events") {
+				w.writes.Add(1)
+				w.writeLog.Store(fmt.Sprint(w.writes.Load(), " ", r.Method, " ", r.URL.Path), true)
+			}
+			return next.RoundTrip(r)
+		})
+	})
+	clients, err := client.New(rest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := logging.ForTest(t)
+	recorder := events.New(clients.Kube, "controller-manager", "")
+	crew := loop.NewCrew(controllers(cfg), clients, recorder, prometheus.NewRegistry(), log)
+	w.player = &player{kube: c.Kube, nodes: map[string]bool{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for name, run := range map[string]func(context.Context) error{"crew": crew.Run, "recorder": recorder.Run, "player": w.player.run} {
+		wg.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				t.Errorf("%s ended: %v", name, err)
+			}
+		})
+	}
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	w.player.add(w, "steady")
+	return w
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// until waits for a condition that events bring about.
+func (w *world) until(what string, ok func() error) {
+	w.Helper()
+	var err error
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(25 * time.Millisecond) {
+		if err = ok(); err == nil {
+			return
+		}
+	}
+	w.Fatalf("waited for %s: %v", what, err)
+}
+
+// must is for calls that the test makes itself: must(call())(w).
+func must[T any](v T, err error) func(*world) T {
+	return func(w *world) T {
+		w.Helper()
+		if err != nil {
+			w.Fatal(err)
+		}
+		return v
+	}
+}
+
+// namespace makes one and waits until pods may be made in it.
+func (w *world) namespace(name string) {
+	w.Helper()
+	must(w.kube.CoreV1().Namespaces().Create(w.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}))(w)
+	w.until("the service account of namespace "+name, func() error {
+		_, err := w.kube.CoreV1().ServiceAccounts(name).Get(w.Context(), "default", metav1.GetOptions{})
+		return err
+	})
+}
+
+// sub runs a part in a namespace of its own, in the same world.
+func (w *world) sub(name string, fn func(w *world, ns string)) {
+	w.Run(name, func(t *testing.T) {
+		s := *w
+		s.T = t
+		s.namespace(name)
+		fn(&s, name)
+	})
+}
+
+// player does what scheduler and kubelets do: binds pods to living nodes, runs them, ends them, renews leases.
+type player struct {
+	kube kubernetes.Interface
+
+	mu    sync.Mutex
+	nodes map[string]bool // guarded by mu: whether it lives
+	ips   int             // guarded by mu
+	sick  string          // guarded by mu: pods of this image never become ready
+}
+
+func (p *player) set(fn func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fn()
+}
+
+// home is where the next pod of a namespace goes: the first living node that is named like it, or the steady one.
+func (p *player) home(namespace string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range 10 {
+		if n := fmt.Sprintf("%s-%d", namespace, i); p.nodes[n] {
+			return n
+		}
+	}
+	return "steady"
+}
+
+func (p *player) alive(node string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.nodes[node]
+}
+
+const leaseSeconds = 6
+
+func (p *player) add(w *world, name string) {
+	w.Helper()
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	must(p.kube.CoreV1().Nodes().Create(w.Context(), n, metav1.CreateOptions{}))(w)
+	if err := p.report(w.Context(), name); err != nil {
+		w.Fatal(err)
+	}
+	p.set(func() { p.nodes[name] = true })
+	p.renew(w.Context())
+}
+
+// report says that a node is ready, as its kubelet does when it starts or finds its status changed.
+func (p *player) report(ctx context.Context, name string) error {
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		n, err := p.kube.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now()}}
+		_, err = p.kube.CoreV1().Nodes().UpdateStatus(ctx, n, metav1.UpdateOptions{})
+		return err
+	})
+}
+
+func (p *player) run(ctx context.Context) error {
+	renew := time.NewTicker(time.Second)
+	defer renew.Stop()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-renew.C:
+			p.renew(ctx)
+		case <-look.C:
+			p.play(ctx) // errors are tried again at the next look
+		}
+	}
+}
+
+func (p *player) renew(ctx context.Context) {
+	var living []string
+	p.set(func() {
+		for n, ok := range p.nodes {
+			if ok {
+				living = append(living, n)
+			}
+		}
+	})
+	leases := p.kube.CoordinationV1().Leases(corev1.NamespaceNodeLease)
+	for _, n := range living {
+		seconds, now := int32(leaseSeconds), metav1.NowMicro()
+		spec := coordinationv1.LeaseSpec{HolderIdentity: &n, LeaseDurationSeconds: &seconds, RenewTime: &now}
+		l, err := leases.Get(ctx, n, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			leases.Create(ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: n}, Spec: spec}, metav1.CreateOptions{})
+		} else if err == nil {
+			l.Spec = spec
+			leases.Update(ctx, l, metav1.UpdateOptions{})
+		}
+	}
+}
+
+func (p *player) play(ctx context.Context) {
+	list, err := p.kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return
+	}
+	for i := range list.Items {
+		o := &list.Items[i]
+		pods := p.kube.CoreV1().Pods(o.Namespace)
+		switch {
+		case o.Spec.NodeName == "" && o.DeletionTimestamp == nil:
+			pods.Bind(ctx, &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: o.Name}, Target: corev1.ObjectReference{Kind: "Node", Name: p.home(o.Namespace)}}, metav1.CreateOptions{})
+		case !p.alive(o.Spec.NodeName):
+		case o.DeletionTimestamp != nil:
+			none := int64(0)
+			pods.Delete(ctx, o.Name, metav1.DeleteOptions{GracePeriodSeconds: &none})
+		case !pod.Ready(o) && !p.isSick(o):
+			p.set(func() {
+				p.ips++
+				o.Status.PodIP = fmt.Sprintf("10.244.9.%d", p.ips%250+1)
+			})
+			o.Status.Phase, o.Status.PodIPs = corev1.PodRunning, []corev1.PodIP{{IP: o.Status.PodIP}}
+			pod.SetCondition(&o.Status, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue}, time.Now())
+			pods.UpdateStatus(ctx, o, metav1.UpdateOptions{})
+		}
+	}
+}
+
+func (p *player) isSick(o *corev1.Pod) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return o.Spec.Containers[0].Image == p.sick
+}
