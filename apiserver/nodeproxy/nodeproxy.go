@@ -6,13 +6,16 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -88,13 +91,38 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, node, path string,
 			pr.Out.Host = host
 			pr.Out.Header.Del("Authorization")
 		},
-		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) { failed = err },
+		ModifyResponse: refusal,
+		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { failed = err },
 	}
 	proxy.ServeHTTP(w, r)
+	if status := apierrors.APIStatus(nil); errors.As(failed, &status) {
+		return failed
+	}
 	if failed != nil && r.Context().Err() == nil {
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("reaching the kubelet of node %s at %s: %v", node, host, failed))
 	}
 	return nil
+}
+
+// refusal turns a kubelet's plain refusal into an error that is answered as a Status: clients show the message of nothing else.
+func refusal(resp *http.Response) error {
+	if resp.StatusCode < http.StatusBadRequest {
+		return nil
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil {
+		return fmt.Errorf("reading the kubelet's refusal: %w", err)
+	}
+	message := strings.TrimSpace(string(text))
+	switch resp.StatusCode {
+	case http.StatusBadRequest:
+		return apierrors.NewBadRequest(message)
+	case http.StatusInternalServerError:
+		return apierrors.NewInternalError(errors.New(message))
+	}
+	e := apierrors.NewGenericServerResponse(resp.StatusCode, "", corev1.Resource("pods"), "", message, 0, false)
+	e.ErrStatus.Message = message
+	return e
 }
 
 // address is where a node's kubelet listens.

@@ -19,6 +19,7 @@ type options struct {
 	mib      int
 	text     string
 	failFile string
+	post     bool
 }
 
 func parse(name string, args []string) options {
@@ -35,6 +36,7 @@ func parse(name string, args []string) options {
 	f.IntVar(&o.mib, "mib", 64, "eat: mebibytes")
 	f.StringVar(&o.text, "text", "line", "logs: what each line says; echo client: what is sent")
 	f.StringVar(&o.failFile, "fail-file", "", "serve: /healthz fails while this file exists")
+	f.BoolVar(&o.post, "post", false, "connect: POST instead of GET")
 	f.Parse(args) // ExitOnError: it never returns an error
 	o.args = f.Args()
 	return o

@@ -135,7 +135,11 @@ func call(ctx context.Context, target string, o options) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	if strings.HasPrefix(target, "http://") {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+		method := http.MethodGet
+		if o.post {
+			method = http.MethodPost
+		}
+		req, err := http.NewRequestWithContext(ctx, method, target, nil)
 		if err != nil {
 			return "", err
 		}
