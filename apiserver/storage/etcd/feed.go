@@ -49,12 +49,17 @@ func (db *DB) Feed(ctx context.Context, kind storage.Kind, after int64) *Feed {
 // RequestProgress asks etcd to tell, as a step without changes, where the feed stands now. etcd stays silent while the feed is
 // still catching up. The answer's revision is at least every revision that etcd's member had when it got the request.
 func (f *Feed) RequestProgress() error {
-	ctx, cancel := context.WithTimeout(f.ctx, 50*time.Millisecond) // it blocks while the stream is broken
-	defer cancel()
-	if err := f.s.db.watch.RequestProgress(ctx); err != nil {
+	if err := f.s.db.requestProgress(f.ctx); err != nil {
 		return failed(err, "requesting progress of %s", f.s.kind.Plural)
 	}
 	return nil
+}
+
+// requestProgress asks on the stream that ctx names. While the stream is broken it gives up soon.
+func (db *DB) requestProgress(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	return db.watch.RequestProgress(ctx)
 }
 
 // Next waits for the next step. A step without changes says that there was none up to its revision.

@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"pilothouse.dev/apiserver/storage"
 )
@@ -52,7 +53,7 @@ func (s *store) Watch(ctx context.Context, o storage.WatchOptions) (storage.Watc
 	from, to, _ := s.span(&o.Selector)
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(context.WithoutCancel(ctx)))
 	w.end, w.done = sync.OnceFunc(cancel), ctx.Done()
-	w.ask = func() error { return s.db.watch.RequestProgress(ctx) }
+	w.ask = func() error { return s.db.requestProgress(ctx) }
 	w.ch = s.db.watch.Watch(ctx, string(from), clientv3.WithRange(string(to)), clientv3.WithRev(w.stands+1),
 		clientv3.WithPrevKV(), clientv3.WithFragment())
 	if o.Bookmarks {
@@ -86,8 +87,9 @@ func (w *watcher) Next(ctx context.Context) ([]storage.Event, error) {
 			w.take(resp)
 		case <-due:
 			w.due = true
-			if err := w.ask(); err != nil {
-				return nil, failed(err, "requesting progress of %s", w.s.kind.Plural)
+			w.bookmark.Reset(min(w.s.db.cfg.Bookmarks, time.Second)) // etcd may stay silent: ask again
+			if err := w.ask(); err != nil { // the stream is broken now; if it stays so, ch says it
+				w.s.db.log.Debug("no progress from etcd", zap.String("resource", w.s.kind.Plural), zap.Error(err))
 			}
 		case <-w.done:
 			return nil, errClosed
