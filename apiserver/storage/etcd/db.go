@@ -140,8 +140,8 @@ func (db *DB) bounded(ctx context.Context) (context.Context, context.CancelFunc)
 
 func dial(cfg Config, tlsConf *tls.Config, log *zap.Logger) (conn, error) {
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints:            cfg.Endpoints,
-		TLS:                  tlsConf,
+		Endpoints: cfg.Endpoints,
+		TLS:       tlsConf,
 		// A dead peer is noticed in 15 s even by a quiet watch. Not without a stream: etcd hangs up on who pings it then.
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,

@@ -88,7 +88,7 @@ func (w *watcher) Next(ctx context.Context) ([]storage.Event, error) {
 		case <-due:
 			w.due = true
 			w.bookmark.Reset(min(w.s.db.cfg.Bookmarks, time.Second)) // etcd may stay silent: ask again
-			if err := w.ask(); err != nil { // the stream is broken now; if it stays so, ch says it
+			if err := w.ask(); err != nil {                          // the stream is broken now; if it stays so, ch says it
 				w.s.db.log.Debug("no progress from etcd", zap.String("resource", w.s.kind.Plural), zap.Error(err))
 			}
 		case <-w.done:
