@@ -43,6 +43,7 @@ func TestControllers(t *testing.T) {
 	w.sub("life", testNodeLife)
 	w.sub("outage", testAPIServerOutage)
 	w.sub("quiet", testQuiet)
+	w.sub("silence", testSilence)
 }
 
 func testNamespaceContents(w *world, ns string) {
@@ -485,4 +486,42 @@ func testQuiet(w *world, ns string) {
 		}
 		return nil
 	})
+}
+
+// testSilence: when every node is silent at once, nothing is evicted.
+func testSilence(w *world, ns string) {
+	must(w.kube.AppsV1().Deployments(ns).Create(w.Context(), webApp(2), metav1.CreateOptions{}))(w)
+	w.until("the rollout", func() error { return w.rolledOut(ns) })
+	all := func(living bool) (names []string) {
+		w.player.set(func() {
+			for n := range w.player.nodes {
+				w.player.nodes[n] = living
+				names = append(names, n)
+			}
+		})
+		return names
+	}
+	all(false)
+	nodes := w.kube.CoreV1().Nodes()
+	w.until("all nodes to be unknown, and none to evict", func() error {
+		for _, n := range must(nodes.List(w.Context(), metav1.ListOptions{}))(w).Items {
+			if n.Status.Conditions[0].Status != corev1.ConditionUnknown || !tainted(&n, corev1.TaintNodeUnreachable, corev1.TaintEffectNoSchedule) || tainted(&n, corev1.TaintNodeUnreachable, corev1.TaintEffectNoExecute) {
+				return fmt.Errorf("%s: %+v %+v", n.Name, n.Status.Conditions, n.Spec.Taints)
+			}
+		}
+		return nil
+	})
+	for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		for _, p := range must(w.kube.CoreV1().Pods(ns).List(w.Context(), metav1.ListOptions{}))(w).Items {
+			if p.DeletionTimestamp != nil {
+				w.Fatalf("pod %s was evicted", p.Name)
+			}
+		}
+	}
+	for _, n := range all(true) {
+		if err := w.player.report(w.Context(), n); err != nil {
+			w.Fatal(err)
+		}
+	}
+	w.until("the pods to be ready again", func() error { return w.rolledOut(ns) })
 }

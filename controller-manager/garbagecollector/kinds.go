@@ -114,9 +114,9 @@ func (k *kinds) find(apiVersion, name string) (*kind, bool) {
 
 // discover starts watches of new kinds and ends those of kinds that went. Groups that could not be discovered keep theirs.
 func (k *kinds) discover(ctx context.Context, wg *sync.WaitGroup, wake func(loop.Key)) error {
-	client := k.t.Clients.Kube.Discovery()
-	preferred, perr := discovery.ServerPreferredResources(client)
-	_, all, aerr := discovery.ServerGroupsAndResources(client)
+	client := discovery.ToDiscoveryInterfaceWithContext(k.t.Clients.Kube.Discovery())
+	preferred, perr := discovery.ServerPreferredResourcesWithContext(ctx, client)
+	_, all, aerr := discovery.ServerGroupsAndResourcesWithContext(ctx, client)
 	err := errors.Join(perr, aerr)
 	if len(preferred) == 0 {
 		return fmt.Errorf("no kind was found: %w", err)

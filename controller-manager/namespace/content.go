@@ -20,8 +20,8 @@ type kindOf struct {
 
 // kinds are all namespaced resources that can be listed and deleted, each in its preferred version. With an error, those that
 // could be found in spite of it.
-func (c *controller) kinds() ([]kindOf, error) {
-	lists, err := discovery.ServerPreferredNamespacedResources(c.t.Clients.Kube.Discovery())
+func (c *controller) kinds(ctx context.Context) ([]kindOf, error) {
+	lists, err := discovery.ServerPreferredNamespacedResourcesWithContext(ctx, discovery.ToDiscoveryInterfaceWithContext(c.t.Clients.Kube.Discovery()))
 	var all []kindOf
 	for _, list := range lists {
 		gv, perr := schema.ParseGroupVersion(list.GroupVersion)

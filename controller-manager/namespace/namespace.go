@@ -67,7 +67,7 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	if err != nil || ns.DeletionTimestamp == nil || !slices.Contains(ns.Spec.Finalizers, corev1.FinalizerKubernetes) {
 		return 0, err
 	}
-	kinds, err := c.kinds()
+	kinds, err := c.kinds(ctx)
 	report := newReport()
 	if err != nil {
 		report.discovery = err

@@ -91,12 +91,16 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	grace := c.cfg.grace(node, lease)
 	left := c.signs.look(node, lease, grace, now)
 	if left <= grace/2 && !c.signs.silent(node.Name) { // suspicious: the cache may be behind, or the API server be away
-		if lease, err = c.ask(ctx, node); err != nil {
-			c.signs.blind(time.Now())
+		lease, err = c.ask(ctx, node)
+		asked := now
+		now = time.Now()
+		if err != nil || now.Sub(asked) > grace/4 { // it is away, or just coming back: kubelets have no better luck
+			c.signs.blind(now)
+		}
+		if err != nil {
 			c.t.Log.Debug("cannot ask for a node's lease", zap.String("node", node.Name), zap.Error(err))
 			return grace / 4, nil
 		}
-		now = time.Now()
 		left = c.signs.look(node, lease, grace, now)
 	}
 	again := left
@@ -107,13 +111,17 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	}
 	silent := left <= 0
 	c.signs.decide(node.Name, silent)
-	all, err := c.nodes.List(labels.Everything())
-	if err != nil {
-		return 0, err
-	}
-	outage := silent && widespread(c.signs.silentCount(), len(all))
+	outage := false
 	if silent {
-		again = 5 * time.Second // an outage may begin or end with other nodes
+		all, err := c.nodes.List(labels.Everything())
+		if err != nil {
+			return 0, err
+		}
+		outage = widespread(c.signs.silentCount(), len(all))
+		again = time.Second // an outage may begin or end with other nodes
+		if left < -10*time.Second {
+			again = 5 * time.Second
+		}
 	}
 	return again, c.apply(ctx, node, silent, outage, now)
 }
