@@ -4,7 +4,6 @@
 package request
 
 import (
-	"context"
 	"net/http"
 	"strings"
 
@@ -52,14 +51,18 @@ func (i *Info) GVR() schema.GroupVersionResource {
 
 // Parse reads method and path. It never fails: what is not a resource path is a non-resource request.
 func Parse(r *http.Request) *Info {
-	i := &Info{Verb: strings.ToLower(r.Method), Path: r.URL.Path}
-	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	i := &Info{Path: r.URL.Path}
+	parts := make([]string, 0, 8) // deeper paths are rare (proxy)
+	for part := range strings.SplitSeq(strings.Trim(r.URL.Path, "/"), "/") {
+		parts = append(parts, part)
+	}
 	switch {
 	case len(parts) >= 3 && parts[0] == "api":
 		i.Version, parts = parts[1], parts[2:]
 	case len(parts) >= 4 && parts[0] == "apis":
 		i.Group, i.Version, parts = parts[1], parts[2], parts[3:]
 	default:
+		i.Verb = strings.ToLower(r.Method)
 		return i
 	}
 	i.IsResource = true
@@ -118,7 +121,7 @@ func verb(r *http.Request, i *Info, watch bool) string {
 }
 
 func asksWatch(r *http.Request) bool {
-	if r.URL.RawQuery == "" {
+	if !strings.Contains(r.URL.RawQuery, "watch") {
 		return false
 	}
 	switch v := r.URL.Query()["watch"]; {
@@ -126,34 +129,5 @@ func asksWatch(r *http.Request) bool {
 		return false
 	default:
 		return v[0] == "" || v[0] == "true" || v[0] == "1" || v[0] == "True" || v[0] == "t"
-	}
-}
-
-type (
-	userKey struct{}
-	infoKey struct{}
-	warnKey struct{}
-)
-
-// WithUser and WithInfo put the facts on the context; UserOf and InfoOf read them, nil when they are not there.
-func WithUser(ctx context.Context, u *User) context.Context {
-	return context.WithValue(ctx, userKey{}, u)
-}
-func WithInfo(ctx context.Context, i *Info) context.Context {
-	return context.WithValue(ctx, infoKey{}, i)
-}
-
-func UserOf(ctx context.Context) *User { u, _ := ctx.Value(userKey{}).(*User); return u }
-func InfoOf(ctx context.Context) *Info { i, _ := ctx.Value(infoKey{}).(*Info); return i }
-
-// WithWarnings gives the context a place to put warnings for the client (RFC 7234 section 5.5, code 299).
-func WithWarnings(ctx context.Context, add func(text string)) context.Context {
-	return context.WithValue(ctx, warnKey{}, add)
-}
-
-// Warn adds a warning to the response, if there still is one to add to.
-func Warn(ctx context.Context, text string) {
-	if add, ok := ctx.Value(warnKey{}).(func(string)); ok {
-		add(text)
 	}
 }

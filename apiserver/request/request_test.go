@@ -1,0 +1,53 @@
+package request
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestParse(t *testing.T) {
+	for _, c := range []struct {
+		method, path string
+		want         Info
+	}{
+		{"GET", "/healthz", Info{Verb: "get"}},
+		{"POST", "/api", Info{Verb: "post"}},
+		{"GET", "/apis/apps/v1", Info{Verb: "get"}},
+		{"GET", "/api/v1/pods", Info{Verb: "list", IsResource: true, Version: "v1", Resource: "pods"}},
+		{"HEAD", "/api/v1/pods", Info{Verb: "list", IsResource: true, Version: "v1", Resource: "pods"}},
+		{"GET", "/api/v1/pods?watch=true", Info{Verb: "watch", IsResource: true, Version: "v1", Resource: "pods"}},
+		{"GET", "/api/v1/pods?watch=1", Info{Verb: "watch", IsResource: true, Version: "v1", Resource: "pods"}},
+		{"GET", "/api/v1/pods?watch=false", Info{Verb: "list", IsResource: true, Version: "v1", Resource: "pods"}},
+		{"GET", "/api/v1/watch/namespaces/n/pods", Info{Verb: "watch", IsResource: true, Version: "v1", Namespace: "n", Resource: "pods"}},
+		{"GET", "/api/v1/nodes/x", Info{Verb: "get", IsResource: true, Version: "v1", Resource: "nodes", Name: "x"}},
+		{"GET", "/api/v1/namespaces", Info{Verb: "list", IsResource: true, Version: "v1", Resource: "namespaces"}},
+		{"GET", "/api/v1/namespaces/n", Info{Verb: "get", IsResource: true, Version: "v1", Namespace: "n", Resource: "namespaces", Name: "n"}},
+		{"PUT", "/api/v1/namespaces/n/finalize", Info{Verb: "update", IsResource: true, Version: "v1", Namespace: "n", Resource: "namespaces", Name: "n", Subresource: "finalize"}},
+		{"POST", "/api/v1/namespaces/n/pods", Info{Verb: "create", IsResource: true, Version: "v1", Namespace: "n", Resource: "pods"}},
+		{"DELETE", "/api/v1/namespaces/n/pods", Info{Verb: "deletecollection", IsResource: true, Version: "v1", Namespace: "n", Resource: "pods"}},
+		{"DELETE", "/api/v1/namespaces/n/pods/p", Info{Verb: "delete", IsResource: true, Version: "v1", Namespace: "n", Resource: "pods", Name: "p"}},
+		{"PATCH", "/apis/apps/v1/namespaces/n/deployments/d/scale", Info{Verb: "patch", IsResource: true, Group: "apps", Version: "v1", Namespace: "n", Resource: "deployments", Name: "d", Subresource: "scale"}},
+		{"GET", "/api/v1/namespaces/n/pods/p/log?follow=true&watch=true", Info{Verb: "get", IsResource: true, Version: "v1", Namespace: "n", Resource: "pods", Name: "p", Subresource: "log"}},
+		{"POST", "/api/v1/namespaces/n/services/s/proxy/a/b", Info{Verb: "create", IsResource: true, Version: "v1", Namespace: "n", Resource: "services", Name: "s", Subresource: "proxy", Rest: "a/b"}},
+	} {
+		r := httptest.NewRequest(c.method, c.path, nil)
+		c.want.Path = r.URL.Path
+		if got := *Parse(r); got != c.want {
+			t.Errorf("%s %s:\ngot  %+v\nwant %+v", c.method, c.path, got, c.want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("GET", "/api/v1/namespaces/n/pods/p/log", "watch=1")
+	f.Add("DELETE", "/apis///x", "")
+	f.Fuzz(func(t *testing.T, method, path, query string) {
+		i := Parse(&http.Request{Method: method, URL: &url.URL{Path: path, RawQuery: query}})
+		if i.IsResource && (i.Version == "" && !strings.Contains(path, "//") || i.Verb == "") {
+			t.Errorf("%q %q: %+v", method, path, i)
+		}
+	})
+}
