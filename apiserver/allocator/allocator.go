@@ -72,7 +72,7 @@ type Allocator struct {
 // New makes the allocators; they read nothing yet.
 func New(db storage.Backend, cfg Config, services Services, log *zap.Logger) (*Allocator, error) {
 	store := db.Store(storage.Kind{Group: "allocation.pilothouse.dev", Plural: "bitmaps"})
-	a := &Allocator{services: services, every: cfg.Repair, log: log}
+	a := &Allocator{services: services, every: cfg.Repair, log: log.Named("allocator")}
 	if a.every == 0 {
 		a.every = 3 * time.Minute
 	}

@@ -77,6 +77,7 @@ func Open(cfg Config, log *zap.Logger) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	log = log.Named("etcd")
 	db := &DB{cfg: cfg, log: log}
 	for i := range cfg.Conns + 1 {
 		c, err := dial(cfg, tlsConf, log)

@@ -43,7 +43,7 @@ var _ storage.Backend = (*Caches)(nil)
 
 // New makes caches over db; they begin to fill in Run.
 func New(db *etcd.DB, log *zap.Logger) *Caches {
-	c := &Caches{db: db, log: log, kinds: map[schema.GroupResource]*running{}}
+	c := &Caches{db: db, log: log.Named("watchcache"), kinds: map[schema.GroupResource]*running{}}
 	c.fresh = newFresh(db.Revision, c.distrust)
 	return c
 }
