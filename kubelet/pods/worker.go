@@ -283,8 +283,8 @@ func (w *worker) tellStatus(s *state, wish Wish, plan Plan) {
 		w.tellWaiting(s, name, wait)
 	}
 	st := status.Compute(f)
-	if s.last != nil && equality.Semantic.DeepEqual(*s.last, st) {
-		return
+	if s.last != nil && equality.Semantic.DeepEqual(*s.last, st) && equality.Semantic.DeepEqual(*status.WithOthers(&st, &s.raw.Status), s.raw.Status) {
+		return // said before, and nobody has said otherwise since: a node that was silent for a while finds its pods marked as not ready
 	}
 	s.last = &st
 	s.pod = s.pod.DeepCopy()
