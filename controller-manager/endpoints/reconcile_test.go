@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 Endpoints are deprecated for users; this room serves those who still read them.
+
 package endpoints
 
 import (
