@@ -223,7 +223,9 @@ func (n *Node) register(ctx context.Context, want *corev1.Node) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	nodes := n.parts.Kube.CoreV1().Nodes()
-	_, err := nodes.Create(ctx, want, metav1.CreateOptions{})
+	fresh := want.DeepCopy()
+	fresh.Status.Conditions = beat(nil, want.Status.Conditions, metav1.Now())
+	_, err := nodes.Create(ctx, fresh, metav1.CreateOptions{})
 	if !apierrors.IsAlreadyExists(err) {
 		if err == nil {
 			n.log.Info("registered", zap.String("node", n.cfg.Name))

@@ -30,7 +30,7 @@ func (w *worker) containerSpec(in input, c *corev1.Container, a Action) (contain
 		return containers.ContainerSpec{}, err
 	}
 	spec := containers.ContainerSpec{
-		SandboxID: in.sandbox.ID, Name: c.Name, Attempt: a.Attempt, Image: in.image.ID, Env: append([]string{"HOSTNAME=" + hostname(in.pod)}, env...),
+		SandboxID: in.sandbox.ID, Name: c.Name, Attempt: a.Attempt, Image: in.image.Name, Env: append([]string{"HOSTNAME=" + hostname(in.pod)}, env...),
 		WorkingDir: resolve.Expand(c.WorkingDir, resolve.Values(env)), Stdin: c.Stdin, StdinOnce: c.StdinOnce, TTY: c.TTY,
 		CgroupParent: in.group, Resources: limits(c), OOMScoreAdj: new(oomScore(in.pod, c, w.memory())),
 		Labels: map[string]string{labelBackoff: a.Backoff.String(), labelImage: c.Image},

@@ -467,7 +467,8 @@ func (n *node) list() string {
 func (n *node) untilNothing() {
 	n.t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
-	for n.list() != "" && time.Now().Before(deadline) {
+	logs := func() int { left, _ := filepath.Glob(n.root + "/logs/*"); return len(left) }
+	for (n.list() != "" || logs() > 0) && time.Now().Before(deadline) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	n.nothing()

@@ -144,7 +144,7 @@ func (w *Writer) one(ctx context.Context, uid types.UID) {
 		now, err = w.remove(ctx, p)
 	}
 	if err != nil {
-		if ctx.Err() == nil {
+		if w.queue.NumRequeues(uid) == 0 { // once an outage
 			w.log.Warn("writing a pod's status", zap.String("namespace", p.Namespace), zap.String("name", p.Name), zap.Error(err))
 		}
 		w.queue.AddRateLimited(uid)
