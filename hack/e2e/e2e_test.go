@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -173,6 +174,7 @@ func (w *world) setup(env *testscript.Env) error {
 		}
 		return out, nil
 	}
+	env.Defer(func() { w.sweep(env.WorkDir) })
 	flat, err := exec.Command(filepath.Join(w.bin, "kubectl"), "--kubeconfig", w.kubeconfig, "config", "view", "--raw", "--flatten").Output()
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", w.kubeconfig, err)
@@ -195,6 +197,28 @@ func (w *world) setup(env *testscript.Env) error {
 	// Pods wait for it; so does whoever creates one by hand.
 	_, err = kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s")
 	return err
+}
+
+// sweep takes down the clusters that a script has started and, because it failed, not ended: those that keep their things in
+// its folder, and the one of the README.
+func (w *world) sweep(workDir string) {
+	records, err := filepath.Glob("/run/pilothouse/*/state.json")
+	if err != nil {
+		return
+	}
+	for _, record := range records {
+		var s struct{ Name, Dir string }
+		data, err := os.ReadFile(record)
+		if err == nil {
+			err = json.Unmarshal(data, &s)
+		}
+		if err != nil || !strings.HasPrefix(s.Dir, workDir+"/") && s.Dir != filepath.Join(w.root, ".cluster", "readme") {
+			continue
+		}
+		if out, err := exec.Command(filepath.Join(w.bin, "cluster"), "-name", s.Name, "-dir", s.Dir, "down").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "e2e: taking down cluster %s: %v: %s", s.Name, err, out)
+		}
+	}
 }
 
 // namespaceOf makes a namespace's name from a script's, which testscript has put into its folder's.
