@@ -31,6 +31,20 @@ func Encode(obj runtime.Object, gvk schema.GroupVersionKind, a Accepted) ([]byte
 	return Finish(b, a)
 }
 
+// EncodeTo is Encode into a buffer, which for JSON spares a copy of the whole.
+func EncodeTo(dst *bytes.Buffer, obj runtime.Object, gvk schema.GroupVersionKind, a Accepted) error {
+	if a.Media != JSON || a.Pretty {
+		b, err := Encode(obj, gvk, a)
+		dst.Write(b)
+		return err
+	}
+	obj.GetObjectKind().SetGroupVersionKind(gvk)
+	if err := json.NewEncoder(dst).Encode(obj); err != nil {
+		return fmt.Errorf("encoding %s: %w", gvk.Kind, err)
+	}
+	return nil
+}
+
 // Finish turns compact JSON into what was accepted: YAML, indented, or as it is with a newline at its end.
 func Finish(compact []byte, a Accepted) ([]byte, error) {
 	switch {

@@ -48,6 +48,10 @@ func Negotiate(r *http.Request, transforms bool) (a Accepted, ok bool) {
 	if header == "" {
 		return Accepted{Media: JSON, Pretty: pretty(r)}, true
 	}
+	// Most clients want their first choice and say so without parameters: nothing behind it can be better.
+	if first, _, _ := strings.Cut(header, ","); first == JSON || first == Protobuf || first == YAML {
+		return Accepted{Media: first, Pretty: first == JSON && pretty(r)}, true
+	}
 	best := -1.0
 	for clause := range strings.SplitSeq(header, ",") {
 		media, params, err := mime.ParseMediaType(clause)
@@ -98,9 +102,11 @@ func Negotiate(r *http.Request, transforms bool) (a Accepted, ok bool) {
 
 // pretty is on when asked for, and by itself for curl and browsers.
 func pretty(r *http.Request) bool {
-	if v := r.URL.Query()["pretty"]; len(v) > 0 {
-		on, err := strconv.ParseBool(v[0])
-		return err != nil || on
+	if strings.Contains(r.URL.RawQuery, "pretty") {
+		if v := r.URL.Query()["pretty"]; len(v) > 0 {
+			on, err := strconv.ParseBool(v[0])
+			return err != nil || on
+		}
 	}
 	agent := r.Header.Get("User-Agent")
 	return strings.HasPrefix(agent, "curl") || strings.HasPrefix(agent, "Wget") || strings.HasPrefix(agent, "Mozilla/5.0")
@@ -109,8 +115,11 @@ func pretty(r *http.Request) bool {
 // BodyMedia is the media type of a request's body; empty when we cannot read it (415).
 func BodyMedia(r *http.Request) string {
 	ct := r.Header.Get("Content-Type")
-	if ct == "" {
+	switch ct {
+	case "":
 		return JSON
+	case JSON, YAML, Protobuf:
+		return ct
 	}
 	media, _, err := mime.ParseMediaType(ct)
 	if err != nil {

@@ -3,6 +3,7 @@ package codec
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -106,6 +107,29 @@ func WatchFrame(event string, body []byte) []byte {
 	dst = protowire.AppendVarint(dst, uint64(ext))
 	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
 	return protowire.AppendBytes(dst, body)
+}
+
+// AppendWatchFrame is WatchFrame over ObjectBody, appended without a copy between.
+func AppendWatchFrame(dst []byte, event string, gvk schema.GroupVersionKind, value []byte, revision int64) []byte {
+	raw := objectSize(value, revision)
+	body := envelopeHeadSize(gvk, raw) + raw
+	ext := 1 + protowire.SizeBytes(body)
+	n := 1 + protowire.SizeBytes(len(event)) + 1 + protowire.SizeBytes(ext)
+	dst = slices.Grow(dst, 4+n)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(n))
+	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
+	dst = protowire.AppendString(dst, event)
+	dst = protowire.AppendTag(dst, 2, protowire.BytesType)
+	dst = protowire.AppendVarint(dst, uint64(ext))
+	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
+	dst = protowire.AppendVarint(dst, uint64(body))
+	dst = appendEnvelopeHead(dst, gvk, raw)
+	return AppendObject(dst, value, revision)
+}
+
+// envelopeHeadSize is how much appendEnvelopeHead appends.
+func envelopeHeadSize(gvk schema.GroupVersionKind, raw int) int {
+	return len(magic) + 1 + protowire.SizeBytes(typeMetaSize(apiVersion(gvk), gvk.Kind)) + 1 + protowire.SizeVarint(uint64(raw))
 }
 
 // unwrap opens a protobuf body.

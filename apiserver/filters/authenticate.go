@@ -25,7 +25,8 @@ func Authenticate(p Parts) Filter {
 				handlers.WriteError(w, r, apierrors.NewUnauthorized("Unauthorized"))
 				return
 			}
-			next.ServeHTTP(w, r.WithContext(request.WithUser(r.Context(), u)))
+			request.SetUser(r.Context(), u)
+			next.ServeHTTP(w, r)
 		})
 	}
 }

@@ -1,8 +1,8 @@
 package filters
 
 import (
-	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"pilothouse.dev/apiserver/request"
@@ -29,14 +29,13 @@ func Deadline(most time.Duration) Filter {
 				return
 			}
 			limit := most
-			if r.URL.RawQuery != "" {
+			if strings.Contains(r.URL.RawQuery, "timeout") {
 				if d, err := time.ParseDuration(r.URL.Query().Get("timeout")); err == nil && d > 0 && d < limit {
 					limit = d
 				}
 			}
-			ctx, cancel := context.WithTimeout(r.Context(), limit)
-			defer cancel()
-			next.ServeHTTP(w, r.WithContext(ctx))
+			defer request.Limit(r.Context(), limit)()
+			next.ServeHTTP(w, r)
 		})
 	}
 }

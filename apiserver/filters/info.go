@@ -4,24 +4,17 @@ import (
 	"net/http"
 	"strings"
 
-	"go.uber.org/zap"
-
 	"pilothouse.dev/apiserver/request"
-	"pilothouse.dev/pkg/logging"
 )
 
-// Info parses the request once, and puts on its context what all others read: the request.Info, a logger with its fields,
-// and where warnings go.
+// Info parses the request once, and gives it the context that all others read: the request.Info, a logger with its fields, and
+// where warnings go.
 func Info(p Parts) Filter {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			i := request.Parse(r)
-			ctx := request.WithInfo(r.Context(), i)
-			ctx = logging.Into(ctx, p.Log.With(zap.String("path", i.Path), zap.String("method", r.Method)))
-			ctx = request.WithWarnings(ctx, func(text string) {
+			next.ServeHTTP(w, r.WithContext(request.Begin(r.Context(), request.Parse(r), p.Log, func(text string) {
 				w.Header().Add("Warning", `299 - "`+escape(text)+`"`)
-			})
-			next.ServeHTTP(w, r.WithContext(ctx))
+			})))
 		})
 	}
 }

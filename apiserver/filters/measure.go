@@ -2,7 +2,9 @@ package filters
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,11 +19,26 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	inflight *prometheus.GaugeVec
+
+	mu    sync.RWMutex
+	known map[line]*series // guarded by mu; as many as there are series
+}
+
+// line is the labels of a request.
+type line struct {
+	verb, group, version, resource, subresource string
+	code                                        int
+}
+
+type series struct {
+	requests prometheus.Counter
+	duration prometheus.Observer // shared by all codes
 }
 
 // NewMetrics makes and registers them.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
+		known: map[line]*series{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "apiserver_request_total", Help: "Requests answered, by verb, group, version, resource, subresource and code.",
 		}, []string{"verb", "group", "version", "resource", "subresource", "code"}),
@@ -57,8 +74,8 @@ func Measure(p Parts) Filter {
 			rec := &recorder{ResponseWriter: w}
 			defer func() {
 				p.Metrics.done(i, rec.status(), time.Since(start))
-				if ce := logging.From(r.Context()).Check(zap.DebugLevel, "request"); ce != nil {
-					ce.Write(zap.String("verb", i.Verb), zap.Int("code", rec.status()), zap.Duration("took", time.Since(start)),
+				if p.Log.Core().Enabled(zap.DebugLevel) {
+					logging.From(r.Context()).Debug("request", zap.Int("code", rec.status()), zap.Duration("took", time.Since(start)),
 						zap.String("agent", r.UserAgent()))
 				}
 			}()
@@ -68,21 +85,47 @@ func Measure(p Parts) Filter {
 }
 
 func (m *Metrics) done(i *request.Info, code int, took time.Duration) {
-	verb, resource, sub := i.Verb, i.Resource, i.Subresource
-	if !i.IsResource {
-		resource, sub = "", ""
+	s := m.of(lineOf(i, code))
+	s.requests.Inc()
+	if i.Verb != "watch" {
+		s.duration.Observe(took.Seconds())
 	}
-	if code == http.StatusNotFound && resource != "" {
-		resource, sub = "", "" // any word may stand in such a path: it must not become a series
+}
+
+// lineOf leaves out the words that anybody may put into a request that is then refused: they must not become series.
+func lineOf(i *request.Info, code int) line {
+	l := line{verb: i.Verb, code: code}
+	if !slices.Contains(verbs, l.verb) {
+		l.verb = "other"
 	}
-	group, version := i.Group, i.Version
-	if resource == "" {
-		group, version = "", ""
+	switch code {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
+		return l
 	}
-	m.requests.WithLabelValues(verb, group, version, resource, sub, strconv.Itoa(code)).Inc()
-	if verb != "watch" {
-		m.duration.WithLabelValues(verb, group, version, resource, sub).Observe(took.Seconds())
+	if i.IsResource {
+		l.group, l.version, l.resource, l.subresource = i.Group, i.Version, i.Resource, i.Subresource
 	}
+	return l
+}
+
+var verbs = []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "head", "post", "put"}
+
+// of finds the series of a line. A vector would do by itself, but hashes six labels and checks them twice a request.
+func (m *Metrics) of(l line) *series {
+	m.mu.RLock()
+	s := m.known[l]
+	m.mu.RUnlock()
+	if s != nil {
+		return s
+	}
+	s = &series{
+		requests: m.requests.WithLabelValues(l.verb, l.group, l.version, l.resource, l.subresource, strconv.Itoa(l.code)),
+		duration: m.duration.WithLabelValues(l.verb, l.group, l.version, l.resource, l.subresource),
+	}
+	m.mu.Lock()
+	m.known[l] = s
+	m.mu.Unlock()
+	return s
 }
 
 // recorder notes the status that went out.

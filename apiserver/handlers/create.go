@@ -36,7 +36,7 @@ func (h *Handlers) create(w http.ResponseWriter, r *http.Request, res *registry.
 	if err != nil {
 		return err
 	}
-	return v.object(w, http.StatusCreated, stored)
+	return v.written(w, http.StatusCreated, stored)
 }
 
 // put answers PUT on an object or its status.
@@ -49,28 +49,45 @@ func (h *Handlers) put(w http.ResponseWriter, r *http.Request, res *registry.Res
 	if err != nil {
 		return err
 	}
-	sent, err := bodyOf(r, res)
+	b, err := body(r)
+	if err != nil {
+		return err
+	}
+	sent, err := decodeBody(r, b, res)
 	if err != nil {
 		return err
 	}
 	if err := matchPath(info, res, sent); err != nil {
 		return err
 	}
-	if res.FromServed != nil {
-		rv := sent.GetResourceVersion()
-		sent = res.FromServed(sent)
-		sent.SetResourceVersion(rv)
-	}
 	stored, err := h.Update(r.Context(), Update{
-		Resource: res.Hub, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: p,
+		Resource: res.Hub, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: p, Keeps: true,
 		Change: func(registry.Object) (registry.Object, error) {
-			return sent.DeepCopyObject().(registry.Object), nil
+			// The write path changes what it is given. It seldom asks again: the body is then read again.
+			obj := sent
+			if sent = nil; obj == nil {
+				obj = res.New()
+				if _, err := codec.Decode(b, codec.BodyMedia(r), res.GVK, obj, codec.Ignore); err != nil {
+					return nil, err
+				}
+			}
+			return fromServed(res, obj), nil
 		},
 	})
 	if err != nil {
 		return err
 	}
-	return v.object(w, http.StatusOK, stored)
+	return v.written(w, http.StatusOK, stored)
+}
+
+// fromServed converts what a client sent to the stored version.
+func fromServed(res *registry.Resource, obj registry.Object) registry.Object {
+	if res.FromServed == nil {
+		return obj
+	}
+	hub := res.FromServed(obj)
+	hub.SetResourceVersion(obj.GetResourceVersion())
+	return hub
 }
 
 // matchPath says no to a body that names another object than the URL.
@@ -152,5 +169,5 @@ func (h *Handlers) scale(w http.ResponseWriter, r *http.Request, res *registry.R
 	if err != nil {
 		return err
 	}
-	return writeScale(w, a, res, stored)
+	return writeScale(w, a, res, stored.obj)
 }

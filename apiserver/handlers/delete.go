@@ -59,6 +59,9 @@ func deleteOptions(r *http.Request) (*metav1.DeleteOptions, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(b) == 0 && r.URL.RawQuery == "" {
+		return o, nil
+	}
 	q := r.URL.Query()
 	if len(b) > 0 {
 		media := codec.BodyMedia(r)
@@ -134,16 +137,18 @@ func (h *Handlers) deleteFrom(ctx context.Context, u Update, b base, o *metav1.D
 	if err := h.admit.Validate(ctx, a); err != nil {
 		return nil, false, nil, err
 	}
-	obj, err = res.Decode(b.entry)
-	if err != nil {
-		return nil, false, nil, err
+	if obj = old; keeps(res, old, o) {
+		if obj, err = res.Decode(b.entry); err != nil {
+			return nil, false, nil, err
+		}
+		markDeleted(res, obj, o)
 	}
-	markDeleted(res, obj, o)
+	gone = obj == old || finished(res, obj)
 	if dry {
-		return obj, finished(res, obj), nil, nil
+		return obj, gone, nil, nil
 	}
 	var e *storage.Entry
-	if gone = finished(res, obj); gone {
+	if gone {
 		e, err = res.Store.Delete(ctx, u.Key, b.entry.Revision)
 	} else {
 		value, merr := codec.Marshal(obj)
@@ -168,6 +173,11 @@ func (h *Handlers) deleteFrom(ctx context.Context, u Update, b base, o *metav1.D
 	}
 	obj.SetResourceVersion(strconv.FormatInt(e.Revision, 10))
 	return obj, gone, nil, nil
+}
+
+// keeps says whether anything may keep an object for now that is to be deleted.
+func keeps(res *registry.Resource, obj registry.Object, o *metav1.DeleteOptions) bool {
+	return res.Grace != nil || res.Hold != nil || len(propagation(obj.GetFinalizers(), o)) > 0
 }
 
 // markDeleted sets the deletion timestamp, the grace period and the finalizers of the asked propagation. A second delete may

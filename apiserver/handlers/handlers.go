@@ -190,6 +190,9 @@ func decodeBody(r *http.Request, b []byte, res *registry.Resource) (registry.Obj
 
 // strictness reads fieldValidation; without it, unknown fields are warned about.
 func strictness(r *http.Request) (codec.Strictness, error) {
+	if r.URL.RawQuery == "" {
+		return codec.Warn, nil
+	}
 	switch s := codec.Strictness(r.URL.Query().Get("fieldValidation")); s {
 	case "":
 		return codec.Warn, nil

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"pilothouse.dev/apiserver/codec"
@@ -39,11 +40,12 @@ func (h *Handlers) patch(w http.ResponseWriter, r *http.Request, res *registry.R
 	}
 	warned := false
 	stored, err := h.Update(r.Context(), Update{
-		Resource: res.Hub, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: p,
+		Resource: res.Hub, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: p, Keeps: true,
 		Change: func(old registry.Object) (registry.Object, error) {
 			served := res.Served(old)
 			served.GetObjectKind().SetGroupVersionKind(res.GVK)
 			doc, err := json.Marshal(served)
+			served.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
 			if err != nil {
 				return nil, err
 			}
@@ -62,18 +64,13 @@ func (h *Handlers) patch(w http.ResponseWriter, r *http.Request, res *registry.R
 			if err := matchPath(info, res, obj); err != nil {
 				return nil, err
 			}
-			if res.FromServed == nil {
-				return obj, nil
-			}
-			hub := res.FromServed(obj)
-			hub.SetResourceVersion(obj.GetResourceVersion())
-			return hub, nil
+			return fromServed(res, obj), nil
 		},
 	})
 	if err != nil {
 		return err
 	}
-	return v.object(w, http.StatusOK, stored)
+	return v.written(w, http.StatusOK, stored)
 }
 
 // patcher reads which patch a request carries.

@@ -19,7 +19,7 @@ type view struct {
 	res     *registry.Resource
 	a       codec.Accepted
 	include metav1.IncludeObjectPolicy // of Table rows
-	form    storage.Form               // names the JSON of one object in this view
+	form    storage.Form               // names the JSON of one object in this view; empty until asked for
 }
 
 var partialKind = schema.GroupVersionKind{Group: "meta.k8s.io", Version: "v1", Kind: "PartialObjectMetadata"}
@@ -31,7 +31,6 @@ func viewOf(r *http.Request, res *registry.Resource, transforms bool) (*view, er
 		return nil, notAcceptable(transforms)
 	}
 	v := &view{res: res, a: a}
-	v.form = storage.Form{Media: codec.JSON, Version: v.kind().GroupVersion().String() + v.kind().Kind}
 	if a.As == codec.Table {
 		v.include = metav1.IncludeObjectPolicy(r.URL.Query().Get("includeObject"))
 		switch v.include {
@@ -77,6 +76,9 @@ func (v *view) message(e *storage.Entry) ([]byte, error) {
 
 // json is the compact JSON of an entry in this view, shared by all who ask for it while the entry is recent.
 func (v *view) json(e *storage.Entry) ([]byte, error) {
+	if v.form.Media == "" {
+		v.form = storage.Form{Media: codec.JSON, Version: v.kind().GroupVersion().String() + v.kind().Kind}
+	}
 	return e.Encoded(v.form, func(e *storage.Entry) ([]byte, error) {
 		obj, err := v.served(e)
 		if err != nil {
@@ -139,45 +141,67 @@ func (v *view) entry(w http.ResponseWriter, code int, e *storage.Entry) error {
 			b = codec.ObjectBody(v.kind(), b, e.Revision)
 		}
 	default:
-		if b, err = v.json(e); err == nil {
-			b, err = codec.Finish(b, v.a)
+		if b, err = v.json(e); err != nil {
+			return err
 		}
+		if v.a.Media == codec.JSON && !v.a.Pretty {
+			writeBody(w, v.a, code, b, newline)
+			return nil
+		}
+		b, err = codec.Finish(b, v.a)
 	}
 	if err != nil {
 		return err
 	}
 	writeBody(w, v.a, code, b)
 	return nil
+}
+
+// written writes the object that a write stored. In protobuf that is what was stored, as it is.
+func (v *view) written(w http.ResponseWriter, code int, o written) error {
+	if o.entry != nil && v.a.Media == codec.Protobuf && v.a.As != codec.Table {
+		return v.entry(w, code, o.entry)
+	}
+	return v.object(w, code, o.obj)
 }
 
 // object writes an object that is at hand decoded (stored version, resourceVersion set) as a whole response.
 func (v *view) object(w http.ResponseWriter, code int, stored registry.Object) error {
 	obj := v.res.Served(stored)
-	var b []byte
+	b := newBuffer()
+	defer release(b)
 	var err error
 	switch {
 	case v.a.As == codec.Table:
 		return v.table(w, code, []registry.Object{obj}, metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()})
 	case v.a.As == codec.Partial:
-		b, err = codec.Encode(partialOf(obj), partialKind, v.a)
+		err = codec.EncodeTo(b, partialOf(obj), partialKind, v.a)
 	default:
-		b, err = codec.Encode(obj, v.res.GVK, v.a)
+		err = codec.EncodeTo(b, obj, v.res.GVK, v.a)
 	}
 	if err != nil {
 		return err
 	}
-	writeBody(w, v.a, code, b)
+	writeBody(w, v.a, code, b.Bytes())
 	return nil
 }
 
+var newline = []byte{'\n'}
+
 // writeBody writes a whole response. A client that went away is its own business: the error of Write says no more.
-func writeBody(w http.ResponseWriter, a codec.Accepted, code int, b []byte) {
+func writeBody(w http.ResponseWriter, a codec.Accepted, code int, parts ...[]byte) {
+	size := 0
+	for _, b := range parts {
+		size += len(b)
+	}
 	h := w.Header()
 	h.Set("Content-Type", a.ContentType(false))
 	h.Set("Cache-Control", "no-cache, private")
-	h.Set("Content-Length", strconv.Itoa(len(b)))
+	h.Set("Content-Length", strconv.Itoa(size))
 	w.WriteHeader(code)
-	_, _ = w.Write(b)
+	for _, b := range parts {
+		_, _ = w.Write(b)
+	}
 }
 
 func badTableOption(got metav1.IncludeObjectPolicy) error {

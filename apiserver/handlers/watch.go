@@ -1,7 +1,7 @@
 package handlers
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -104,32 +104,18 @@ func (v *view) stream(ctx context.Context, w http.ResponseWriter, from source) e
 	if err := flush.Flush(); err != nil {
 		return nil // the client is gone
 	}
-	out := bufio.NewWriterSize(w, 4<<10)
-	first := true
-	for {
+	for first := true; ; first = false {
 		events, err := from.Next(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				if err := v.sendError(out, err); err != nil {
-					return nil
-				}
-				_ = out.Flush()
-			}
+		switch {
+		case err == nil:
+			err = v.sendAll(w, events, first)
+		case ctx.Err() != nil:
 			return nil
 		}
-		for i := range events {
-			if err := v.send(out, &events[i], first); err != nil {
-				if errors.Is(err, errGone) {
-					return nil
-				}
-				if err := v.sendError(out, err); err == nil {
-					_ = out.Flush()
-				}
-				return nil
-			}
-			first = false
+		if err != nil && !errors.Is(err, errGone) {
+			err = errors.Join(errGone, v.sendError(w, err)) // the last thing said
 		}
-		if out.Flush() != nil || flush.Flush() != nil {
+		if flush.Flush() != nil || err != nil {
 			return nil
 		}
 	}
@@ -138,14 +124,29 @@ func (v *view) stream(ctx context.Context, w http.ResponseWriter, from source) e
 // errGone means that the client does not take what we write any more.
 var errGone = errors.New("the client is gone")
 
-func gone(err error) error {
-	if err != nil {
-		return errGone
+// sendAll writes events, all in one write unless they are long. The buffer lives no longer than that: an idle watch has none.
+func (v *view) sendAll(w http.ResponseWriter, events []storage.Event, first bool) error {
+	buf := newBuffer()
+	defer release(buf)
+	for i := range events {
+		if err := v.send(buf, &events[i], first && i == 0); err != nil {
+			if _, werr := w.Write(buf.Bytes()); werr != nil {
+				return errGone
+			}
+			return err
+		}
+		if buf.Len() >= streamBuffer || i == len(events)-1 {
+			if _, err := w.Write(buf.Bytes()); err != nil {
+				return errGone
+			}
+			buf.Reset()
+		}
 	}
 	return nil
 }
 
-func (v *view) send(out *bufio.Writer, ev *storage.Event, first bool) error {
+// send appends one event.
+func (v *view) send(out *bytes.Buffer, ev *storage.Event, first bool) error {
 	if ev.Type == storage.Bookmark {
 		return v.sendBookmark(out, ev)
 	}
@@ -154,8 +155,8 @@ func (v *view) send(out *bufio.Writer, ev *storage.Event, first bool) error {
 		if err != nil {
 			return err
 		}
-		_, err = out.Write(codec.WatchFrame(string(ev.Type), codec.ObjectBody(v.kind(), msg, ev.Entry.Revision)))
-		return gone(err)
+		out.Write(codec.AppendWatchFrame(out.AvailableBuffer(), string(ev.Type), v.kind(), msg, ev.Entry.Revision))
+		return nil
 	}
 	var b []byte
 	var err error
@@ -167,20 +168,16 @@ func (v *view) send(out *bufio.Writer, ev *storage.Event, first bool) error {
 	if err != nil {
 		return err
 	}
-	return gone(writeEvent(out, string(ev.Type), b))
+	writeEvent(out, string(ev.Type), b)
+	return nil
 }
 
-func writeEvent(out *bufio.Writer, event string, object []byte) error {
-	for _, s := range []string{`{"type":"`, event, `","object":`} {
-		if _, err := out.WriteString(s); err != nil {
-			return err
-		}
-	}
-	if _, err := out.Write(object); err != nil {
-		return err
-	}
-	_, err := out.WriteString("}\n")
-	return err
+func writeEvent(out *bytes.Buffer, event string, object []byte) {
+	out.WriteString(`{"type":"`)
+	out.WriteString(event)
+	out.WriteString(`","object":`)
+	out.Write(object)
+	out.WriteString("}\n")
 }
 
 func (v *view) row(e *storage.Entry, columns bool) ([]byte, error) {
@@ -196,7 +193,7 @@ func (v *view) row(e *storage.Entry, columns bool) ([]byte, error) {
 }
 
 // sendBookmark writes an object of the kind that holds nothing but a revision.
-func (v *view) sendBookmark(out *bufio.Writer, ev *storage.Event) error {
+func (v *view) sendBookmark(out *bytes.Buffer, ev *storage.Event) error {
 	obj := v.res.New()
 	obj.SetResourceVersion(strconv.FormatInt(ev.Revision, 10))
 	if ev.InitialEnd {
@@ -213,8 +210,8 @@ func (v *view) sendBookmark(out *bufio.Writer, ev *storage.Event) error {
 		if err != nil {
 			return err
 		}
-		_, err = out.Write(codec.WatchFrame(string(ev.Type), codec.ObjectBody(v.kind(), msg, ev.Revision)))
-		return gone(err)
+		out.Write(codec.AppendWatchFrame(nil, string(ev.Type), v.kind(), msg, ev.Revision))
+		return nil
 	}
 	var b []byte
 	var err error
@@ -236,27 +233,31 @@ func (v *view) sendBookmark(out *bufio.Writer, ev *storage.Event) error {
 	if err != nil {
 		return err
 	}
-	return gone(writeEvent(out, string(ev.Type), b))
+	writeEvent(out, string(ev.Type), b)
+	return nil
 }
 
 // sendError tells in the stream why the watch ends.
-func (v *view) sendError(out *bufio.Writer, cause error) error {
+func (v *view) sendError(w http.ResponseWriter, cause error) error {
 	status := StatusOf(storeError(cause, v.res, ""))
 	if errors.Is(cause, storage.ErrCompacted) {
 		status.Message = "too old resource version: " + cause.Error()
 	}
+	var out bytes.Buffer
 	if v.a.Media == codec.Protobuf {
 		b, err := codec.Encode(&status, statusKind, v.a)
 		if err != nil {
 			return err
 		}
-		_, err = out.Write(codec.WatchFrame("ERROR", b))
-		return gone(err)
+		out.Write(codec.WatchFrame("ERROR", b))
+	} else {
+		status.SetGroupVersionKind(statusKind)
+		b, err := json.Marshal(&status)
+		if err != nil {
+			return err
+		}
+		writeEvent(&out, "ERROR", b)
 	}
-	status.SetGroupVersionKind(statusKind)
-	b, err := json.Marshal(&status)
-	if err != nil {
-		return err
-	}
-	return gone(writeEvent(out, "ERROR", b))
+	_, err := w.Write(out.Bytes())
+	return err
 }

@@ -37,12 +37,18 @@ const (
 	maxRetries  = 64 // of an update that loses races; each lost race is another's success
 )
 
+// written is an object as a write left it.
+type written struct {
+	obj   registry.Object // of the stored version, resourceVersion set
+	entry *storage.Entry  // the same as it was stored; nil when it was not (a dry run, the last write of a deleted object)
+}
+
 // Create makes a new object: the whole path of a create. obj is of the stored version and belongs to Create. It returns the
 // object as stored (resourceVersion set).
-func (h *Handlers) Create(ctx context.Context, res *registry.Resource, namespace string, obj registry.Object, dryRun bool) (registry.Object, error) {
+func (h *Handlers) Create(ctx context.Context, res *registry.Resource, namespace string, obj registry.Object, dryRun bool) (written, error) {
 	res = res.Hub
 	if err := place(res, namespace, obj); err != nil {
-		return nil, err
+		return written{}, err
 	}
 	registry.ClearMeta(obj)
 	obj.SetUID(uuid.NewUUID())
@@ -60,36 +66,36 @@ func (h *Handlers) Create(ctx context.Context, res *registry.Resource, namespace
 		undo, cancel := background(ctx)
 		defer cancel()
 		h.admit.Undo(undo, a)
-		return nil, err
+		return written{}, err
 	}
 	h.admit.Stored(ctx, a)
 	return stored, nil
 }
 
-func (h *Handlers) createAdmitted(ctx context.Context, a *admission.Attributes, generated bool) (registry.Object, error) {
+func (h *Handlers) createAdmitted(ctx context.Context, a *admission.Attributes, generated bool) (written, error) {
 	res, obj := a.Resource, a.Object
 	if err := h.admit.Mutate(ctx, a); err != nil {
-		return nil, err
+		return written{}, err
 	}
 	res.BeforeCreate(obj)
 	errs := res.ValidateMeta(obj)
 	errs = append(errs, res.Validate(obj)...)
 	if len(errs) > 0 {
-		return nil, invalid(res, obj, errs)
+		return written{}, invalid(res, obj, errs)
 	}
 	for _, text := range res.Warn(obj, nil) {
 		request.Warn(ctx, text)
 	}
 	if err := h.admit.Validate(ctx, a); err != nil {
-		return nil, err
+		return written{}, err
 	}
 	if a.DryRun {
-		return obj, nil
+		return written{obj: obj}, nil
 	}
 	for try := 1; ; try++ {
 		value, err := codec.Marshal(obj)
 		if err != nil {
-			return nil, fmt.Errorf("encoding %s %s: %w", res.GVK.Kind, obj.GetName(), err)
+			return written{}, fmt.Errorf("encoding %s %s: %w", res.GVK.Kind, obj.GetName(), err)
 		}
 		key := storage.Key{Namespace: obj.GetNamespace(), Name: obj.GetName()}
 		e, err := res.Store.Create(ctx, key, value, res.TTL(obj))
@@ -98,10 +104,10 @@ func (h *Handlers) createAdmitted(ctx context.Context, a *admission.Attributes, 
 			continue
 		}
 		if err != nil {
-			return nil, storeError(err, res, obj.GetName())
+			return written{}, storeError(err, res, obj.GetName())
 		}
 		obj.SetResourceVersion(strconv.FormatInt(e.Revision, 10))
-		return obj, nil
+		return written{obj, e}, nil
 	}
 }
 
@@ -141,13 +147,16 @@ type Update struct {
 	// given. It is called again when another write came between, and must not have effects of its own. The resourceVersion
 	// of what it returns, when not empty, must be the stored one.
 	Change func(old registry.Object) (registry.Object, error)
+	// Keeps says that Change leaves the old object as it is: it is then not given a copy.
+	Keeps bool
 }
 
 // Mutate changes an object in the name of an action: everything but metadata that the server owns may change, and the kind's
 // Validate is not asked. For actions; see Update.Change.
 func (h *Handlers) Mutate(ctx context.Context, res *registry.Resource, key storage.Key, sub string, dryRun bool,
 	change func(old registry.Object) (registry.Object, error)) (registry.Object, error) {
-	return h.Update(ctx, Update{Resource: res.Hub, Key: key, Subresource: sub, DryRun: dryRun, Part: action, Change: change})
+	o, err := h.Update(ctx, Update{Resource: res.Hub, Key: key, Subresource: sub, DryRun: dryRun, Part: action, Change: change})
+	return o.obj, err
 }
 
 // base is a state of an object that an update starts from.
@@ -159,22 +168,22 @@ type base struct {
 // Update changes an object: the whole path of an update. It starts from the cached state and, when that turns out to be old
 // (a lost race, a mismatching resourceVersion, a change that does not apply), again from the newest. It returns the object as
 // stored; when nothing changed, nothing is written.
-func (h *Handlers) Update(ctx context.Context, u Update) (registry.Object, error) {
+func (h *Handlers) Update(ctx context.Context, u Update) (written, error) {
 	b, err := h.baseOf(ctx, u.Resource, u.Key)
 	if err != nil {
-		return nil, err
+		return written{}, err
 	}
 	for range maxRetries {
-		obj, next, err := h.updateFrom(ctx, u, b)
+		o, next, err := h.updateFrom(ctx, u, b)
 		if next == nil {
-			return obj, err
+			return o, err
 		}
 		b = *next
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return written{}, err
 		}
 	}
-	return nil, modified(u.Resource, u.Key.Name)
+	return written{}, modified(u.Resource, u.Key.Name)
 }
 
 // baseOf reads where an update starts: the cache, or the truth when the cache has nothing.
@@ -210,7 +219,7 @@ func (h *Handlers) again(ctx context.Context, u Update, b base) (*base, error) {
 }
 
 // updateFrom tries once. A non-nil base asks to try again from there.
-func (h *Handlers) updateFrom(ctx context.Context, u Update, b base) (obj registry.Object, next *base, err error) {
+func (h *Handlers) updateFrom(ctx context.Context, u Update, b base) (o written, next *base, err error) {
 	a, value, err := h.changed(ctx, u, b)
 	wrote := false
 	defer func() {
@@ -223,39 +232,43 @@ func (h *Handlers) updateFrom(ctx context.Context, u Update, b base) (obj regist
 	if err != nil {
 		next, ferr := h.again(ctx, u, b)
 		if ferr != nil {
-			return nil, nil, ferr
+			return o, nil, ferr
 		}
-		return nil, next, err
+		return o, next, err
 	}
 	res := u.Resource
-	obj = a.Object
+	obj := a.Object
 	if bytes.Equal(value, b.entry.Value) {
 		if next, err := h.again(ctx, u, b); next != nil || err != nil {
-			return nil, next, err
+			return o, next, err
 		}
 		obj.SetResourceVersion(strconv.FormatInt(b.entry.Revision, 10))
-		return obj, nil, nil
+		return written{obj, b.entry}, nil, nil
 	}
 	if u.DryRun {
-		return obj, nil, nil
+		return written{obj: obj}, nil, nil
 	}
 	var e *storage.Entry
-	if finished(res, obj) {
+	gone := finished(res, obj)
+	if gone {
 		e, err = res.Store.Delete(ctx, u.Key, b.entry.Revision)
 	} else {
 		e, err = res.Store.Update(ctx, u.Key, value, b.entry.Revision, res.TTL(obj))
 	}
 	var conflict *storage.Conflict
 	if errors.As(err, &conflict) {
-		return nil, &base{conflict.Current, true}, nil
+		return o, &base{conflict.Current, true}, nil
 	}
 	if err != nil {
-		return nil, nil, storeError(err, res, u.Key.Name)
+		return o, nil, storeError(err, res, u.Key.Name)
 	}
 	wrote = true
 	h.admit.Stored(ctx, a)
 	obj.SetResourceVersion(strconv.FormatInt(e.Revision, 10))
-	return obj, nil, nil
+	if gone {
+		e = nil // what was stored last is not obj
+	}
+	return written{obj, e}, nil, nil
 }
 
 // changed makes and checks the new object and its stored form. The attributes hold the object, and what admission took for it
@@ -266,7 +279,11 @@ func (h *Handlers) changed(ctx context.Context, u Update, b base) (*admission.At
 	if err != nil {
 		return nil, nil, err
 	}
-	obj, err := u.Change(old.DeepCopyObject().(registry.Object))
+	given := old
+	if !u.Keeps {
+		given = old.DeepCopyObject().(registry.Object)
+	}
+	obj, err := u.Change(given)
 	if err != nil {
 		return nil, nil, err
 	}

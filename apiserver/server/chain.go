@@ -11,6 +11,7 @@ func chain(cfg Config, p filters.Parts, router http.Handler) http.Handler {
 	order := []filters.Filter{
 		filters.Recover(p),
 		filters.Info(p),
+		filters.Stack(p),
 		filters.Measure(p),
 		filters.Deadline(cfg.RequestTimeout),
 		filters.Authenticate(p),

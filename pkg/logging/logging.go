@@ -90,16 +90,17 @@ func ForTest(t testing.TB) *zap.Logger {
 	return zaptest.NewLogger(t, zaptest.Level(zapcore.InfoLevel))
 }
 
-type key struct{}
+// Key finds the logger of a context. A context of a type of its own may answer it with one made on demand.
+type Key struct{}
 
 // Into puts a logger that carries a request's fields into its context.
 func Into(ctx context.Context, log *zap.Logger) context.Context {
-	return context.WithValue(ctx, key{}, log)
+	return context.WithValue(ctx, Key{}, log)
 }
 
 // From returns the context's logger, or one that drops everything.
 func From(ctx context.Context) *zap.Logger {
-	if log, ok := ctx.Value(key{}).(*zap.Logger); ok {
+	if log, ok := ctx.Value(Key{}).(*zap.Logger); ok && log != nil {
 		return log
 	}
 	return zap.NewNop()
