@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -243,6 +242,3 @@ func (c *Config) server() server.Config {
 	return server.Config{Address: c.Address, Port: c.Port, CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.CA,
 		AllowedNames: c.AllowNames.Value(), AllowedGroups: c.AllowGroups.Value(), Logs: c.PodLogs}
 }
-
-// self is where the server is reached, for what is logged.
-func (c *Config) self() string { return net.JoinHostPort(c.Address, strconv.Itoa(c.Port)) }

@@ -19,10 +19,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/containerd/containerd"
-	"github.com/containerd/containerd/namespaces"
-
+	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/containers/nodetest"
+	"pilothouse.dev/kubelet/images"
 	"pilothouse.dev/pkg/logging"
 	"pilothouse.dev/pkg/pki"
 	"pilothouse.dev/pkg/testcluster"
@@ -75,27 +74,16 @@ func newMachine(t *testing.T) *machine {
 	return m
 }
 
+// importImage puts the test's image onto the node, as a cluster's operator might.
 func (m *machine) importImage() {
 	m.t.Helper()
-	ctx := namespaces.WithNamespace(m.t.Context(), "k8s.io")
-	c, err := containerd.New(m.daemon.Address)
-	if err != nil {
+	rt := containers.New(containers.Config{Address: m.daemon.Address, StateDir: m.daemon.Dir}, nil, logging.ForTest(m.t))
+	if err := rt.Open(m.t.Context()); err != nil {
 		m.t.Fatal(err)
 	}
-	defer c.Close()
-	f, err := os.Open(nodetest.Archive(m.t, nodetest.Image))
-	if err != nil {
+	defer rt.Close()
+	if _, err := images.New(images.Config{}, rt, logging.ForTest(m.t)).Import(m.t.Context(), nodetest.Archive(m.t, nodetest.Image)); err != nil {
 		m.t.Fatal(err)
-	}
-	defer f.Close()
-	list, err := c.Import(ctx, f)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	for _, i := range list {
-		if err := containerd.NewImage(c, i).Unpack(ctx, "overlayfs"); err != nil {
-			m.t.Fatal(err)
-		}
 	}
 }
 

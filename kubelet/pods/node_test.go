@@ -52,7 +52,6 @@ type api struct {
 	kick    chan struct{}
 	events  []string
 	maps    map[string]*corev1.ConfigMap
-	changed bool
 	changes chan struct{}
 }
 

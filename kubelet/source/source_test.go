@@ -49,10 +49,10 @@ func TestOneStream(t *testing.T) {
 	feed := watch.NewFake()
 	first := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "old", UID: "old", ResourceVersion: "1"}}
 	informer := cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
-		ListFunc: func(metav1.ListOptions) (runtime.Object, error) {
+		ListWithContextFunc: func(context.Context, metav1.ListOptions) (runtime.Object, error) {
 			return &corev1.PodList{ListMeta: metav1.ListMeta{ResourceVersion: "1"}, Items: []corev1.Pod{first}}, nil
 		},
-		WatchFunc: func(metav1.ListOptions) (watch.Interface, error) { return feed, nil },
+		WatchFuncWithContext: func(context.Context, metav1.ListOptions) (watch.Interface, error) { return feed, nil },
 	}, unlisted{}), &corev1.Pod{}, 0, cache.Indexers{})
 	s := New(Config{Node: "n1", Folder: folder}, informer, logging.ForTest(t))
 	ctx, stop := context.WithCancel(t.Context())
