@@ -4,9 +4,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -69,22 +67,5 @@ func lead(ctx context.Context, log *zap.Logger, clients *client.Clients, work fu
 		return err
 	}
 	lease := leader.Config{Kube: clients.Kube, Namespace: "kube-system", Name: "kube-controller-manager", Identity: host + "_" + string(uuid.NewUUID())}
-	for {
-		var failed error
-		err := leader.Run(ctx, log, lease, func(ctx context.Context) error {
-			failed = work(ctx)
-			return failed
-		})
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case failed != nil && !errors.Is(failed, context.Canceled):
-			return failed
-		}
-		log.Warn("no longer leading, asking again", zap.Error(err))
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
-	}
+	return leader.Keep(ctx, log, lease, work)
 }

@@ -54,7 +54,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	api, err := client.New(rest)
+	api, err := client.New(client.Patient(rest))
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	clients, err := client.New(rest)
+	clients, err := client.New(client.Patient(rest))
 	if err != nil {
 		return err
 	}
@@ -44,11 +44,12 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	rules := framework.NewSet(plugins.Table)
 	waiting, placed := queue.New(rules), cache.New()
 	source := feed.New(cfg.SchedulerName, client.Informers(clients.Kube), waiting, placed, log)
-	scheduling := cycle.New(cycle.Parts{
+	trips := cycle.Parts{
 		Queue: waiting, Cache: placed, Plugins: rules, Events: recorder, Ready: source.Ready,
 		API:     cycle.Over(clients.Kube),
 		Metrics: cycle.NewMetrics(numbers, cfg.SchedulerName, waiting, placed),
-	}, log)
+	}
+	work := func(ctx context.Context) error { return cycle.New(trips, log).Run(ctx) } // a new one each term: it keeps nothing
 
 	g := daemon.NewGroup(log)
 	g.Add("health", health.New(cfg.health(), checks, numbers).Run)
@@ -58,9 +59,9 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if cfg.LeaderElect {
 		host, _ := os.Hostname()
 		lease := leader.Config{Kube: clients.Kube, Namespace: "kube-system", Name: "kube-scheduler", Identity: host + "_" + string(uuid.NewUUID())}
-		g.Add("cycle", func(ctx context.Context) error { return leader.Run(ctx, log, lease, scheduling.Run) })
+		g.Add("cycle", func(ctx context.Context) error { return leader.Keep(ctx, log, lease, work) })
 	} else {
-		g.Add("cycle", scheduling.Run)
+		g.Add("cycle", work)
 	}
 	return g.Run(ctx)
 }

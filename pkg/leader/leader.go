@@ -3,6 +3,7 @@ package leader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -73,6 +74,30 @@ func Run(ctx context.Context, log *zap.Logger, cfg Config, lead func(context.Con
 		return fmt.Errorf("lost the lease %s/%s", cfg.Namespace, cfg.Name)
 	}
 	return asked.Err()
+}
+
+// Keep runs term after term: a lease that was lost, as when the API server was away for long, is asked for again, so the
+// process need not start anew. lead must begin each term with nothing of the one before that may have become wrong. Keep
+// returns when ctx ends, or with lead's error when lead fails while it holds the lease.
+func Keep(ctx context.Context, log *zap.Logger, cfg Config, lead func(context.Context) error) error {
+	for {
+		var failed error
+		err := Run(ctx, log, cfg, func(ctx context.Context) error {
+			failed = lead(ctx)
+			return failed
+		})
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case failed != nil && !errors.Is(failed, context.Canceled):
+			return failed
+		}
+		log.Warn("no longer leading, asking again", zap.String("lease", cfg.Name), zap.Error(err))
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // watched is a lock that remembers whether it was ever ours: the elector calls back from goroutines of its own, so that its

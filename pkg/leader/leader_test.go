@@ -70,3 +70,42 @@ func TestNeverLed(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestKeepLeadsAgain takes the API server away until the lease is lost: the term ends, and another begins when it is back.
+func TestKeepLeadsAgain(t *testing.T) {
+	c := testcluster.Start(t)
+	began, ended := make(chan struct{}, 10), make(chan struct{}, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- leader.Keep(ctx, logging.ForTest(t), leader.Config{
+			Kube: c.Kube, Namespace: "kube-system", Name: "keep", Identity: "a", Duration: 2 * time.Second,
+		}, func(ctx context.Context) error {
+			began <- struct{}{}
+			<-ctx.Done()
+			ended <- struct{}{}
+			return ctx.Err()
+		})
+	}()
+	wait := func(what string, from chan struct{}) {
+		t.Helper()
+		select {
+		case <-from:
+		case err := <-done:
+			t.Fatalf("ended: %v", err)
+		case <-time.After(time.Minute):
+			t.Fatalf("no %s", what)
+		}
+	}
+	wait("first term", began)
+	c.KillAPIServer()
+	wait("end of the first term", ended)
+	if err := c.StartAPIServer(); err != nil {
+		t.Fatal(err)
+	}
+	wait("second term", began)
+	cancel()
+	if err := <-done; err != context.Canceled {
+		t.Errorf("got %v", err)
+	}
+}
