@@ -300,7 +300,7 @@ func TestNoMachineIsNamed(t *testing.T) {
 	}
 }
 
-// proxyHosts are the hosts this machine gets modules from, but for the public one.
+// proxyHosts are the hosts this machine gets modules from.
 func proxyHosts(t *testing.T) []string {
 	out, err := exec.Command("go", "env", "GOPROXY").Output()
 	if err != nil {
@@ -311,9 +311,7 @@ func proxyHosts(t *testing.T) []string {
 		if _, rest, ok := strings.Cut(u, "://"); ok {
 			host, _, _ := strings.Cut(rest, "/")
 			host = host[strings.LastIndex(host, "@")+1:]
-			if host != "proxy.golang.org" {
-				hosts = append(hosts, host)
-			}
+			hosts = append(hosts, host)
 		}
 	}
 	return hosts
