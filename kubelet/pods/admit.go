@@ -13,6 +13,11 @@ import (
 // rejection is why a pod cannot run on this node; it ends as Failed.
 type rejection struct{ reason, message string }
 
+// apply gives the pod its last phase before anything was begun.
+func (r *rejection) apply(s *state) {
+	s.final = &End{Phase: corev1.PodFailed, Reason: r.reason, Message: r.message}
+}
+
 // admit says whether the pod fits this node beside the others that are there. The scheduler has asked the same, but it may have been bypassed, or
 // the node may have changed since.
 func admit(p *corev1.Pod, n *corev1.Node, others []*corev1.Pod) *rejection {

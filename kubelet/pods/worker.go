@@ -93,7 +93,7 @@ func (w *worker) nudge() {
 
 // run works until the pod is gone for good or ctx ends. It then waits for its actions.
 func (w *worker) run(ctx context.Context) {
-	s := newState(w.pod)
+	s := newState(w.newest())
 	var actions sync.WaitGroup
 	defer actions.Wait()
 	ctx, stop := context.WithCancel(ctx)

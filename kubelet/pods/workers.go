@@ -151,8 +151,7 @@ func (ws *Workers) adopt(ctx context.Context, found map[types.UID]*corev1.Pod, a
 	for uid, p := range found {
 		if ws.worker(uid) == nil {
 			ws.log.Info("ending a pod that nobody wishes for", zap.String("namespace", p.Namespace), zap.String("name", p.Name), zap.String("uid", string(uid)))
-			w := ws.employ(ctx, p, all, over)
-			w.wish(p, true)
+			ws.employ(ctx, p, all, over, func(s *state) { s.gone = true })
 		}
 		delete(found, uid)
 	}
@@ -200,15 +199,16 @@ func (ws *Workers) told(ctx context.Context, u source.Update, found map[types.UI
 		if !pod.Terminal(u.Pod) {
 			ws.parts.Objects.Keep(u.Pod)
 		}
-		var no *rejection
+		var first []func(*state)
 		if n := ws.parts.Node(); n != nil && fresh(u.Pod) && found[u.Pod.UID] == nil {
-			no = admit(u.Pod, n, ws.Pods())
+			if no := admit(u.Pod, n, ws.Pods()); no != nil {
+				first = append(first, no.apply)
+			}
 		}
-		w = ws.employ(ctx, u.Pod, all, over)
-		if no != nil {
+		w = ws.employ(ctx, u.Pod, all, over, first...)
+		if len(first) > 0 {
 			w.post(func(s *state) {
-				s.final = &End{Phase: corev1.PodFailed, Reason: no.reason, Message: no.message}
-				w.tell(s.pod, "", corev1.EventTypeWarning, no.reason, "%s", no.message)
+				w.tell(s.pod, "", corev1.EventTypeWarning, s.final.Reason, "%s", s.final.Message)
 			})
 		}
 		ws.weigh()
@@ -231,9 +231,10 @@ func fresh(p *corev1.Pod) bool {
 	return !pod.Terminal(p) && p.DeletionTimestamp == nil && p.Status.StartTime == nil
 }
 
-// employ starts a worker for a pod.
-func (ws *Workers) employ(ctx context.Context, p *corev1.Pod, all *sync.WaitGroup, over chan types.UID) *worker {
+// employ starts a worker for a pod; first is applied before it does anything.
+func (ws *Workers) employ(ctx context.Context, p *corev1.Pod, all *sync.WaitGroup, over chan types.UID, first ...func(*state)) *worker {
 	w := newWorker(p, &ws.cfg, &ws.parts, ws.log)
+	w.posted = first
 	ws.mu.Lock()
 	ws.pods[p.UID] = w
 	ws.mu.Unlock()
