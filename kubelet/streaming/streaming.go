@@ -18,6 +18,7 @@ import (
 
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
 	utilexec "k8s.io/utils/exec"
 
 	"pilothouse.dev/kubelet/containers"
@@ -50,6 +51,12 @@ func (s *Streams) Exec(w http.ResponseWriter, r *http.Request, containerID strin
 	}
 	w, r, done := watch(w, r)
 	defer done()
+	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) {
+		serveV5(w, r, opts, func(ctx context.Context, in io.Reader, out, errs io.WriteCloser, resize <-chan remotecommand.TerminalSize) error {
+			return bridge{s.rt}.ExecInContainer(ctx, "", "", containerID, command, in, out, errs, opts.TTY, resize, 0)
+		})
+		return nil
+	}
 	remotecommand.ServeExec(w, r, bridge{s.rt}, "", "", containerID, command, opts, idle, creation, remotecommand.SupportedStreamingProtocols)
 	return nil
 }
@@ -62,6 +69,12 @@ func (s *Streams) Attach(w http.ResponseWriter, r *http.Request, containerID str
 	}
 	w, r, done := watch(w, r)
 	defer done()
+	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) {
+		serveV5(w, r, opts, func(ctx context.Context, in io.Reader, out, errs io.WriteCloser, resize <-chan remotecommand.TerminalSize) error {
+			return bridge{s.rt}.AttachContainer(ctx, "", "", containerID, in, out, errs, opts.TTY, resize)
+		})
+		return nil
+	}
 	remotecommand.ServeAttach(w, r, bridge{s.rt}, "", "", containerID, opts, idle, creation, remotecommand.SupportedStreamingProtocols)
 	return nil
 }

@@ -86,7 +86,7 @@ func serve(t *testing.T) (*runtime, *url.URL) {
 	return rt, u
 }
 
-// dial makes the executor by which the API server reaches a kubelet. (WebSocket clients speak v5, which the API server translates.)
+// dial makes the two executors that kubectl has.
 func dial(t *testing.T, u *url.URL, path, query string) map[string]remotecommand.Executor {
 	t.Helper()
 	target := u.JoinPath(path)
@@ -95,7 +95,11 @@ func dial(t *testing.T, u *url.URL, path, query string) map[string]remotecommand
 	if err != nil {
 		t.Fatal(err)
 	}
-	return map[string]remotecommand.Executor{"spdy": spdy}
+	ws, err := remotecommand.NewWebSocketExecutor(&rest.Config{Host: u.String()}, http.MethodGet, target.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]remotecommand.Executor{"spdy": spdy, "websocket": ws}
 }
 
 func TestExec(t *testing.T) {
