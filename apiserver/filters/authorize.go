@@ -22,15 +22,19 @@ func Authorize(p Parts) Filter {
 				next.ServeHTTP(w, r)
 				return
 			}
-			if i.IsResource {
-				gr := schema.GroupResource{Group: i.Group, Resource: i.Resource}
-				handlers.WriteError(w, r, apierrors.NewForbidden(gr, i.Name, errors.New(why)))
-				return
-			}
-			handlers.WriteStatus(w, r, metav1.Status{
-				Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden,
-				Message: "forbidden: " + why, Details: &metav1.StatusDetails{},
-			})
+			refuse(w, r, i, why)
 		})
 	}
+}
+
+func refuse(w http.ResponseWriter, r *http.Request, i *request.Info, why string) {
+	if i.IsResource {
+		gr := schema.GroupResource{Group: i.Group, Resource: i.Resource}
+		handlers.WriteError(w, r, apierrors.NewForbidden(gr, i.Name, errors.New(why)))
+		return
+	}
+	handlers.WriteStatus(w, r, metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden,
+		Message: "forbidden: " + why, Details: &metav1.StatusDetails{},
+	})
 }

@@ -30,6 +30,7 @@ type Handlers struct {
 	log      *zap.Logger
 	draining context.Context // ends when watches should end
 	watchers *prometheus.GaugeVec
+	turns    turns
 }
 
 // Parts are what Handlers are made of.
@@ -44,7 +45,7 @@ type Parts struct {
 // New makes handlers.
 func New(p Parts) *Handlers {
 	h := &Handlers{
-		reg: p.Registry, admit: p.Admission, log: p.Log.Named("handlers"), draining: p.Draining,
+		reg: p.Registry, admit: p.Admission, log: p.Log.Named("handlers"), draining: p.Draining, turns: newTurns(),
 		watchers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "apiserver_longrunning_requests", Help: "Running watches, by group, version and resource.",
 		}, []string{"group", "version", "resource"}),

@@ -26,34 +26,19 @@ const (
 )
 
 // watch streams changes until the client, the timeout or the server ends it. Everything that is to be said at one moment
-// goes out in one write.
+// goes out in one write. Its frame stays on the stack of every running watch: what only the start needs is in asked.
 func (h *Handlers) watch(w http.ResponseWriter, r *http.Request, res *registry.Resource, info *request.Info) error {
-	v, err := viewOf(r, res, true)
+	v, wo, limit, err := h.asked(r, res, info)
 	if err != nil {
 		return err
-	}
-	if v.a.Media == codec.YAML {
-		return notAcceptable(false)
-	}
-	o, sel, err := listOptions(r, res, info)
-	if err != nil {
-		return err
-	}
-	wo, err := watchOptions(o, sel)
-	if err != nil {
-		return err
-	}
-	limit := minWatch + rand.N(maxWatch-minWatch)
-	if o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
-		limit = time.Duration(*o.TimeoutSeconds) * time.Second
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), limit)
 	defer cancel()
 	defer context.AfterFunc(h.draining, cancel)()
-	watcher, err := res.Store.Watch(ctx, wo)
+	watcher, err := res.Store.Watch(ctx, *wo)
 	if errors.Is(err, storage.ErrCompacted) {
 		// Said inside the stream, as clients expect of a watch that cannot start where asked.
-		return v.stream(ctx, w, failed{err})
+		return v.stream(ctx, w, failed{err}, h.turns.join())
 	}
 	if err != nil {
 		return storeError(err, res, "")
@@ -62,7 +47,31 @@ func (h *Handlers) watch(w http.ResponseWriter, r *http.Request, res *registry.R
 	gauge := h.watchers.WithLabelValues(res.GVK.Group, res.GVK.Version, res.Plural)
 	gauge.Inc()
 	defer gauge.Dec()
-	return v.stream(ctx, w, watcher)
+	return v.stream(ctx, w, watcher, h.turns.join())
+}
+
+// asked reads what a watch is to be.
+func (h *Handlers) asked(r *http.Request, res *registry.Resource, info *request.Info) (*view, *storage.WatchOptions, time.Duration, error) {
+	v, err := viewOf(r, res, true)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	if v.a.Media == codec.YAML {
+		return nil, nil, 0, notAcceptable(false)
+	}
+	o, sel, err := listOptions(r, res, info)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	wo, err := watchOptions(o, sel)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	limit := minWatch + rand.N(maxWatch-minWatch)
+	if o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
+		limit = time.Duration(*o.TimeoutSeconds) * time.Second
+	}
+	return v, &wo, limit, nil
 }
 
 // failed is a watcher that only has an error to tell.
@@ -96,7 +105,7 @@ type source interface {
 }
 
 // stream writes events until the watch ends; how it ended is said in the stream, when it needs saying.
-func (v *view) stream(ctx context.Context, w http.ResponseWriter, from source) error {
+func (v *view) stream(ctx context.Context, w http.ResponseWriter, from source, turn *turn) error {
 	w.Header().Set("Content-Type", v.a.ContentType(true))
 	w.Header().Set("Cache-Control", "no-cache, private")
 	w.WriteHeader(http.StatusOK)
@@ -106,16 +115,19 @@ func (v *view) stream(ctx context.Context, w http.ResponseWriter, from source) e
 	}
 	for first := true; ; first = false {
 		events, err := from.Next(ctx)
-		switch {
-		case err == nil:
-			err = v.sendAll(w, events, first)
-		case ctx.Err() != nil:
+		if ctx.Err() != nil || turn.take(ctx) != nil {
 			return nil
+		}
+		if err == nil {
+			err = v.sendAll(w, events, first)
 		}
 		if err != nil && !errors.Is(err, errGone) {
 			err = errors.Join(errGone, v.sendError(w, err)) // the last thing said
 		}
-		if flush.Flush() != nil || err != nil {
+		if ferr := flush.Flush(); err == nil {
+			err = ferr
+		}
+		if turn.give(); err != nil {
 			return nil
 		}
 	}
