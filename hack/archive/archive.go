@@ -49,9 +49,9 @@ func Write(path string, images []Image) (err error) {
 }
 
 // Push sends every image of an archive to a registry (host:port, plain HTTP), each under its own name without its host, and
-// returns those names.
-func Push(path, registry string) ([]string, error) {
-	images, cleanup, err := read(path)
+// returns those names. tmp is the folder to unpack in; empty is the system's.
+func Push(path, registry, tmp string) ([]string, error) {
+	images, cleanup, err := read(path, tmp)
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +75,8 @@ func Push(path, registry string) ([]string, error) {
 }
 
 // read opens an archive; cleanup removes what it was unpacked to, after which the images can no longer be read.
-func read(path string) (images []Image, cleanup func(), err error) {
-	dir, err := os.MkdirTemp("", "archive-")
+func read(path, tmp string) (images []Image, cleanup func(), err error) {
+	dir, err := os.MkdirTemp(tmp, "archive-")
 	if err != nil {
 		return nil, nil, fmt.Errorf("making a folder for the archive: %w", err)
 	}

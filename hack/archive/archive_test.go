@@ -52,7 +52,7 @@ func TestWriteAndPush(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := Push(tt.path, host)
+			got, err := Push(tt.path, host, t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func TestPushRefuses(t *testing.T) {
 	if err := os.WriteFile(path, []byte("no tar at all"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Push(path, "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := Push(path, "127.0.0.1:1", t.TempDir()); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("pushing garbage: %v, want an error that names the file", err)
 	}
 }

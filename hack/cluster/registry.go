@@ -180,7 +180,8 @@ func rank(mediaType string) int {
 
 // load pushes the images of an archive to the cluster's registry.
 func (c *cluster) loadArchive(path string) error {
-	pushed, err := archive.Push(path, c.registryAddress())
+	// Unpacked in the cluster's folder: nothing stays elsewhere when this is killed.
+	pushed, err := archive.Push(path, c.registryAddress(), c.path("registry"))
 	if err != nil {
 		return fmt.Errorf("loading %s: %w", path, err)
 	}
