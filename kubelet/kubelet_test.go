@@ -41,9 +41,6 @@ type machine struct {
 const nodeName, nodeIP = "n1", "198.18.0.11"
 
 func newMachine(t *testing.T) *machine {
-	m := &machine{t: t, cluster: testcluster.Start(t), daemon: nodetest.StartContainerd(t)}
-	m.importImage()
-	m.uplink()
 	certs := t.TempDir()
 	ca, err := pki.EnsureAuthority(certs, "ca")
 	if err != nil {
@@ -63,6 +60,10 @@ func newMachine(t *testing.T) *machine {
 		}
 	}
 	file := func(n string) string { return filepath.Join(certs, n) }
+	m := &machine{t: t, daemon: nodetest.StartContainerd(t), cluster: testcluster.Start(t, "--kubelet-certificate-authority="+file("ca.crt"),
+		"--kubelet-client-certificate="+file("caller.crt"), "--kubelet-client-key="+file("caller.key"))}
+	m.importImage()
+	m.uplink()
 	m.cfg = Config{
 		Kubeconfig: m.cluster.Kubeconfig("system:node:"+nodeName, "system:nodes"), NodeName: nodeName, NodeIP: nodeIP, RootDir: t.TempDir(), NetnsDir: m.daemon.Dir,
 		MaxPods: 110, LeaseInterval: time.Second, Endpoint: "unix://" + m.daemon.Address, CgroupRoot: nodetest.CgroupRoot(t), LogMaxSize: "1Mi", LogMaxFiles: 2,
@@ -260,6 +261,8 @@ func TestKubelet(t *testing.T) {
 	if code, _ := m.get("", "/pods"); code != http.StatusUnauthorized {
 		t.Errorf("nobody gets %d", code)
 	}
+
+	m.throughTheAPI()
 
 	// The kubelet goes and comes back; meanwhile the map is changed. The container stays the same, its volume follows.
 	m.stop()
