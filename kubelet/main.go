@@ -82,7 +82,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	prober := probes.New(rt)
 	writer := status.New(api.Kube.CoreV1(), log)
 	recorder := events.New(api.Kube, "kubelet", cfg.NodeName)
-	pressure := eviction.New(cfg.eviction(), groups, log)
+	pressure := eviction.New(cfg.eviction(), eviction.Parts{Groups: groups, Images: pics, Runtime: rt}, log)
 	self := node.New(cfg.node(), node.Parts{Kube: api.Kube, Nodes: nodes, Runtime: rt, Images: pics, Network: net, Pressure: pressure}, log)
 	workers := pods.New(cfg.pods(), pods.Parts{
 		Sandboxes: rt, Containers: rt, Observer: rt, Images: pics, Network: net, Groups: groups, Volumes: vols, Objects: objs, Probes: prober,

@@ -1,5 +1,5 @@
-// Package eviction watches memory, disk and process numbers of the node, says which of them are short, and ends pods, one after the other, until they
-// are not.
+// Package eviction watches memory, disk and process numbers of the node, says which of them are short, and mends that: by removing images that no
+// container uses where the disk is short, then by ending pods, one after the other.
 //
 // main gives it the function that ends a pod; node asks Pressure for its conditions. What always holds: pressure once seen is told for a while after
 // it is over, so that the scheduler does not come back too soon; critical pods are never chosen.
@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"pilothouse.dev/kubelet/cgroups"
+	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/stats"
 	"pilothouse.dev/pkg/pod"
 )
@@ -49,23 +50,40 @@ type Groups interface {
 	PodPath(qos corev1.PodQOSClass, podUID string) string
 }
 
+// Images removes those that are not in use, by ID.
+type Images interface {
+	RemoveUnused(ctx context.Context, inUse map[string]bool) ([]string, error)
+}
+
+// Runtime says which images are in use.
+type Runtime interface {
+	List(ctx context.Context) (containers.Listing, error)
+}
+
+// Parts are what the watch needs.
+type Parts struct {
+	Groups  Groups
+	Images  Images
+	Runtime Runtime
+}
+
 // Manager watches.
 type Manager struct {
-	cfg    Config // set once, as all in this group
-	groups Groups
-	log    *zap.Logger
-	look   func(root string) (sight, error)
+	cfg   Config // set once, as all in this group
+	parts Parts
+	log   *zap.Logger
+	look  func(root string) (sight, error)
 
 	mu   sync.Mutex
 	seen map[corev1.NodeConditionType]time.Time // when it was short last; guarded by mu
 }
 
 // New stores what it is given.
-func New(cfg Config, groups Groups, log *zap.Logger) *Manager {
+func New(cfg Config, parts Parts, log *zap.Logger) *Manager {
 	if cfg.Every == 0 {
 		cfg.Every = 10 * time.Second
 	}
-	return &Manager{cfg: cfg, groups: groups, log: log.Named("eviction"), look: look, seen: map[corev1.NodeConditionType]time.Time{}}
+	return &Manager{cfg: cfg, parts: parts, log: log.Named("eviction"), look: look, seen: map[corev1.NodeConditionType]time.Time{}}
 }
 
 // Pressure says what is short, or was a moment ago.
@@ -84,7 +102,7 @@ func (m *Manager) Run(ctx context.Context, pods Pods) error {
 	tick := time.NewTicker(m.cfg.Every)
 	defer tick.Stop()
 	for {
-		if err := m.turn(pods); err != nil {
+		if err := m.turn(ctx, pods); err != nil {
 			m.log.Warn("looking for pressure", zap.Error(err))
 		}
 		select {
@@ -95,7 +113,7 @@ func (m *Manager) Run(ctx context.Context, pods Pods) error {
 	}
 }
 
-func (m *Manager) turn(pods Pods) error {
+func (m *Manager) turn(ctx context.Context, pods Pods) error {
 	now, err := m.look(m.cfg.Root)
 	if err != nil {
 		return err
@@ -110,6 +128,12 @@ func (m *Manager) turn(pods Pods) error {
 		return nil
 	}
 	m.log.Warn("a resource is short", zap.String("resource", string(short[0].resource)), zap.String("left", short[0].text))
+	if slices.ContainsFunc(short, func(s shortage) bool { return s.kind == corev1.NodeDiskPressure }) {
+		freed, err := m.reclaim(ctx)
+		if err != nil || freed && short[0].kind == corev1.NodeDiskPressure {
+			return err // the next look shows whether that was enough
+		}
+	}
 	candidates := m.candidates(pods.Pods())
 	if len(candidates) == 0 {
 		return nil
@@ -117,6 +141,26 @@ func (m *Manager) turn(pods Pods) error {
 	victim := rank(candidates)[0]
 	pods.Evict(victim.pod.UID, "Evicted", fmt.Sprintf("The node was low on resource: %s. %s", short[0].resource, short[0].text), 0)
 	return nil
+}
+
+// reclaim removes images that no container uses, and says whether there were any.
+func (m *Manager) reclaim(ctx context.Context) (bool, error) {
+	l, err := m.parts.Runtime.List(ctx)
+	if err != nil {
+		return false, fmt.Errorf("listing images in use: %w", err)
+	}
+	inUse := map[string]bool{}
+	for _, c := range l.Containers {
+		inUse[c.ImageID] = true
+	}
+	removed, err := m.parts.Images.RemoveUnused(ctx, inUse)
+	if len(removed) > 0 {
+		m.log.Info("removed images that no container uses", zap.Strings("images", removed))
+	}
+	if err != nil {
+		return len(removed) > 0, fmt.Errorf("removing images: %w", err)
+	}
+	return len(removed) > 0, nil
 }
 
 // sight is what is left of the machine's resources, and what there is.
@@ -164,7 +208,7 @@ func (m *Manager) candidates(pods []*corev1.Pod) []candidate {
 		}
 		requests := pod.Requests(p)
 		c := candidate{pod: p, requested: uint64(requests.Memory().Value())}
-		if st, err := m.groups.Stats(m.groups.PodPath(pod.QoS(p), string(p.UID))); err == nil { // one that has no group uses nothing
+		if st, err := m.parts.Groups.Stats(m.parts.Groups.PodPath(pod.QoS(p), string(p.UID))); err == nil { // one that has no group uses nothing
 			c.used = st.WorkingSet
 		}
 		out = append(out, c)

@@ -1,6 +1,7 @@
 package eviction
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"pilothouse.dev/kubelet/cgroups"
+	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/pkg/logging"
 )
 
@@ -70,11 +72,13 @@ type some struct {
 	t       *testing.T
 	pods    []*corev1.Pod
 	evicted []string
+	unused  []string
+	about   string // what evictions are for
 }
 
 func (s *some) Pods() []*corev1.Pod { return s.pods }
 func (s *some) Evict(uid types.UID, reason, message string, _ time.Duration) {
-	if reason != "Evicted" || !strings.Contains(message, "memory") {
+	if reason != "Evicted" || !strings.Contains(message, s.about) {
 		s.t.Errorf("%s: %s", reason, message)
 	}
 	s.evicted = append(s.evicted, string(uid))
@@ -95,12 +99,12 @@ func (s *some) Stats(path string) (cgroups.Stats, error) {
 // Pods go one by one while memory is short, critical ones never; pressure is told for a while after.
 func TestUnderPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &some{t: t, pods: []*corev1.Pod{newPod("small", 0, ""), newPod("big", 0, ""), newPod("critical", 2000001000, "")}}
-		m := New(Config{Root: t.TempDir(), MemoryBytes: 100, PressureLasts: time.Minute}, s, logging.ForTest(t))
+		s := &some{t: t, about: "memory", pods: []*corev1.Pod{newPod("small", 0, ""), newPod("big", 0, ""), newPod("critical", 2000001000, "")}}
+		m := New(Config{Root: t.TempDir(), MemoryBytes: 100, PressureLasts: time.Minute}, Parts{Groups: s, Images: s, Runtime: s}, logging.ForTest(t))
 		left := uint64(1)
 		m.look = func(string) (sight, error) { return sight{memory: left, memoryAll: 1000}, nil }
 		for range 4 {
-			if err := m.turn(s); err != nil {
+			if err := m.turn(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -109,7 +113,7 @@ func TestUnderPressure(t *testing.T) {
 		}
 		left = 500
 		time.Sleep(59 * time.Second)
-		if err := m.turn(s); err != nil {
+		if err := m.turn(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
 		if memory, disk, _ := m.Pressure(); !memory || disk {
@@ -120,6 +124,34 @@ func TestUnderPressure(t *testing.T) {
 			t.Error("pressure is told for too long")
 		}
 	})
+}
+
+func (s *some) List(context.Context) (containers.Listing, error) {
+	return containers.Listing{Containers: []containers.Container{{ImageID: "used"}}}, nil
+}
+
+func (s *some) RemoveUnused(_ context.Context, inUse map[string]bool) ([]string, error) {
+	if len(inUse) != 1 || !inUse["used"] {
+		s.t.Errorf("in use: %v", inUse)
+	}
+	freed := s.unused
+	s.unused = nil
+	return freed, nil
+}
+
+// Where the disk is short, images go before pods.
+func TestImagesGoFirst(t *testing.T) {
+	s := &some{t: t, about: "ephemeral-storage", pods: []*corev1.Pod{newPod("big", 0, "")}, unused: []string{"old"}}
+	m := New(Config{Root: t.TempDir(), DiskPart: 0.1}, Parts{Groups: s, Images: s, Runtime: s}, logging.ForTest(t))
+	m.look = func(string) (sight, error) { return sight{disk: 1, diskAll: 1000}, nil }
+	for want := range 2 {
+		if err := m.turn(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		if len(s.evicted) != want || s.unused != nil {
+			t.Errorf("after look %d: ended %v", want+1, s.evicted)
+		}
+	}
 }
 
 func TestLook(t *testing.T) {
