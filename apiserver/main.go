@@ -7,7 +7,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
-	"k8s.io/client-go/kubernetes"
 
 	"pilothouse.dev/apiserver/actions"
 	"pilothouse.dev/apiserver/admission"
@@ -19,6 +18,7 @@ import (
 	"pilothouse.dev/apiserver/filters"
 	"pilothouse.dev/apiserver/handlers"
 	"pilothouse.dev/apiserver/lookup"
+	"pilothouse.dev/apiserver/memory"
 	"pilothouse.dev/apiserver/nodeproxy"
 	"pilothouse.dev/apiserver/openapi"
 	"pilothouse.dev/apiserver/registry"
@@ -81,16 +81,17 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		Filters:  filters.Parts{Who: authn.New(), May: authz.New(), Metrics: filters.NewMetrics(prometheus.DefaultRegisterer), Log: log},
 		Handlers: handle, OpenAPI: openapi.New(reg), Checks: checks, Metrics: prometheus.DefaultGatherer, Drain: drain,
 	}, log)
-	self, err := kubernetes.NewForConfig(srv.Loopback())
+	own, err := bootstrap.New(boot, srv.Loopback(), log)
 	if err != nil {
-		return fmt.Errorf("making the loopback client: %w", err)
+		return err
 	}
 
 	g := daemon.NewGroup(log)
+	g.Add("memory", memory.Run)
 	g.Add("compaction", db.Run)
 	g.Add("watch caches", caches.Run)
 	g.Add("address repair", addrs.Run)
 	g.Add("https", srv.Run)
-	g.Add("bootstrap", bootstrap.New(boot, self, log).Run)
+	g.Add("bootstrap", own.Run)
 	return g.Run(ctx)
 }

@@ -16,7 +16,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/client-go/kubernetes"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	discoveryv1client "k8s.io/client-go/kubernetes/typed/discovery/v1"
+	"k8s.io/client-go/rest"
 )
 
 // Config says what this server is called from inside the cluster.
@@ -29,17 +31,27 @@ type Config struct {
 
 // Bootstrap repairs. Run it once.
 type Bootstrap struct {
-	cfg  Config
-	kube kubernetes.Interface
-	log  *zap.Logger
+	cfg Config
+	// Of the groups in need alone: the clientset of all groups would be a sixth of the program, and of its memory.
+	core      corev1client.CoreV1Interface
+	discovery discoveryv1client.DiscoveryV1Interface
+	log       *zap.Logger
 }
 
 // New makes it; nothing is asked yet.
-func New(cfg Config, kube kubernetes.Interface, log *zap.Logger) *Bootstrap {
+func New(cfg Config, self *rest.Config, log *zap.Logger) (*Bootstrap, error) {
 	if cfg.Every == 0 {
 		cfg.Every = 10 * time.Second
 	}
-	return &Bootstrap{cfg, kube, log.Named("bootstrap")}
+	core, err := corev1client.NewForConfig(self)
+	if err != nil {
+		return nil, fmt.Errorf("making the loopback client: %w", err)
+	}
+	discovery, err := discoveryv1client.NewForConfig(self)
+	if err != nil {
+		return nil, fmt.Errorf("making the loopback client: %w", err)
+	}
+	return &Bootstrap{cfg, core, discovery, log.Named("bootstrap")}, nil
 }
 
 // Namespaces every cluster has.
@@ -64,10 +76,10 @@ func (b *Bootstrap) Run(ctx context.Context) error {
 
 func (b *Bootstrap) once(ctx context.Context) error {
 	for _, name := range Namespaces {
-		_, err := b.kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+		_, err := b.core.Namespaces().Get(ctx, name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-			_, err = b.kube.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{})
+			_, err = b.core.Namespaces().Create(ctx, ns, metav1.CreateOptions{})
 		}
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("making namespace %s: %w", name, err)
@@ -88,7 +100,7 @@ func (b *Bootstrap) once(ctx context.Context) error {
 const serviceName = "kubernetes"
 
 func (b *Bootstrap) service(ctx context.Context) error {
-	services := b.kube.CoreV1().Services(metav1.NamespaceDefault)
+	services := b.core.Services(metav1.NamespaceDefault)
 	_, err := services.Get(ctx, serviceName, metav1.GetOptions{})
 	if !apierrors.IsNotFound(err) {
 		return err
@@ -128,7 +140,7 @@ func (b *Bootstrap) endpoints(ctx context.Context) error {
 		}},
 		Ports: []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &proto}},
 	}
-	slices := b.kube.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault)
+	slices := b.discovery.EndpointSlices(metav1.NamespaceDefault)
 	have, err := slices.Get(ctx, serviceName, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
@@ -150,7 +162,7 @@ func (b *Bootstrap) endpoints(ctx context.Context) error {
 			Ports:     []corev1.EndpointPort{{Name: name, Port: port, Protocol: proto}},
 		}},
 	}
-	eps := b.kube.CoreV1().Endpoints(metav1.NamespaceDefault)
+	eps := b.core.Endpoints(metav1.NamespaceDefault)
 	haveEP, err := eps.Get(ctx, serviceName, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):

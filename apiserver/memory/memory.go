@@ -1,0 +1,66 @@
+// Package memory keeps the process small when it is idle and lets it be quick when it is not: the heap may grow to three times
+// what is alive before it is collected, which costs a busy server a tenth less processor time than Go's usual twice; once
+// requests are few, what is not alive goes back to the system. main runs it; GOGC in the environment has the last word on growth.
+package memory
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+const (
+	growth = 200 // GOGC
+
+	every  = 2 * time.Second
+	quiet  = 4 << 20 // bytes allocated within every, at most, for the server to count as idle
+	spare  = 6 << 20 // bytes beside the live ones that are not worth a collection
+	spread = 5       // … and neither is less than a fifth of the live ones
+)
+
+// Run sets the growth, and gives memory back whenever the server is idle, until ctx ends.
+func Run(ctx context.Context) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(growth)
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	before := read()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		now := read()
+		if worthwhile(now.allocated-before.allocated, now) {
+			debug.FreeOSMemory()
+			now = read()
+		}
+		before = now
+	}
+}
+
+// worthwhile says whether to give memory back, after a while in which so many bytes were allocated.
+func worthwhile(allocated uint64, now heap) bool {
+	return allocated <= quiet && now.held > now.live+max(spare, now.live/spread)
+}
+
+// heap is its state in bytes.
+type heap struct {
+	allocated uint64 // since the process began
+	live      uint64 // at the last collection
+	held      uint64 // from the system, but for the gaps between objects, which nobody can give back
+}
+
+func read() heap {
+	s := []metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"},
+	}
+	metrics.Read(s)
+	v := func(i int) uint64 { return s[i].Value.Uint64() }
+	return heap{allocated: v(0), live: v(1), held: v(2) + v(3)}
+}
