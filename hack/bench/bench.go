@@ -39,7 +39,7 @@ func open(cfg config) (*bench, error) {
 	if _, err := os.Stat(dir); err == nil {
 		return nil, fmt.Errorf("cluster %q exists: take it down, so that it does not count (bin/cluster -name %s down)", cfg.Name, cfg.Name)
 	}
-	return &bench{cfg: cfg, bin: bin, dir: dir}, nil
+	return &bench{cfg: cfg, bin: bin, dir: dir, report: report{load: loadAverage()}}, nil
 }
 
 func (b *bench) cluster(args ...string) error {

@@ -13,7 +13,10 @@ import (
 )
 
 // report is the page that is written: a table a subject.
-type report struct{ tables []table }
+type report struct {
+	load   string // of the machine before the run: others that use it make the figures worse, and the ratios less sure
+	tables []table
+}
 
 type table struct {
 	title string
@@ -40,6 +43,7 @@ func (r *report) add(title string, rows ...row) {
 func (r *report) write(path string) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Results of `make bench`\n\n%s, commit %s, %s\n\n", time.Now().UTC().Format("2006-01-02 15:04 UTC"), commit(), machine())
+	fmt.Fprintf(&b, "Load average before the run: %s.\n\n", r.load)
 	b.WriteString("Load, daemons, etcd and containers share the machine. A limit is the same work done without Pilothouse in the same run:\n" +
 		"the same transactions straight to etcd, the same containers by containerd's client alone. Ratios above 1 say how many times\n" +
 		"longer a thing takes than its limit; rates are given as a part of the limit's.\n")
@@ -87,6 +91,15 @@ func machine() string {
 		kernel = ", Linux " + strings.TrimSpace(string(data))
 	}
 	return fmt.Sprintf("%d × %s%s%s, %s", runtime.NumCPU(), model, memory, kernel, runtime.Version())
+}
+
+// loadAverage is what the kernel says of the last 1, 5 and 15 minutes.
+func loadAverage() string {
+	data, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Join(strings.Fields(string(data))[:3], " ")
 }
 
 // samples are durations of one thing.
