@@ -197,19 +197,8 @@ func (v *view) writeJSON(out stringWriter, p *storage.Page) error {
 	if _, err := out.WriteString(`{"kind":"` + k + `","apiVersion":"` + av + `","metadata":` + string(meta) + `,"items":[`); err != nil {
 		return err
 	}
-	for i, e := range p.Entries {
-		b, err := v.json(e)
-		if err != nil {
-			return err
-		}
-		if i > 0 {
-			if _, err := out.WriteString(","); err != nil {
-				return err
-			}
-		}
-		if _, err := out.Write(b); err != nil {
-			return err
-		}
+	if err := v.itemsJSON(p.Entries, out.Write); err != nil {
+		return err
 	}
 	_, err = out.WriteString("]}")
 	return err

@@ -19,7 +19,6 @@ type view struct {
 	res     *registry.Resource
 	a       codec.Accepted
 	include metav1.IncludeObjectPolicy // of Table rows
-	form    storage.Form               // names the JSON of one object in this view; empty until asked for
 }
 
 var partialKind = schema.GroupVersionKind{Group: "meta.k8s.io", Version: "v1", Kind: "PartialObjectMetadata"}
@@ -74,12 +73,17 @@ func (v *view) message(e *storage.Entry) ([]byte, error) {
 	return e.Value, nil
 }
 
+// form names the JSON of one object in this view.
+func (v *view) form() storage.Form {
+	if v.a.As == codec.Partial {
+		return storage.Form{Media: codec.JSON, Version: "meta.k8s.io/v1 PartialObjectMetadata"}
+	}
+	return v.res.Form
+}
+
 // json is the compact JSON of an entry in this view, shared by all who ask for it while the entry is recent.
 func (v *view) json(e *storage.Entry) ([]byte, error) {
-	if v.form.Media == "" {
-		v.form = storage.Form{Media: codec.JSON, Version: v.kind().GroupVersion().String() + v.kind().Kind}
-	}
-	return e.Encoded(v.form, func(e *storage.Entry) ([]byte, error) {
+	return e.Encoded(v.form(), func(e *storage.Entry) ([]byte, error) {
 		obj, err := v.served(e)
 		if err != nil {
 			return nil, err

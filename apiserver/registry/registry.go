@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/storage"
 )
 
@@ -47,6 +48,7 @@ func (g *Registry) Add(r *Resource) error {
 		return fmt.Errorf("adding resource %s: it is served already", r.GVR())
 	}
 	own := *r
+	own.Form = storage.Form{Media: codec.JSON, Version: r.GVK.GroupVersion().String() + " " + r.GVK.Kind}
 	own.Actions = maps.Clone(r.Actions)
 	if own.Actions == nil {
 		own.Actions = map[string]*Action{}

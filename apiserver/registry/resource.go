@@ -63,8 +63,9 @@ type Resource struct {
 	FromServed    func(served Object) Object
 	FieldToStored func(string) string // nil: same names
 
-	// Set by Registry.New.
+	// Set by Registry.Add.
 	Store storage.Store
+	Form  storage.Form // names the JSON of an object in this version
 	// Actions are the subresources that do instead of storing; added by actions.Attach before serving starts.
 	Actions map[string]*Action
 }
