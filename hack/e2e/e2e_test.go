@@ -134,7 +134,7 @@ func scripts(t *testing.T, folder string, together bool) {
 		RequireUniqueNames:  true,
 	}
 	if together {
-		p.Dir = filepath.Join("testdata", folder)
+		p.Dir, p.WorkdirRoot = filepath.Join("testdata", folder), t.TempDir()
 		testscript.Run(t, p)
 		return
 	}
@@ -145,7 +145,7 @@ func scripts(t *testing.T, folder string, together bool) {
 	for _, file := range files {
 		// testscript lets its scripts run side by side; a group of its own for each makes them wait.
 		t.Run("group", func(t *testing.T) {
-			p.Files = []string{file}
+			p.Files, p.WorkdirRoot = []string{file}, t.TempDir()
 			testscript.Run(t, p)
 		})
 	}
