@@ -30,7 +30,7 @@ func Apply(kind types.PatchType, old, patch []byte, schemaOf any) ([]byte, error
 	case types.JSONPatchType:
 		return jsonPatch(old, patch)
 	case types.MergePatchType:
-		out, err := jsonpatch.MergePatch(old, patch)
+		out, err := merge(old, patch)
 		if err != nil {
 			return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
 		}
