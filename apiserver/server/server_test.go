@@ -117,7 +117,8 @@ func TestAPI(t *testing.T) {
 		{"delete", testDelete}, {"lists in pages", testPages}, {"forms", testForms}, {"watch", testWatch},
 		{"initial events", testInitialEvents}, {"selectors", testSelectors}, {"scale", testScale}, {"events in two groups", testEvents},
 		{"binding and eviction", testBinding}, {"namespace life", testNamespace}, {"dry run", testDryRun}, {"discovery", testDiscovery},
-		{"who gets in", testAuthorization},
+		{"who gets in", testAuthorization}, {"many writers", testManyWriters}, {"watchers that do not read", testSlowWatchers},
+		{"long list", testLongList},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, a) })
 	}
