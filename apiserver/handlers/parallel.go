@@ -2,12 +2,15 @@ package handlers
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
 
+	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/storage"
 )
 
@@ -58,6 +61,8 @@ func (v *view) itemsJSON(entries []*storage.Entry, write func([]byte) (int, erro
 	return nil
 }
 
+// piece encodes entries straight into a buffer, by way of one object. It does not look for encodings that watches share: few of
+// a long list have one.
 func (v *view) piece(entries []*storage.Entry) (p piece) {
 	defer func() { // no filter stands above this goroutine
 		if cause := recover(); cause != nil {
@@ -65,14 +70,19 @@ func (v *view) piece(entries []*storage.Entry) (p piece) {
 		}
 	}()
 	p.buf = newBuffer()
+	enc := json.NewEncoder(p.buf)
+	obj := v.res.Hub.New()
+	into := reflect.ValueOf(obj).Elem()
 	for _, e := range entries {
-		b, err := v.json(e)
-		if err != nil {
-			p.err = err
+		into.SetZero()
+		if p.err = codec.Unmarshal(e.Value, e.Revision, obj); p.err != nil {
 			return p
 		}
 		p.buf.WriteByte(',')
-		p.buf.Write(b)
+		if p.err = enc.Encode(v.shape(v.res.Served(obj))); p.err != nil {
+			return p
+		}
+		p.buf.Truncate(p.buf.Len() - 1) // the newline that an encoder adds
 	}
 	return p
 }

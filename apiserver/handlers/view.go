@@ -92,13 +92,15 @@ func (v *view) json(e *storage.Entry) ([]byte, error) {
 	})
 }
 
-func (v *view) objectJSON(obj registry.Object) ([]byte, error) {
+func (v *view) objectJSON(obj registry.Object) ([]byte, error) { return json.Marshal(v.shape(obj)) }
+
+// shape is what this view shows of an object of the served version, its type set. It may be obj itself.
+func (v *view) shape(obj registry.Object) any {
 	if v.a.As == codec.Partial {
-		p := partialOf(obj)
-		return json.Marshal(p)
+		return partialOf(obj)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(v.res.GVK)
-	return json.Marshal(obj)
+	return obj
 }
 
 func (v *view) served(e *storage.Entry) (registry.Object, error) {
