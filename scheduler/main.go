@@ -44,12 +44,11 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	rules := framework.NewSet(plugins.Table)
 	waiting, placed := queue.New(rules), cache.New()
 	source := feed.New(cfg.SchedulerName, client.Informers(clients.Kube), waiting, placed, log)
-	trips := cycle.Parts{
+	scheduling := cycle.New(cycle.Parts{
 		Queue: waiting, Cache: placed, Plugins: rules, Events: recorder, Ready: source.Ready,
 		API:     cycle.Over(clients.Kube),
 		Metrics: cycle.NewMetrics(numbers, cfg.SchedulerName, waiting, placed),
-	}
-	work := func(ctx context.Context) error { return cycle.New(trips, log).Run(ctx) } // a new one each term: it keeps nothing
+	}, log)
 
 	g := daemon.NewGroup(log)
 	g.Add("health", health.New(cfg.health(), checks, numbers).Run)
@@ -59,9 +58,9 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if cfg.LeaderElect {
 		host, _ := os.Hostname()
 		lease := leader.Config{Kube: clients.Kube, Namespace: "kube-system", Name: "kube-scheduler", Identity: host + "_" + string(uuid.NewUUID())}
-		g.Add("cycle", func(ctx context.Context) error { return leader.Keep(ctx, log, lease, work) })
+		g.Add("cycle", func(ctx context.Context) error { return leader.Keep(ctx, log, lease, scheduling.Run) })
 	} else {
-		g.Add("cycle", work)
+		g.Add("cycle", scheduling.Run)
 	}
 	return g.Run(ctx)
 }

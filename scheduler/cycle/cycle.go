@@ -38,12 +38,13 @@ type Parts struct {
 	Ready func(context.Context) error
 }
 
-// Cycle is the loop. Make it with New, run it once.
+// Cycle is the loop. Make it with New; Run it once a term, one term after another. It alone refreshes the cache's snapshot, so
+// there is one Cycle a cache.
 type Cycle struct {
 	Parts
 	log      *zap.Logger
 	chooser  *chooser
-	reporter *reporter
+	reporter *reporter // of this term; set by Run
 	flights  sync.WaitGroup
 	slots    chan struct{} // a token each that is under way
 }
@@ -55,11 +56,10 @@ const maxFlights = 256
 func New(parts Parts, log *zap.Logger) *Cycle {
 	log = log.Named("cycle")
 	return &Cycle{
-		Parts:    parts,
-		log:      log,
-		chooser:  newChooser(parts.Cache, parts.Plugins),
-		reporter: newReporter(parts.API, log),
-		slots:    make(chan struct{}, maxFlights),
+		Parts:   parts,
+		log:     log,
+		chooser: newChooser(parts.Cache, parts.Plugins),
+		slots:   make(chan struct{}, maxFlights),
 	}
 }
 
@@ -68,6 +68,7 @@ func (c *Cycle) Run(ctx context.Context) error {
 	if err := c.Ready(ctx); err != nil {
 		return fmt.Errorf("waiting for the first picture of the cluster: %w", err)
 	}
+	c.reporter = newReporter(c.API, c.log) // what an older term wanted to say is no longer ours to say
 	c.flights.Go(func() { c.reporter.run(ctx) })
 	defer c.flights.Wait()
 	for {
