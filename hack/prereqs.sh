@@ -64,15 +64,17 @@ done
 # it is published as; only the executable bits have to be put back.
 toolchain=go$(sed -n 's/^toolchain go//p' go.work)
 [ "$toolchain" != go ] || toolchain=go$(sed -n 's/^go //p' go.work)
-minor() { go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p'; }
+# An old go cannot even read this checkout's go.work: it is asked from elsewhere.
+plain_go() { (cd / && GOWORK=off GO111MODULE=on go "$@"); }
+minor() { plain_go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p'; }
 if ! command -v go >/dev/null; then
 	install golang-go
 fi
 if [ "$(minor)" -lt 21 ]; then
-	module=golang.org/toolchain@v0.0.1-$toolchain.linux-$(go env GOARCH)
+	module=golang.org/toolchain@v0.0.1-$toolchain.linux-$(plain_go env GOARCH)
 	say "fetching $toolchain"
-	go mod download "$module"
-	dir=$(go env GOMODCACHE)/$module
+	plain_go mod download "$module"
+	dir=$(plain_go env GOMODCACHE)/$module
 	chmod -R u+w "$dir"
 	chmod +x "$dir"/bin/* "$dir"/pkg/tool/*/*
 	mkdir -p /usr/local/bin
