@@ -3,7 +3,6 @@ package codec
 import (
 	"bytes"
 	"fmt"
-	"reflect"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -132,6 +131,3 @@ func PeekKind(body []byte, media string) (schema.GroupVersionKind, error) {
 	}
 	return schema.FromAPIVersionAndKind(t.APIVersion, t.Kind), nil
 }
-
-// Clone makes an empty object of the same type.
-func Clone[T runtime.Object](of T) T { return reflect.New(reflect.TypeOf(of).Elem()).Interface().(T) }

@@ -39,7 +39,7 @@ func TestPatientWaitsForTheServer(t *testing.T) {
 	}()
 	again, err := net.Listen("tcp", address)
 	if err != nil {
-		t.Skipf("the port was taken meanwhile: %v", err)
+		t.Fatalf("listening on the port again: %v", err)
 	}
 	defer again.Close()
 	if err := <-got; err != nil {
