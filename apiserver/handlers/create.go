@@ -29,6 +29,11 @@ func (h *Handlers) create(w http.ResponseWriter, r *http.Request, res *registry.
 	if err != nil {
 		return err
 	}
+	if res.ValidateServed != nil {
+		if errs := res.ValidateServed(obj, nil); len(errs) > 0 {
+			return invalid(res, obj, errs)
+		}
+	}
 	if res.FromServed != nil {
 		obj = res.FromServed(obj)
 	}
@@ -62,7 +67,7 @@ func (h *Handlers) put(w http.ResponseWriter, r *http.Request, res *registry.Res
 	}
 	stored, err := h.Update(r.Context(), Update{
 		Resource: res.Hub, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: p, Keeps: true,
-		Change: func(registry.Object) (registry.Object, error) {
+		Change: func(old registry.Object) (registry.Object, error) {
 			// The write path changes what it is given. It seldom asks again: the body is then read again.
 			obj := sent
 			if sent = nil; obj == nil {
@@ -71,7 +76,7 @@ func (h *Handlers) put(w http.ResponseWriter, r *http.Request, res *registry.Res
 					return nil, err
 				}
 			}
-			return fromServed(res, obj), nil
+			return fromServed(res, obj, old)
 		},
 	})
 	if err != nil {
@@ -80,14 +85,19 @@ func (h *Handlers) put(w http.ResponseWriter, r *http.Request, res *registry.Res
 	return v.written(w, http.StatusOK, stored)
 }
 
-// fromServed converts what a client sent to the stored version.
-func fromServed(res *registry.Resource, obj registry.Object) registry.Object {
+// fromServed checks what a client sent in place of old (stored version) and converts it to the stored version.
+func fromServed(res *registry.Resource, obj, old registry.Object) (registry.Object, error) {
+	if res.ValidateServed != nil {
+		if errs := res.ValidateServed(obj, res.Served(old)); len(errs) > 0 {
+			return nil, invalid(res, obj, errs)
+		}
+	}
 	if res.FromServed == nil {
-		return obj
+		return obj, nil
 	}
 	hub := res.FromServed(obj)
 	hub.SetResourceVersion(obj.GetResourceVersion())
-	return hub
+	return hub, nil
 }
 
 // matchPath says no to a body that names another object than the URL.

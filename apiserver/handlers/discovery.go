@@ -127,7 +127,13 @@ func subresources(res *registry.Resource) []sub {
 	if res.ScaleGet != nil {
 		out = append(out, sub{"scale", scaleKind, []string{"get", "patch", "update"}})
 	}
+	for _, p := range res.Parts {
+		out = append(out, sub{p.Name, res.GVK, []string{"get", "patch", "update"}})
+	}
 	for name, a := range res.Actions {
+		if name == "" { // what a virtual kind itself does
+			continue
+		}
 		out = append(out, sub{name, a.Kind, a.Verbs})
 	}
 	slices.SortFunc(out, func(a, b sub) int { return strings.Compare(a.name, b.name) })

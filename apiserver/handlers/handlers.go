@@ -84,6 +84,12 @@ func (h *Handlers) resource(w http.ResponseWriter, r *http.Request) error {
 	if !res.Allows(info.Verb) || info.Name == "" && (info.Verb == "update" || info.Verb == "patch") {
 		return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb)
 	}
+	if res.Virtual {
+		if a := res.Actions[""]; a != nil {
+			return a.Serve(w, r, res, info)
+		}
+		return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb)
+	}
 	switch info.Verb {
 	case "get":
 		return h.get(w, r, res, info)
@@ -112,15 +118,16 @@ func (h *Handlers) subresource(w http.ResponseWriter, r *http.Request, res *regi
 	if a := res.Actions[info.Subresource]; a != nil {
 		return a.Serve(w, r, res, info)
 	}
+	p := part{of: res.Hub.Part(info.Subresource), name: info.Subresource}
 	switch {
-	case info.Subresource == "status" && res.HasStatus:
+	case p == statusOnly && res.HasStatus, p.of != nil:
 		switch info.Verb {
 		case "get":
 			return h.get(w, r, res, info)
 		case "update":
-			return h.put(w, r, res, info, statusOnly)
+			return h.put(w, r, res, info, p)
 		case "patch":
-			return h.patch(w, r, res, info, statusOnly)
+			return h.patch(w, r, res, info, p)
 		}
 	case info.Subresource == "scale" && res.ScaleGet != nil:
 		return h.scale(w, r, res, info)

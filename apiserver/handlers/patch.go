@@ -64,7 +64,7 @@ func (h *Handlers) patch(w http.ResponseWriter, r *http.Request, res *registry.R
 			if err := matchPath(info, res, obj); err != nil {
 				return nil, err
 			}
-			return fromServed(res, obj), nil
+			return fromServed(res, obj, old)
 		},
 	})
 	if err != nil {

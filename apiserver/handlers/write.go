@@ -21,14 +21,19 @@ import (
 	"pilothouse.dev/apiserver/storage"
 )
 
-// part is which part of an object a write may change.
-type part int
+// part is which part of an object a write may change: one of the three below, or a subresource that the kind declares.
+type part struct {
+	name string
+	of   *registry.PartOf // nil for the three
+}
 
-const (
-	whole      part = iota // everything but status
-	statusOnly             // status, labels, annotations and finalizers
-	action                 // what an action's own function says: nothing is kept back for it
+var (
+	whole      = part{}               // everything but status
+	statusOnly = part{name: "status"} // status, labels, annotations and finalizers
+	action     = part{name: "action"} // what an action's own function says: nothing is kept back for it
 )
+
+func (p part) countsGeneration() bool { return p == whole || p.of != nil }
 
 const (
 	nameSuffix  = 5  // random characters after generateName
@@ -302,16 +307,19 @@ func (h *Handlers) changed(ctx context.Context, u Update, b base) (*admission.At
 	obj.SetResourceVersion(old.GetResourceVersion())
 	registry.KeepMeta(obj, old)
 	obj.SetManagedFields(nil)
-	switch u.Part {
-	case whole:
+	switch {
+	case u.Part.of != nil:
+		u.Part.of.Keep(obj, old)
+		res.Default(obj)
+	case u.Part == whole:
 		if res.HasStatus {
 			registry.KeepStatus(obj, old)
 		}
 		res.Default(obj)
-	case statusOnly:
+	case u.Part == statusOnly:
 		registry.KeepAllButStatus(obj, old)
 	}
-	if res.HasGeneration && u.Part == whole && !registry.SameSpec(obj, old) {
+	if res.HasGeneration && u.Part.countsGeneration() && !registry.SameSpec(obj, old) {
 		obj.SetGeneration(old.GetGeneration() + 1)
 	}
 	a := h.attributes(ctx, admission.Update, res, obj, old, u.DryRun)
@@ -336,8 +344,12 @@ func (h *Handlers) changed(ctx context.Context, u Update, b base) (*admission.At
 func check(ctx context.Context, u Update, obj, old registry.Object) error {
 	res := u.Resource
 	errs := field.ErrorList{}
-	switch u.Part {
-	case whole:
+	switch {
+	case u.Part.of != nil:
+		errs = append(errs, res.ValidateMetaUpdate(obj, old)...)
+		errs = append(errs, noNewFinalizers(obj, old)...)
+		errs = append(errs, u.Part.of.Validate(obj, old)...)
+	case u.Part == whole:
 		res.BeforeUpdate(obj, old)
 		errs = append(errs, res.ValidateMetaUpdate(obj, old)...)
 		errs = append(errs, noNewFinalizers(obj, old)...)
@@ -348,12 +360,12 @@ func check(ctx context.Context, u Update, obj, old registry.Object) error {
 				request.Warn(ctx, text)
 			}
 		}
-	case statusOnly:
+	case u.Part == statusOnly:
 		res.BeforeStatus(obj, old)
 		errs = append(errs, res.ValidateMetaUpdate(obj, old)...)
 		errs = append(errs, noNewFinalizers(obj, old)...)
 		errs = append(errs, res.ValidateStatus(obj, old)...)
-	case action:
+	case u.Part == action:
 		errs = append(errs, res.ValidateMetaUpdate(obj, old)...)
 	}
 	if len(errs) > 0 {

@@ -36,6 +36,11 @@ type Kind[T Object] struct {
 	Status     bool // has a status subresource; needs a field Status
 	Generation bool // metadata.generation counts changes of anything but metadata and status
 	Scale      *Scale[T]
+	Parts      []Part[T]
+
+	// Virtual says that objects are never stored: every request on the resource itself goes to the action of no name that is
+	// attached to it (see actions.Attach). Of a virtual kind only the identity, Verbs, Columns and Validate count.
+	Virtual bool
 
 	// Default fills what the caller left out. It must be idempotent. It is called on what comes in and never on what is
 	// read back.
@@ -86,6 +91,16 @@ type Scale[T Object] struct {
 	Set func(obj T, replicas int32)
 }
 
+// Part declares a subresource through which some of an object may be changed, by the one write path: get, patch and update of
+// the whole object at /NAME/part, of which only what Keep leaves alone may differ.
+type Part[T Object] struct {
+	Name string
+	// Keep gives obj everything of old that this subresource may not change. Metadata that the server owns is already the old.
+	Keep func(obj, old T)
+	// Validate checks the change; Kind.Validate and Kind.ValidateUpdate are not called.
+	Validate func(obj, old T) field.ErrorList
+}
+
 // Column is one column of Table output.
 type Column[T Object] struct {
 	Name        string
@@ -104,7 +119,10 @@ type Version[S, T Object] struct {
 	To                           func(stored T) S // must copy what it keeps
 	From                         func(served S) T // must copy what it keeps
 	Columns                      []Column[S]
-	WholeTable                   bool                       // as in Kind
-	FieldNames                   []string                   // the served names of selectable fields, when they differ
-	FieldToStored                func(served string) string // maps such a name to the stored one; nil: same
+	WholeTable                   bool // as in Kind
+	// Validate checks what a client sends in this version, in addition to the stored kind's Validate; old is the zero S at
+	// create.
+	Validate      func(served, old S) field.ErrorList
+	FieldNames    []string                   // the served names of selectable fields, when they differ
+	FieldToStored func(served string) string // maps such a name to the stored one; nil: same
 }

@@ -53,7 +53,9 @@ func (g *Registry) Add(r *Resource) error {
 	if own.Actions == nil {
 		own.Actions = map[string]*Action{}
 	}
-	if r.Hub == r {
+	if r.Virtual {
+		own.Hub = &own
+	} else if r.Hub == r {
 		own.Hub = &own
 		own.Store = g.backend.Store(own.storageKind())
 	} else {

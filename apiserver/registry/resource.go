@@ -55,6 +55,8 @@ type Resource struct {
 	Hold           func(obj Object) bool                // nil: finalizers alone decide
 	ScaleGet       func(obj Object) autoscalingv1.Scale // nil: no scale subresource
 	ScaleSet       func(obj Object, replicas int32)
+	Parts          []*PartOf
+	Virtual        bool // Store is nil; Actions[""] answers
 
 	// Hub is the stored version; r itself for a stored kind. Its functions are the ones the write path calls.
 	Hub *Resource
@@ -62,6 +64,8 @@ type Resource struct {
 	ToServed      func(stored Object) Object
 	FromServed    func(served Object) Object
 	FieldToStored func(string) string // nil: same names
+	// ValidateServed checks what a client sends in this version; old is nil at create. nil: Validate alone decides.
+	ValidateServed func(served, old Object) field.ErrorList
 
 	// Set by Registry.Add.
 	Store storage.Store
@@ -70,9 +74,26 @@ type Resource struct {
 	Actions map[string]*Action
 }
 
+// PartOf is the erased form of a Part.
+type PartOf struct {
+	Name     string
+	Keep     func(obj, old Object)
+	Validate func(obj, old Object) field.ErrorList
+}
+
+// Part finds a part by its name; nil when there is none.
+func (r *Resource) Part(name string) *PartOf {
+	for _, p := range r.Parts {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
 // Action is a subresource with a behaviour of its own (binding, log, eviction …).
 type Action struct {
-	Name  string                  // pods/NAME
+	Name  string                  // pods/NAME; empty for what a virtual kind does
 	Kind  schema.GroupVersionKind // what discovery says it takes or gives
 	Verbs []string
 	Serve func(w http.ResponseWriter, r *http.Request, on *Resource, info *request.Info) error
@@ -156,6 +177,10 @@ func Define[T Object](k Kind[T]) *Resource {
 		r.ScaleGet = func(obj Object) autoscalingv1.Scale { return k.Scale.Get(obj.(T)) }
 		r.ScaleSet = func(obj Object, n int32) { k.Scale.Set(obj.(T), n) }
 	}
+	for _, p := range k.Parts {
+		r.Parts = append(r.Parts, &PartOf{p.Name, erase2(p.Keep), eraseV2(p.Validate)})
+	}
+	r.Virtual = k.Virtual
 	r.Columns, r.Cells = columns(k.Columns, k.WholeTable)
 	return r
 }
@@ -174,6 +199,12 @@ func DefineVersion[S, T Object](v Version[S, T]) *Resource {
 		r.FieldNames = v.FieldNames
 	}
 	r.FieldToStored = v.FieldToStored
+	if v.Validate != nil {
+		r.ValidateServed = func(served, old Object) field.ErrorList {
+			o, _ := old.(S)
+			return v.Validate(served.(S), o)
+		}
+	}
 	r.Columns, r.Cells = columns(v.Columns, v.WholeTable)
 	return &r
 }
