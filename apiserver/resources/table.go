@@ -5,6 +5,8 @@ package resources
 import (
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/resources/apps"
+	"pilothouse.dev/apiserver/resources/authentication"
+	"pilothouse.dev/apiserver/resources/authorization"
 	"pilothouse.dev/apiserver/resources/coordination"
 	"pilothouse.dev/apiserver/resources/core"
 	"pilothouse.dev/apiserver/resources/discovery"
@@ -25,6 +27,14 @@ var Table = []*registry.Resource{
 
 	apps.Deployments,
 	apps.ReplicaSets,
+
+	authentication.SelfSubjectReviews,
+	authentication.TokenReviews,
+
+	authorization.LocalSubjectAccessReviews,
+	authorization.SelfSubjectAccessReviews,
+	authorization.SelfSubjectRulesReviews,
+	authorization.SubjectAccessReviews,
 
 	coordination.Leases,
 
