@@ -105,6 +105,11 @@ func storeError(err error, res *registry.Resource, name string) error {
 		return e
 	case errors.Is(err, storage.ErrTooLarge):
 		return apierrors.NewRequestEntityTooLargeError("the object is larger than the storage takes")
+	case errors.Is(err, storage.ErrFull):
+		e := apierrors.NewServiceUnavailable("the storage is full: etcd's database has reached its quota (--quota-backend-bytes). " +
+			"Reads and deletes go on; writes are taken again once old history is compacted, which is under way")
+		e.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 2}
+		return e
 	case errors.Is(err, storage.ErrBadContinue):
 		return apierrors.NewBadRequest(err.Error())
 	case errors.Is(err, context.Canceled):

@@ -31,6 +31,7 @@ var (
 	ErrCompacted = errors.New("the requested revision is compacted")     // history no longer reaches back; see Expired
 	ErrTooNew    = errors.New("the requested revision is in the future") // the store did not reach the revision in time; see TooNew
 	ErrTooLarge  = errors.New("the object is too large to be stored")    // the backend refused the write for its size; nothing was changed
+	ErrFull      = errors.New("the storage is full")                     // the backend takes reads and deletes only, until room is made
 )
 
 // Conflict is the error of an Update or Delete whose expected revision is not the current one. Is(ErrConflict).

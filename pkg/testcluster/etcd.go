@@ -17,10 +17,10 @@ type Etcd struct {
 	dir      string
 }
 
-// StartEtcd starts one for t, stopped and removed at its end.
-func StartEtcd(t testing.TB) *Etcd {
+// StartEtcd starts one for t, stopped and removed at its end. extra are flags of etcd's own.
+func StartEtcd(t testing.TB, extra ...string) *Etcd {
 	t.Helper()
-	e, err := openEtcd(t.TempDir())
+	e, err := openEtcd(t.TempDir(), extra...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func MainEtcd(m *testing.M, use func(*Etcd)) int {
 	return 1
 }
 
-func openEtcd(dir string) (*Etcd, error) {
+func openEtcd(dir string, extra ...string) (*Etcd, error) {
 	bin, err := etcdBinary()
 	if err != nil {
 		return nil, fmt.Errorf("finding etcd: %w", err)
@@ -62,12 +62,12 @@ func openEtcd(dir string) (*Etcd, error) {
 		e := &Etcd{Endpoint: client, dir: filepath.Join(dir, fmt.Sprint("data", try))}
 		e.child = &child{
 			name: "etcd", bin: bin, ready: httpReady(http.DefaultClient, client+"/health"),
-			args: []string{
+			args: append([]string{
 				"--name=test", "--data-dir=" + e.dir, "--unsafe-no-fsync", "--log-level=error",
 				"--heartbeat-interval=10", "--election-timeout=100",
 				"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
 				"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=test=" + peer,
-			},
+			}, extra...),
 		}
 		if err = e.Start(); err == nil {
 			return e, nil

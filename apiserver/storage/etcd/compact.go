@@ -2,35 +2,47 @@ package etcd
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/zap"
-
-	"pilothouse.dev/apiserver/storage"
 )
 
-// Run compacts, every Config.Compaction, the history that is older than that, until ctx ends. Of several processes one does
+// Run compacts, every Config.Compaction, the history that is older than that, until ctx ends; and it brings writes back when etcd
+// is full (space.go). Of several processes one does
 // it each time: who first moves the version of the compaction key on. The others learn the new version from their refused
-// transaction and wait anew.
+// transaction and wait anew. Who compacts also defragments, when that pays.
 func (db *DB) Run(ctx context.Context) error {
-	if db.cfg.Compaction < 0 {
-		<-ctx.Done()
-		return nil
+	var due <-chan time.Time // never, when this process does not compact
+	if db.cfg.Compaction > 0 {
+		tick := time.NewTicker(db.cfg.Compaction)
+		defer tick.Stop()
+		due = tick.C
 	}
-	tick := time.NewTicker(db.cfg.Compaction)
-	defer tick.Stop()
 	var c compactor
+	var freed time.Time
 	for {
-		if err := c.round(ctx, db); err != nil && ctx.Err() == nil {
-			db.log.Warn("history not compacted", zap.Error(err))
+		if due != nil {
+			if err := c.round(ctx, db); err != nil && ctx.Err() == nil {
+				db.log.Warn("history not compacted", zap.Error(err))
+			}
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
+		for waiting := true; waiting; {
+			select {
+			case <-due:
+				waiting = false
+			case <-db.full:
+				if time.Since(freed) < freeAgain {
+					continue // full of what lives: the next refused write asks again
+				}
+				freed = time.Now()
+				if err := db.free(ctx); err != nil && ctx.Err() == nil {
+					db.log.Error("etcd is full and could not be freed", zap.Error(err))
+				}
+			case <-ctx.Done():
+				return nil
+			}
 		}
 	}
 }
@@ -41,8 +53,8 @@ type compactor struct {
 	revision int64 // of the database then; what was before it is old at the next round
 }
 
-func (c *compactor) round(ctx context.Context, db *DB) error {
-	ctx, cancel := db.bounded(ctx)
+func (c *compactor) round(whole context.Context, db *DB) error {
+	ctx, cancel := db.bounded(whole)
 	defer cancel()
 	key := []byte(db.compactionKey())
 	resp, err := db.kv().Txn(ctx, &pb.TxnRequest{
@@ -53,7 +65,7 @@ func (c *compactor) round(ctx context.Context, db *DB) error {
 		Failure: []*pb.RequestOp{read(key)},
 	})
 	if err != nil {
-		return failed(err, "claiming the compaction")
+		return failed(db.noteFull(err), "claiming the compaction")
 	}
 	old := c.revision
 	c.revision = resp.Header.Revision
@@ -68,6 +80,10 @@ func (c *compactor) round(ctx context.Context, db *DB) error {
 	if old == 0 {
 		return nil
 	}
+	// What the last compaction freed has settled meanwhile.
+	if err := db.defragmentWasteful(whole); err != nil {
+		db.log.Warn("etcd not defragmented", zap.Error(err))
+	}
 	if err := db.Compact(ctx, old); err != nil {
 		return err
 	}
@@ -76,9 +92,4 @@ func (c *compactor) round(ctx context.Context, db *DB) error {
 }
 
 // Compact drops the history before revision rev, if that is not done already.
-func (db *DB) Compact(ctx context.Context, rev int64) error {
-	if _, err := db.conns[0].Compact(ctx, rev); err != nil && !errors.Is(translate(err), storage.ErrCompacted) {
-		return failed(err, "compacting to revision %d", rev)
-	}
-	return nil
-}
+func (db *DB) Compact(ctx context.Context, rev int64) error { return db.compact(ctx, rev) }

@@ -42,6 +42,7 @@ type Config struct {
 	Compaction time.Duration // how often history older than that is dropped; 0: 5 min; negative: never by this process
 	Bookmarks  time.Duration // how often a direct watch sends one; 0: a minute
 	Conns      int           // connections for requests; watches have one more of their own; 0: 2
+	Defragment int64         // how many free bytes in a member's file make it worth a defragmentation; 0: 128 MiB
 }
 
 // DB is one etcd database: a Backend whose Stores read and write etcd directly.
@@ -53,6 +54,7 @@ type DB struct {
 	lease *leases
 
 	turn atomic.Uint32
+	full chan struct{} // a write was refused for lack of room; holds one
 }
 
 // conn is one connection with the two faces in use: the raw key-value service, which takes bytes as they are, and the client.
@@ -69,6 +71,7 @@ func Open(cfg Config, log *zap.Logger) (*DB, error) {
 	cfg.Compaction = orElse(cfg.Compaction, 5*time.Minute)
 	cfg.Bookmarks = orElse(cfg.Bookmarks, time.Minute)
 	cfg.Conns = orElse(cfg.Conns, 2)
+	cfg.Defragment = orElse(cfg.Defragment, 128<<20)
 	cfg.Prefix = strings.TrimRight(cfg.Prefix, "/")
 	if len(cfg.Endpoints) == 0 {
 		return nil, errors.New("no etcd endpoints")
@@ -78,7 +81,7 @@ func Open(cfg Config, log *zap.Logger) (*DB, error) {
 		return nil, err
 	}
 	log = log.Named("etcd")
-	db := &DB{cfg: cfg, log: log}
+	db := &DB{cfg: cfg, log: log, full: make(chan struct{}, 1)}
 	for i := range cfg.Conns + 1 {
 		c, err := dial(cfg, tlsConf, log)
 		if err != nil {

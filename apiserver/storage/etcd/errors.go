@@ -32,6 +32,8 @@ func translate(err error) error {
 		return errFuture
 	case rpctypes.ErrRequestTooLarge:
 		return storage.ErrTooLarge
+	case rpctypes.ErrNoSpace:
+		return storage.ErrFull
 	}
 	switch s, _ := status.FromError(err); s.Code() {
 	case codes.Canceled:

@@ -78,13 +78,13 @@ func (s *store) put(ctx context.Context, path, value []byte, expect int64, ttl t
 	for again := false; ; again = true {
 		id, err := s.db.lease.take(ctx, ttl)
 		if err != nil {
-			return nil, err
+			return nil, s.db.noteFull(err)
 		}
 		req.Success = []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{
 			RequestPut: &pb.PutRequest{Key: path, Value: value, Lease: id}}}}
 		resp, err := s.db.kv().Txn(ctx, req)
 		if err == nil || !leaseGone(err) || again {
-			return resp, err
+			return resp, s.db.noteFull(err)
 		}
 		s.db.lease.drop(ctx, id)
 	}
