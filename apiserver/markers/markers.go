@@ -5,7 +5,13 @@
 // The room openapi puts them into documents, the room patch into server-side apply and the ownership of fields.
 package markers
 
-import "reflect"
+import (
+	_ "embed"
+	"reflect"
+	"sync"
+)
+
+//go:generate go run pilothouse.dev/hack/gen/markers markers.txt
 
 // Field is what is said of one field of a struct. Empty: nothing is.
 type Field struct {
@@ -14,8 +20,8 @@ type Field struct {
 	MapType    string   // atomic or granular
 	StructType string   // atomic or granular
 	Default    string   // JSON
-	Optional   bool     // marked so
-	Required   bool     // marked so
+	Optional   bool     // marked so, though its JSON tag does not let it be left out
+	Required   bool     // marked so, though its JSON tag lets it be left out
 }
 
 // Type is what is said of a named type. Set once and shared: callers must not change it.
@@ -25,8 +31,19 @@ type Type struct {
 	MapType    string           // atomic or granular
 	ListType   string           // atomic, set or map
 	ListKeys   []string         // as in Field
-	Fields     map[string]Field // by JSON name
+	Fields     map[string]Field // by JSON name; the fields of an embedded struct are those of its own type
 }
 
+//go:embed markers.txt
+var text string
+
+// table is the parsed text by package and name of each type, as in "k8s.io/api/core/v1.Container".
+var table = sync.OnceValue(func() map[string]*Type { return parse(text) })
+
 // Of returns what is said of a type, nil when nothing is. The first call reads the table. Safe for concurrent use.
-func Of(t reflect.Type) *Type { return nil }
+func Of(t reflect.Type) *Type {
+	if t.Name() == "" {
+		return nil
+	}
+	return table()[t.PkgPath()+"."+t.Name()]
+}
