@@ -52,6 +52,9 @@ func swagger(resources []*registry.Resource) *spec.Swagger {
 func (b *builder) paths(resources []*registry.Resource) *spec.Paths {
 	all := &spec.Paths{Paths: map[string]spec.PathItem{}}
 	for _, r := range resources {
+		b.served[reflect.TypeOf(r.New()).Elem()] = r.GVK
+	}
+	for _, r := range resources {
 		p := page{b: b, r: r, paths: all.Paths, base: root(r.GVK.GroupVersion()), scope: "", object: reflect.TypeOf(r.New()).Elem(), kind: r.GVK}
 		if r.Namespaced {
 			if r.Allows("list") {
@@ -164,8 +167,13 @@ func (p *page) sub(name string, kind schema.GroupVersionKind, t reflect.Type, ve
 }
 
 func (p *page) list(scope string) *spec.Operation {
-	t := typeOf(p.kind.GroupVersion().WithKind(p.kind.Kind + "List"))
+	kind := p.kind.GroupVersion().WithKind(p.kind.Kind + "List")
+	t := typeOf(kind)
 	op := p.operation("list", scope, "list", p.kind, t)
+	if t.Kind() != reflect.Struct {
+		s := p.b.listOf(p.object, kind)
+		op.Responses.StatusCodeResponses[http.StatusOK] = spec.Response{ResponseProps: spec.ResponseProps{Description: http.StatusText(http.StatusOK), Schema: &s}}
+	}
 	op.Produces = streams
 	return op
 }

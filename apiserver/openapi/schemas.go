@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kube-openapi/pkg/util"
@@ -17,10 +18,11 @@ import (
 type builder struct {
 	definitions spec.Definitions
 	names       map[reflect.Type]string
+	served      map[reflect.Type]schema.GroupVersionKind // what the registry says of the types of its kinds
 }
 
 func newBuilder() *builder {
-	return &builder{spec.Definitions{}, map[reflect.Type]string{}}
+	return &builder{spec.Definitions{}, map[reflect.Type]string{}, map[reflect.Type]schema.GroupVersionKind{}}
 }
 
 // What a type may say of itself.
@@ -88,7 +90,7 @@ func (b *builder) define(t reflect.Type) string {
 		if as[selfMade](t) == nil { // one that writes itself (raw JSON) tells nothing of what it writes
 			b.fields(&s, t)
 		}
-		if kinds := kindsOf(t); len(kinds) > 0 {
+		if kinds := b.kindsOf(t); len(kinds) > 0 {
 			s.AddExtension(gvkExtension, kinds)
 		}
 	}
@@ -150,15 +152,19 @@ func required(f reflect.StructField, options string) bool {
 
 const gvkExtension = "x-kubernetes-group-version-kind"
 
-// kindsOf are the kinds under which the scheme knows a type.
-func kindsOf(t reflect.Type) []any {
+// kindsOf are the kinds a type is: the one as which the registry serves it and those under which the scheme knows it (lists and
+// options are no kinds of the registry).
+func (b *builder) kindsOf(t reflect.Type) []any {
 	obj, ok := reflect.New(t).Interface().(runtime.Object)
 	if !ok {
 		return nil
 	}
 	gvks, _, err := api.Scheme.ObjectKinds(obj)
 	if err != nil {
-		return nil // a part of something, or not in the scheme
+		gvks = nil // a part of something, or of a group that is not in the scheme
+	}
+	if gvk, ok := b.served[t]; ok && !slices.Contains(gvks, gvk) {
+		gvks = append(gvks, gvk)
 	}
 	slices.SortFunc(gvks, func(a, b schema.GroupVersionKind) int { return strings.Compare(a.String(), b.String()) })
 	var out []any
@@ -168,6 +174,24 @@ func kindsOf(t reflect.Type) []any {
 		}
 	}
 	return out
+}
+
+// listOf is the schema of a list of t that has no Go type in the scheme.
+func (b *builder) listOf(t reflect.Type, list schema.GroupVersionKind) spec.Schema {
+	name := modelName(t) + "List"
+	if _, ok := b.definitions[name]; !ok {
+		item := b.of(t)
+		s := spec.Schema{}
+		s.Description = list.Kind + " is a list of " + t.Name()
+		s.Type = spec.StringOrArray{"object"}
+		b.fields(&s, reflect.TypeFor[metav1.TypeMeta]())
+		s.Properties["metadata"] = b.of(reflect.TypeFor[metav1.ListMeta]())
+		s.Properties["items"] = *spec.ArrayProperty(&item)
+		s.Required = []string{"items"}
+		s.AddExtension(gvkExtension, []any{gvkOf(list)})
+		b.definitions[name] = s
+	}
+	return spec.Schema{SchemaProps: spec.SchemaProps{Ref: spec.MustCreateRef(refPrefix + name)}}
 }
 
 func gvkOf(gvk schema.GroupVersionKind) map[string]any {
