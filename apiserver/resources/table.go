@@ -25,8 +25,11 @@ var Table = []*registry.Resource{
 	core.ServiceAccounts,
 	core.Services,
 
+	apps.ControllerRevisions,
+	apps.DaemonSets,
 	apps.Deployments,
 	apps.ReplicaSets,
+	apps.StatefulSets,
 
 	authentication.SelfSubjectReviews,
 	authentication.TokenReviews,

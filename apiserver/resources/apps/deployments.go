@@ -26,7 +26,10 @@ var Deployments = registry.Define(registry.Kind[*appsv1.Deployment]{
 	ValidateUpdate: validateDeploymentUpdate,
 	ValidateStatus: validateDeploymentStatus,
 	Warn: func(d, old *appsv1.Deployment) []string {
-		return podspec.WarnTemplate(&d.Spec.Template, deploymentTemplate(old))
+		if old == nil {
+			return warnNew(d.Name, &d.Spec.Template)
+		}
+		return podspec.WarnTemplate(&d.Spec.Template, &old.Spec.Template, templatePath)
 	},
 	Scale: &registry.Scale[*appsv1.Deployment]{
 		Get: func(d *appsv1.Deployment) autoscalingv1.Scale {
@@ -48,13 +51,6 @@ var Deployments = registry.Define(registry.Kind[*appsv1.Deployment]{
 		return &d.Spec.Template, d.Spec.Selector
 	})...),
 })
-
-func deploymentTemplate(d *appsv1.Deployment) *corev1.PodTemplateSpec {
-	if d == nil {
-		return nil
-	}
-	return &d.Spec.Template
-}
 
 func defaultDeployment(d *appsv1.Deployment) {
 	s := &d.Spec

@@ -20,7 +20,7 @@ func validateDeployment(d *appsv1.Deployment) field.ErrorList {
 	spec, s := field.NewPath("spec"), &d.Spec
 	errs := apivalidation.ValidateNonnegativeField(int64(ptr.Deref(s.Replicas, 0)), spec.Child("replicas"))
 	errs = append(errs, validateSelector(s.Selector, "deployment", spec.Child("selector"))...)
-	errs = append(errs, validateTemplate(&s.Template, s.Selector, spec.Child("template"))...)
+	errs = append(errs, validateTemplate(&s.Template, s.Selector, "ReplicaSet", spec.Child("template"))...)
 	errs = append(errs, validateStrategy(&s.Strategy, spec.Child("strategy"))...)
 	errs = append(errs, apivalidation.ValidateNonnegativeField(int64(s.MinReadySeconds), spec.Child("minReadySeconds"))...)
 	if s.RevisionHistoryLimit != nil {
@@ -57,10 +57,14 @@ func validateStrategy(s *appsv1.DeploymentStrategy, path *field.Path) field.Erro
 	if amount(down) == 0 && amount(up) == 0 {
 		errs = append(errs, field.Invalid(rolling.Child("maxUnavailable"), &down, "may not be 0 when `maxSurge` is 0"))
 	}
-	if percent, ok := share(down); ok && percent > 100 {
-		errs = append(errs, field.Invalid(rolling.Child("maxUnavailable"), down, "must not be greater than 100%"))
+	return append(errs, validateNotAboveAll(down, rolling.Child("maxUnavailable"))...)
+}
+
+func validateNotAboveAll(v intstr.IntOrString, path *field.Path) field.ErrorList {
+	if percent, ok := share(v); ok && percent > 100 {
+		return field.ErrorList{field.Invalid(path, v, "must not be greater than 100%")}
 	}
-	return errs
+	return nil
 }
 
 func validateCountOrShare(v intstr.IntOrString, path *field.Path) field.ErrorList {
@@ -112,10 +116,7 @@ func validateDeploymentStatus(d, old *appsv1.Deployment) field.ErrorList {
 	if s.CollisionCount != nil {
 		errs = append(errs, apivalidation.ValidateNonnegativeField(int64(*s.CollisionCount), path.Child("collisionCount"))...)
 	}
-	if was := old.Status.CollisionCount; was != nil && (s.CollisionCount == nil || *s.CollisionCount < *was) {
-		errs = append(errs, field.Invalid(path.Child("collisionCount"), s.CollisionCount, "cannot be decremented"))
-	}
-	return errs
+	return append(errs, notDecremented(s.CollisionCount, old.Status.CollisionCount, path.Child("collisionCount"))...)
 }
 
 // validateCounts checks that nothing is below zero and no part above the whole.

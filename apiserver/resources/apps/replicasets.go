@@ -27,9 +27,9 @@ var ReplicaSets = registry.Define(registry.Kind[*appsv1.ReplicaSet]{
 	ValidateStatus: validateReplicaSetStatus,
 	Warn: func(r, old *appsv1.ReplicaSet) []string {
 		if old == nil {
-			return podspec.WarnTemplate(&r.Spec.Template, nil)
+			return warnNew(r.Name, &r.Spec.Template)
 		}
-		return podspec.WarnTemplate(&r.Spec.Template, &old.Spec.Template)
+		return podspec.WarnTemplate(&r.Spec.Template, &old.Spec.Template, templatePath)
 	},
 	Scale: &registry.Scale[*appsv1.ReplicaSet]{
 		Get: func(r *appsv1.ReplicaSet) autoscalingv1.Scale {
@@ -66,7 +66,7 @@ func validateReplicaSet(r *appsv1.ReplicaSet) field.ErrorList {
 	errs := apivalidation.ValidateNonnegativeField(int64(ptr.Deref(r.Spec.Replicas, 0)), spec.Child("replicas"))
 	errs = append(errs, apivalidation.ValidateNonnegativeField(int64(r.Spec.MinReadySeconds), spec.Child("minReadySeconds"))...)
 	errs = append(errs, validateSelector(r.Spec.Selector, "deployment", spec.Child("selector"))...)
-	return append(errs, validateTemplate(&r.Spec.Template, r.Spec.Selector, spec.Child("template"))...)
+	return append(errs, validateTemplate(&r.Spec.Template, r.Spec.Selector, "ReplicaSet", spec.Child("template"))...)
 }
 
 func validateReplicaSetUpdate(r, old *appsv1.ReplicaSet) field.ErrorList {

@@ -1,14 +1,14 @@
 package apps
 
 import (
-	"strings"
-
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/resources/podspec"
@@ -16,26 +16,17 @@ import (
 
 // templateColumns are what -o wide adds for everything that keeps pods of a template.
 func templateColumns[T registry.Object](of func(T) (*corev1.PodTemplateSpec, *metav1.LabelSelector)) []registry.Column[T] {
-	join := func(o T, word func(*corev1.Container) string) any {
-		t, _ := of(o)
-		var words []string
-		for i := range t.Spec.Containers {
-			words = append(words, word(&t.Spec.Containers[i]))
-		}
-		return strings.Join(words, ",")
-	}
-	return []registry.Column[T]{
-		{Name: "Containers", Priority: 1, Description: "Names of the containers.", Value: func(o T) any {
-			return join(o, func(c *corev1.Container) string { return c.Name })
-		}},
-		{Name: "Images", Priority: 1, Description: "Images of the containers.", Value: func(o T) any {
-			return join(o, func(c *corev1.Container) string { return c.Image })
-		}},
-		{Name: "Selector", Priority: 1, Description: "Which pods it keeps.", Value: func(o T) any {
-			_, s := of(o)
-			return metav1.FormatLabelSelector(s)
-		}},
-	}
+	return podspec.TemplateColumns(1,
+		func(o T) *corev1.PodTemplateSpec { t, _ := of(o); return t },
+		func(o T) string { _, s := of(o); return metav1.FormatLabelSelector(s) },
+	)
+}
+
+var templatePath = field.NewPath("spec", "template")
+
+// warnNew says what is unwise in something new that makes pods.
+func warnNew(name string, t *corev1.PodTemplateSpec) []string {
+	return append(podspec.WarnName(name), podspec.WarnTemplate(t, nil, templatePath)...)
 }
 
 // validateSelector checks a selector for itself. It must select something, or the owner would own every pod.
@@ -50,19 +41,52 @@ func validateSelector(s *metav1.LabelSelector, owner string, path *field.Path) f
 	return errs
 }
 
-// validateTemplate checks a template and that its pods will be found again by the selector.
-func validateTemplate(t *corev1.PodTemplateSpec, s *metav1.LabelSelector, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	if selector, err := metav1.LabelSelectorAsSelector(s); err == nil && s != nil && !selector.Empty() && !selector.Matches(labels.Set(t.Labels)) {
-		errs = append(errs, field.Invalid(path.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`"))
-	}
+// validateTemplate checks a template and that its pods will be found again by the selector; owner is the kind in the words of
+// the refusal.
+func validateTemplate(t *corev1.PodTemplateSpec, s *metav1.LabelSelector, owner string, path *field.Path) field.ErrorList {
+	errs := validateMatch(t, s, path)
 	errs = append(errs, podspec.ValidateTemplate(t, path)...)
-	spec := path.Child("spec")
-	if t.Spec.RestartPolicy != corev1.RestartPolicyAlways {
-		errs = append(errs, field.NotSupported(spec.Child("restartPolicy"), t.Spec.RestartPolicy, sets.List(sets.New(corev1.RestartPolicyAlways))))
+	return append(errs, validateForever(&t.Spec, owner, path.Child("spec"))...)
+}
+
+// validateMatch checks that a selector finds the pods of a template.
+func validateMatch(t *corev1.PodTemplateSpec, s *metav1.LabelSelector, path *field.Path) field.ErrorList {
+	if selector, err := metav1.LabelSelectorAsSelector(s); err == nil && s != nil && !selector.Empty() && !selector.Matches(labels.Set(t.Labels)) {
+		return field.ErrorList{field.Invalid(path.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`")}
 	}
-	if t.Spec.ActiveDeadlineSeconds != nil { // the words are the same for deployments
-		errs = append(errs, field.Forbidden(spec.Child("activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported"))
+	return nil
+}
+
+// validateForever checks that pods of a template are not made to end by themselves.
+func validateForever(s *corev1.PodSpec, owner string, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if s.RestartPolicy != corev1.RestartPolicyAlways {
+		errs = append(errs, field.NotSupported(path.Child("restartPolicy"), s.RestartPolicy, sets.List(sets.New(corev1.RestartPolicyAlways))))
+	}
+	if s.ActiveDeadlineSeconds != nil {
+		errs = append(errs, field.Forbidden(path.Child("activeDeadlineSeconds"), "activeDeadlineSeconds in "+owner+" is not Supported"))
 	}
 	return errs
+}
+
+// notDecremented checks a count of name collisions, which can only grow.
+func notDecremented(is, was *int32, path *field.Path) field.ErrorList {
+	if was != nil && ptr.Deref(is, 0) < *was {
+		return field.ErrorList{field.Invalid(path, ptr.Deref(is, 0), "cannot be decremented")}
+	}
+	return nil
+}
+
+// atLeast checks numbers that may not be below zero, by their names.
+func atLeast(path *field.Path, numbers ...number) field.ErrorList {
+	var errs field.ErrorList
+	for _, n := range numbers {
+		errs = append(errs, apivalidation.ValidateNonnegativeField(n.value, path.Child(n.name))...)
+	}
+	return errs
+}
+
+type number struct {
+	name  string
+	value int64
 }

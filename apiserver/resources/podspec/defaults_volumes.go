@@ -42,9 +42,7 @@ func defaultVolume(v *corev1.Volume) {
 		}
 	case s.Ephemeral != nil:
 		if t := s.Ephemeral.VolumeClaimTemplate; t != nil {
-			orNew(&t.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
-			roundUp(t.Spec.Resources.Limits)
-			roundUp(t.Spec.Resources.Requests)
+			DefaultClaimSpec(&t.Spec)
 		}
 	default:
 		defaultNetworkVolume(s)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -261,27 +262,11 @@ func validateClaimTemplate(t *corev1.PersistentVolumeClaimTemplate, at *field.Pa
 	if t == nil {
 		return field.ErrorList{field.Required(at, "")}
 	}
-	errs := metav1validation.ValidateLabels(t.Labels, at.Child("metadata").Child("labels"))
-	spec := at.Child("spec")
-	if len(t.Spec.AccessModes) == 0 {
-		errs = append(errs, field.Required(spec.Child("accessModes"), "at least 1 access mode is required"))
-	}
-	for _, m := range t.Spec.AccessModes {
-		if !accessModes.Has(m) {
-			errs = append(errs, field.NotSupported(spec.Child("accessModes"), m, sets.List(accessModes)))
-		}
-	}
-	size, ok := t.Spec.Resources.Requests[corev1.ResourceStorage]
-	storage := spec.Child("resources").Key(string(corev1.ResourceStorage))
-	if !ok {
-		errs = append(errs, field.Required(storage, ""))
-	} else if size.Sign() <= 0 {
-		errs = append(errs, field.Invalid(storage, size.String(), "must be greater than zero"))
-	}
-	if c := t.Spec.StorageClassName; c != nil && *c != "" {
-		errs = append(errs, invalid(*c, validation.IsDNS1123Subdomain(*c), spec.Child("storageClassName"))...)
-	}
-	return append(errs, oneOfIfSet(t.Spec.VolumeMode, volumeModes, spec.Child("volumeMode"))...)
+	meta := at.Child("metadata")
+	errs := metav1validation.ValidateLabels(t.Labels, meta.Child("labels"))
+	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, meta.Child("annotations"))...)
+	errs = append(errs, forbidClaimMeta(&t.ObjectMeta, meta)...)
+	return append(errs, ValidateClaimSpec(&t.Spec, at.Child("spec"))...)
 }
 
 // validateNetworkSource checks the older kinds, each driven by something outside the cluster, for what they cannot do without.

@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -16,12 +17,22 @@ func WarnPod(p, old *corev1.Pod) []string {
 	return warnSpec(&p.Spec, field.NewPath("spec"))
 }
 
-// WarnTemplate does so of a template; old is nil at create.
-func WarnTemplate(t, old *corev1.PodTemplateSpec) []string {
+// WarnName says of the name of something that makes pods that it will not do for a host's name. Names do not change, so it
+// is for creates.
+func WarnName(name string) []string {
+	bad := validation.IsDNS1123Label(name)
+	if name == "" || len(bad) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", bad)}
+}
+
+// WarnTemplate does so of a template at path; old is nil at create.
+func WarnTemplate(t, old *corev1.PodTemplateSpec, path *field.Path) []string {
 	if old != nil && apiequality.Semantic.DeepEqual(t.Spec, old.Spec) {
 		return nil
 	}
-	return warnSpec(&t.Spec, field.NewPath("spec", "template", "spec"))
+	return warnSpec(&t.Spec, path.Child("spec"))
 }
 
 // oldLabels are labels of nodes that have newer names.
