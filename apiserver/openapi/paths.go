@@ -75,6 +75,9 @@ func (b *builder) paths(resources []*registry.Resource) *spec.Paths {
 		}
 		for _, name := range slices.Sorted(maps.Keys(r.Actions)) {
 			a := r.Actions[name]
+			if name == "" { // what a virtual kind itself does
+				continue
+			}
 			p.sub(name, a.Kind, typeOf(a.Kind), a.Verbs)
 		}
 	}
