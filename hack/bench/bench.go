@@ -25,6 +25,7 @@ type bench struct {
 	report report
 
 	clients *client.Clients // once the cluster is up
+	server  *server         // while the API is measured
 }
 
 func open(cfg config) (*bench, error) {
@@ -88,14 +89,20 @@ func (b *bench) start(ctx context.Context) error {
 	b.report.add("From nothing, everything built, to …", row{"three nodes ready", seconds(up), "", ""},
 		row{"the demo answers at a node port", seconds(first), "aim: 10 s", ""},
 		row{"all three replicas available", seconds(time.Since(began)), "", ""})
+	if err := b.connect(); err != nil {
+		return err
+	}
+	return b.clients.Kube.CoreV1().Namespaces().Delete(ctx, "demo", metav1.DeleteOptions{})
+}
+
+// connect makes clients of the cluster that is up.
+func (b *bench) connect() error {
 	rest, err := client.Load(filepath.Join(b.dir, "kubeconfig"), "bench")
 	if err != nil {
 		return err
 	}
-	if b.clients, err = client.New(rest); err != nil {
-		return err
-	}
-	return b.clients.Kube.CoreV1().Namespaces().Delete(ctx, "demo", metav1.DeleteOptions{})
+	b.clients, err = client.New(rest)
+	return err
 }
 
 // answered returns at the first good answer.

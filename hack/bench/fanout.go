@@ -20,7 +20,7 @@ const (
 // fanOut measures how fast one writer's changes reach many watchers.
 func (b *bench) fanOut(ctx context.Context) error {
 	for _, watchers := range []int{100, 1000} {
-		ours, err := b.fanOutAPI(ctx, watchers)
+		ours, used, err := b.fanOutAPI(ctx, watchers)
 		if err != nil {
 			return err
 		}
@@ -30,13 +30,13 @@ func (b *bench) fanOut(ctx context.Context) error {
 		}
 		n := watchers * fanOutWrites
 		b.report.add(fmt.Sprintf("Fan-out: one writer at full speed, %d writes, until every watcher has seen all", fanOutWrites),
-			row{fmt.Sprintf("deliveries to %d watchers", watchers), perSecond(n, ours), perSecond(n, limit), fmt.Sprintf("%.2f of the limit", limit.Seconds()/ours.Seconds())})
+			row{fmt.Sprintf("deliveries to %d watchers", watchers), fmt.Sprintf("%s, %.1f µs of CPU each", perSecond(n, ours), float64(used.Microseconds())/float64(n)), perSecond(n, limit), fmt.Sprintf("%.2f of the limit", limit.Seconds()/ours.Seconds())})
 	}
 	return nil
 }
 
-// fan waits until all watchers stand, writes, and waits until each has seen every write.
-func fan(watchers int, watch func(i int, seen func()) error, write func(i int) error) (time.Duration, error) {
+// fan waits until all watchers stand, calls standing, writes, and waits until each has seen every write.
+func fan(watchers int, watch func(i int, seen func()) error, standing func() error, write func() error) (time.Duration, error) {
 	var left atomic.Int64
 	left.Store(int64(watchers * fanOutWrites))
 	done := make(chan struct{})
@@ -50,9 +50,12 @@ func fan(watchers int, watch func(i int, seen func()) error, write func(i int) e
 			return 0, err
 		}
 	}
+	if err := standing(); err != nil {
+		return 0, err
+	}
 	began := time.Now()
-	for i := range fanOutWrites {
-		if err := write(i); err != nil {
+	for range fanOutWrites {
+		if err := write(); err != nil {
 			return 0, err
 		}
 	}
@@ -64,21 +67,28 @@ func fan(watchers int, watch func(i int, seen func()) error, write func(i int) e
 	}
 }
 
-func (b *bench) fanOutAPI(ctx context.Context, watchers int) (time.Duration, error) {
+// fanOutAPI returns how long it took and the processor time that the server used meanwhile.
+func (b *bench) fanOutAPI(ctx context.Context, watchers int) (took, used time.Duration, err error) {
 	api, err := b.api("application/json")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
+	}
+	alone, err := b.settled(ctx)
+	if err != nil {
+		return 0, 0, err
 	}
 	const key = "fan-out"
 	if err := api.create(ctx, 0, key); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	var conn *http.Client
-	took, err := fan(watchers, func(i int, seen func()) error {
+	var before time.Duration
+	pid := b.server.cmd.Process.Pid
+	took, err = fan(watchers, func(i int, seen func()) error {
 		if i%watchersConnection == 0 {
 			t, err := b.transport()
 			if err != nil {
@@ -109,11 +119,24 @@ func (b *bench) fanOutAPI(ctx context.Context, watchers int) (time.Duration, err
 			}
 		})
 		return nil
-	}, func(int) error { return api.update(ctx, 0, key) })
+	}, func() error {
+		with, err := b.settled(ctx)
+		if err != nil {
+			return err
+		}
+		b.report.add("Memory of a watcher more, ten on a connection", row{fmt.Sprintf("with %d watchers", watchers),
+			fmt.Sprintf("%.1f KiB", float64(with.rss-alone.rss)/float64(watchers)), "aim: 12 KiB", ""})
+		before, err = cpu(pid)
+		return err
+	}, func() error { return api.update(ctx, 0, key) })
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return took, api.remove(ctx, 0, key)
+	after, err := cpu(pid)
+	if err != nil {
+		return 0, 0, err
+	}
+	return took, after - before, api.remove(ctx, 0, key)
 }
 
 func (b *bench) fanOutEtcd(ctx context.Context, watchers int) (time.Duration, error) {
@@ -160,7 +183,7 @@ func (b *bench) fanOutEtcd(ctx context.Context, watchers int) (time.Duration, er
 			}
 		})
 		return nil
-	}, func(int) error { return raw.update(ctx, 0, key) })
+	}, func() error { return nil }, func() error { return raw.update(ctx, 0, key) })
 	if err != nil {
 		return 0, err
 	}

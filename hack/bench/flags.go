@@ -4,11 +4,13 @@ import "github.com/urfave/cli/v2"
 
 // config is what the flags say.
 type config struct {
-	Out     string
-	Bin     string
-	Name    string
-	Objects int
-	Keep    bool
+	Out      string
+	Bin      string
+	Name     string
+	Objects  int
+	Keep     bool
+	API      bool
+	Profiles string
 }
 
 func app(run cli.ActionFunc) *cli.App {
@@ -21,6 +23,8 @@ func app(run cli.ActionFunc) *cli.App {
 			&cli.StringFlag{Name: "bin", Value: "bin", Usage: "the `folder` of the programs"},
 			&cli.StringFlag{Name: "name", Value: "bench", Usage: "the `name` of the cluster that is made for it"},
 			&cli.IntFlag{Name: "objects", Value: 10000, Usage: "how `many` objects are written"},
+			&cli.BoolFlag{Name: "api", Usage: "measure the API only"},
+			&cli.StringFlag{Name: "profiles", Usage: "keep CPU profiles of the API server in this `folder`; they cost it some speed"},
 			&cli.BoolFlag{Name: "keep", Usage: "leave the cluster up"},
 		},
 		Action: run,
@@ -28,5 +32,5 @@ func app(run cli.ActionFunc) *cli.App {
 }
 
 func configOf(c *cli.Context) config {
-	return config{Out: c.String("out"), Bin: c.String("bin"), Name: c.String("name"), Objects: c.Int("objects"), Keep: c.Bool("keep")}
+	return config{Out: c.String("out"), Bin: c.String("bin"), Name: c.String("name"), Objects: c.Int("objects"), Keep: c.Bool("keep"), API: c.Bool("api"), Profiles: c.String("profiles")}
 }

@@ -22,7 +22,8 @@ func main() {
 	}
 }
 
-// run measures in an order in which no part disturbs the next: the start, pods on an idle cluster, objects, then memory.
+// run measures in an order in which no part disturbs the next: the start, pods on an idle cluster, memory,
+// then the API on a server of its own.
 func run(ctx context.Context, cfg config) (err error) {
 	b, err := open(cfg)
 	if err != nil {
@@ -43,10 +44,12 @@ func run(ctx context.Context, cfg config) (err error) {
 		{"start", b.start},
 		{"idle memory", b.idleMemory},
 		{"pods", b.pods},
-		{"objects", b.objects},
-		{"fan-out", b.fanOut},
 		{"memory under load", b.loadedMemory},
+		{"API", b.apiServer},
 	} {
+		if cfg.API && part.name != "API" {
+			continue
+		}
 		fmt.Printf("measuring: %s\n", part.name)
 		if err := part.measure(ctx); err != nil {
 			return fmt.Errorf("measuring %s: %w", part.name, err)

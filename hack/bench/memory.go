@@ -16,15 +16,8 @@ const settle = 10 * time.Second
 
 func (b *bench) idleMemory(ctx context.Context) error { return b.memory(ctx, "idle") }
 
-// loadedMemory reads memory with the objects and pods in place.
+// loadedMemory reads memory with pods in place.
 func (b *bench) loadedMemory(ctx context.Context) error {
-	api, err := b.api("application/json")
-	if err != nil {
-		return err
-	}
-	if _, err := many(ctx, b.cfg.Objects, api.create); err != nil {
-		return fmt.Errorf("creating objects: %w", err)
-	}
 	w, err := b.watchPods(ctx)
 	if err != nil {
 		return err
@@ -40,7 +33,7 @@ func (b *bench) loadedMemory(ctx context.Context) error {
 			return err
 		}
 	}
-	return b.memory(ctx, fmt.Sprintf("with %d ConfigMaps and %d pods, after all of the above", b.cfg.Objects, podsTogether))
+	return b.memory(ctx, fmt.Sprintf("with %d pods, after all of the above", podsTogether))
 }
 
 func (b *bench) memory(ctx context.Context, when string) error {

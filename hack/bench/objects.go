@@ -30,11 +30,12 @@ type store interface {
 	create(ctx context.Context, worker int, key string) error
 	get(ctx context.Context, worker int, key string) error
 	update(ctx context.Context, worker int, key string) error
+	patch(ctx context.Context, worker int, key string) error
 	remove(ctx context.Context, worker int, key string) error
 	list(ctx context.Context) (bytes int, err error)
 }
 
-// objects measures the five verbs on both stores, by one client and by many.
+// objects measures the verbs on both stores, by one client and by many.
 func (b *bench) objects(ctx context.Context) error {
 	api, err := b.api("application/json")
 	if err != nil {
@@ -47,30 +48,50 @@ func (b *bench) objects(ctx context.Context) error {
 	defer raw.close()
 	title := fmt.Sprintf("ConfigMaps of 1 KiB, JSON, against the same transactions straight to etcd; %d clients on %d connections", workers, connections)
 	verbs := []struct {
-		name string
-		do   func(store) func(context.Context, int, string) error
-		keep bool // what is created must stay for the next verbs
+		name  string
+		short string
+		do    func(store) func(context.Context, int, string) error
 	}{
-		{"create", func(s store) func(context.Context, int, string) error { return s.create }, true},
-		{"get", func(s store) func(context.Context, int, string) error { return s.get }, true},
-		{"update", func(s store) func(context.Context, int, string) error { return s.update }, true},
-		{"delete", func(s store) func(context.Context, int, string) error { return s.remove }, false},
+		{"create", "create", func(s store) func(context.Context, int, string) error { return s.create }},
+		{"get", "get", func(s store) func(context.Context, int, string) error { return s.get }},
+		{"update", "update", func(s store) func(context.Context, int, string) error { return s.update }},
+		{"merge patch (of etcd's update)", "patch", func(s store) func(context.Context, int, string) error { return s.patch }},
+		{"delete", "delete", func(s store) func(context.Context, int, string) error { return s.remove }},
 	}
 	for _, v := range verbs {
 		if v.name == "delete" {
 			if err := b.lists(ctx, api, raw); err != nil {
 				return err
 			}
+			if err := b.server.restart(ctx); err != nil {
+				return err
+			}
+			if err := b.serverMemory(ctx, "restarted with all objects"); err != nil {
+				return err
+			}
 		}
-		ours, err := many(ctx, b.cfg.Objects, v.do(api))
+		before, err := cpu(b.server.cmd.Process.Pid)
 		if err != nil {
+			return err
+		}
+		var ours time.Duration
+		if err := b.profiled(ctx, v.short, func() (err error) {
+			ours, err = many(ctx, b.cfg.Objects, v.do(api))
+			return err
+		}); err != nil {
 			return fmt.Errorf("%s: %w", v.name, err)
 		}
+		after, err := cpu(b.server.cmd.Process.Pid)
+		if err != nil {
+			return err
+		}
+		used := after - before
 		limit, err := many(ctx, b.cfg.Objects, v.do(raw))
 		if err != nil {
 			return fmt.Errorf("%s at etcd: %w", v.name, err)
 		}
-		b.report.add(title, row{v.name, perSecond(b.cfg.Objects, ours), perSecond(b.cfg.Objects, limit), fmt.Sprintf("%.2f of the limit", limit.Seconds()/ours.Seconds())})
+		b.report.add(title, row{v.name, fmt.Sprintf("%s, %d µs of CPU each", perSecond(b.cfg.Objects, ours), each(used, b.cfg.Objects)),
+			perSecond(b.cfg.Objects, limit), fmt.Sprintf("%.2f of the limit", limit.Seconds()/ours.Seconds())})
 	}
 	for _, v := range verbs {
 		ours, err := single(ctx, v.do(api))
@@ -128,6 +149,9 @@ func listed(ctx context.Context, s store) (samples, error) {
 	return out, nil
 }
 
+// each is a share in whole µs.
+func each(d time.Duration, n int) int64 { return d.Microseconds() / int64(n) }
+
 // many does n transactions by all workers and returns how long it took.
 func many(ctx context.Context, n int, do func(context.Context, int, string) error) (time.Duration, error) {
 	var next atomic.Int64
@@ -179,7 +203,7 @@ type apiStore struct {
 }
 
 func (b *bench) api(accept string) (*apiStore, error) {
-	s := &apiStore{url: b.clients.REST.Host + "/api/v1/namespaces/default/configmaps", accept: accept}
+	s := &apiStore{url: b.server.rest.Host + "/api/v1/namespaces/default/configmaps", accept: accept}
 	for range connections {
 		t, err := b.transport()
 		if err != nil {
@@ -192,7 +216,7 @@ func (b *bench) api(accept string) (*apiStore, error) {
 
 // transport is one connection of its own.
 func (b *bench) transport() (*http.Transport, error) {
-	cfg, err := rest.TLSConfigFor(b.clients.REST)
+	cfg, err := rest.TLSConfigFor(b.server.rest)
 	if err != nil {
 		return nil, fmt.Errorf("reading certificates: %w", err)
 	}
@@ -218,6 +242,11 @@ func (s *apiStore) update(ctx context.Context, w int, key string) error {
 	return err
 }
 
+func (s *apiStore) patch(ctx context.Context, w int, key string) error {
+	_, err := s.call(ctx, w, http.MethodPatch, s.url+"/"+key, fmt.Sprintf(`{"data":{"b":"%d"}}`, time.Now().Nanosecond()))
+	return err
+}
+
 func (s *apiStore) remove(ctx context.Context, w int, key string) error {
 	_, err := s.call(ctx, w, http.MethodDelete, s.url+"/"+key, "")
 	return err
@@ -235,6 +264,9 @@ func (s *apiStore) call(ctx context.Context, w int, method, url, body string) (i
 	req.Header.Set("Accept", s.accept)
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if method == http.MethodPatch {
+		req.Header.Set("Content-Type", "application/merge-patch+json")
 	}
 	resp, err := s.clients[w%connections].Do(req)
 	if err != nil {
@@ -274,16 +306,12 @@ func (b *bench) etcd() (*etcdStore, error) {
 
 // etcdAccess is how the API server itself reaches etcd.
 func (b *bench) etcdAccess() (*tls.Config, string, error) {
-	pids, err := b.processes()
+	line, err := b.apiserverCommand()
 	if err != nil {
 		return nil, "", err
 	}
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pids["apiserver"]))
-	if err != nil {
-		return nil, "", fmt.Errorf("reading the API server's flags: %w", err)
-	}
 	endpoint := ""
-	for arg := range strings.SplitSeq(string(line), "\x00") {
+	for _, arg := range line {
 		if v, ok := strings.CutPrefix(arg, "--etcd-servers="); ok {
 			endpoint = v
 		}
@@ -326,6 +354,8 @@ func (s *etcdStore) update(ctx context.Context, w int, key string) error {
 	_, err := s.of(w).Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(k), ">", 0)).Then(clientv3.OpPut(k, object(key))).Commit()
 	return err
 }
+
+func (s *etcdStore) patch(ctx context.Context, w int, key string) error { return s.update(ctx, w, key) }
 
 func (s *etcdStore) remove(ctx context.Context, w int, key string) error {
 	k := rawPrefix + key
