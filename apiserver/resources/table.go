@@ -11,6 +11,10 @@ import (
 	"pilothouse.dev/apiserver/resources/core"
 	"pilothouse.dev/apiserver/resources/discovery"
 	"pilothouse.dev/apiserver/resources/events"
+	"pilothouse.dev/apiserver/resources/node"
+	"pilothouse.dev/apiserver/resources/policy"
+	"pilothouse.dev/apiserver/resources/rbac"
+	"pilothouse.dev/apiserver/resources/scheduling"
 )
 
 // Table is in the order in which discovery shows the kinds. A further version stands after the stored one.
@@ -44,4 +48,15 @@ var Table = []*registry.Resource{
 	discovery.EndpointSlices,
 
 	events.Events,
+
+	node.RuntimeClasses,
+
+	policy.PodDisruptionBudgets,
+
+	rbac.ClusterRoleBindings,
+	rbac.ClusterRoles,
+	rbac.RoleBindings,
+	rbac.Roles,
+
+	scheduling.PriorityClasses,
 }
