@@ -7,6 +7,8 @@ import (
 	"pilothouse.dev/apiserver/resources/apps"
 	"pilothouse.dev/apiserver/resources/authentication"
 	"pilothouse.dev/apiserver/resources/authorization"
+	"pilothouse.dev/apiserver/resources/certificates"
+	"pilothouse.dev/apiserver/resources/batch"
 	"pilothouse.dev/apiserver/resources/coordination"
 	"pilothouse.dev/apiserver/resources/core"
 	"pilothouse.dev/apiserver/resources/discovery"
@@ -42,6 +44,13 @@ var Table = []*registry.Resource{
 	authorization.SelfSubjectAccessReviews,
 	authorization.SelfSubjectRulesReviews,
 	authorization.SubjectAccessReviews,
+
+	certificates.CertificateSigningRequests,
+	certificates.ClusterTrustBundles,
+	certificates.PodCertificateRequests,
+
+	batch.CronJobs,
+	batch.Jobs,
 
 	coordination.Leases,
 

@@ -20,10 +20,16 @@ type ServiceAccounts interface {
 	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
 }
 
+// Pods finds a pod; one that does not exist is an apierrors NotFound.
+type Pods interface {
+	Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error)
+}
+
 // Parts are what the plugins are made of.
 type Parts struct {
 	Namespaces      Namespaces
 	ServiceAccounts ServiceAccounts
+	Pods            Pods
 	IPs             []IPs // a range of cluster IPs a family, the preferred one first; see Ranges
 	Ports           Ports
 	// TolerationSeconds is how long a pod stays on a node that is not ready or unreachable, unless it says so itself.
@@ -34,11 +40,12 @@ type Parts struct {
 func Table(p Parts) []admission.Plugin {
 	return []admission.Plugin{
 		&namespaceLifecycle{p.Namespaces},
-		nodeRestriction{},
+		&nodeRestriction{p.Pods},
 		&serviceAccount{p.ServiceAccounts},
 		taintNewNodes{},
 		priority{},
 		&tolerateForAWhile{p.TolerationSeconds},
+		certificateRequest{},
 		&serviceAddresses{ips: p.IPs, ports: p.Ports},
 	}
 }
