@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"pilothouse.dev/apiserver/allocator"
+	"pilothouse.dev/apiserver/authn"
 	"pilothouse.dev/apiserver/bootstrap"
 	"pilothouse.dev/apiserver/nodeproxy"
 	"pilothouse.dev/apiserver/server"
@@ -23,15 +26,8 @@ type Config struct {
 	Services  string // CIDR
 	NodePorts string // from-to
 	Advertise string
-	Tokens    tokenConfig
+	Tokens    authn.TokenConfig
 	Tolerate  time.Duration // how long a pod stays on a node in trouble when it does not say so itself
-}
-
-// tokenConfig is how service account tokens are signed and checked.
-type tokenConfig struct {
-	SigningKey string
-	Keys       cli.StringSlice
-	Issuer     string
 }
 
 func flags(c *Config) []cli.Flag {
@@ -57,10 +53,33 @@ func flags(c *Config) []cli.Flag {
 		&cli.StringFlag{Name: "kubelet-client-key", Usage: "its key", Destination: &c.Kubelets.KeyFile},
 		&cli.StringFlag{Name: "kubelet-certificate-authority", Usage: "who signs kubelets' serving certificates", Destination: &c.Kubelets.CAFile},
 		&cli.StringFlag{Name: "service-account-signing-key-file", Usage: "signs service account tokens", Destination: &c.Tokens.SigningKey},
-		&cli.StringSliceFlag{Name: "service-account-key-file", Usage: "checks service account tokens", Destination: &c.Tokens.Keys},
-		&cli.StringFlag{Name: "service-account-issuer", Value: "https://kubernetes.default.svc.cluster.local", Usage: "issuer of service account tokens", Destination: &c.Tokens.Issuer},
+		&cli.StringSliceFlag{Name: "service-account-key-file", Usage: "checks service account tokens (default: the signing key)",
+			Action: func(_ *cli.Context, v []string) error { c.Tokens.Keys = v; return nil }},
+		&cli.StringSliceFlag{Name: "service-account-issuer", Usage: "issuer of service account tokens; the first issues, all are accepted (default: " + defaultIssuer + ")",
+			Action: func(_ *cli.Context, v []string) error { c.Tokens.Issuers = v; return nil }},
+		&cli.StringFlag{Name: "service-account-jwks-uri", Usage: "where others find the keys that check tokens (default: this server)", Destination: &c.Tokens.KeysURL},
+		&cli.StringSliceFlag{Name: "api-audiences", Usage: "whom tokens are for that name nobody, and what this server answers to (default: the issuer)",
+			Action: func(_ *cli.Context, v []string) error { c.Tokens.Audiences = v; return nil }},
 		&cli.DurationFlag{Name: "default-toleration", Value: 30 * time.Second, Usage: "how long a pod that does not say stays on a node that is not ready or unreachable", Destination: &c.Tolerate},
 	}
+}
+
+const defaultIssuer = "https://kubernetes.default.svc.cluster.local"
+
+// tokens says how tokens are issued and checked.
+func (c Config) tokens() authn.TokenConfig {
+	t := c.Tokens
+	if len(t.Issuers) == 0 {
+		t.Issuers = []string{defaultIssuer}
+	}
+	if t.KeysURL == "" {
+		if host := c.Advertise; host != "" {
+			t.KeysURL = "https://" + net.JoinHostPort(host, strconv.Itoa(c.Serving.Port)) + authn.KeysPath
+		} else {
+			t.KeysURL = strings.TrimSuffix(t.Issuers[0], "/") + authn.KeysPath
+		}
+	}
+	return t
 }
 
 // addresses says what there is to give to services.

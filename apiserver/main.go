@@ -64,22 +64,35 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		return err
 	}
 
+	tokens, err := authn.NewTokens(cfg.tokens(), look)
+	if err != nil {
+		return err
+	}
+	documents, err := tokens.Documents()
+	if err != nil {
+		return err
+	}
+	who, may := authn.New(tokens), authz.New()
+	admit := admission.New(plugins.Table(plugins.Parts{
+		Namespaces: look, ServiceAccounts: look, Pods: look, IPs: plugins.Ranges(addrs), Ports: addrs.Ports, TolerationSeconds: int64(cfg.Tolerate.Seconds()),
+	}))
+
 	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
 	handle := handlers.New(handlers.Parts{
 		Registry: reg, Log: log, Draining: draining, Metrics: prometheus.DefaultRegisterer,
-		Admission: admission.New(plugins.Table(plugins.Parts{
-			Namespaces: look, ServiceAccounts: look, IPs: plugins.Ranges(addrs), Ports: addrs.Ports, TolerationSeconds: int64(cfg.Tolerate.Seconds()),
-		})),
+		Admission: admit,
 	})
-	actions.Attach(reg, actions.Parts{Write: handle, Kubelets: kubelets})
+	actions.Attach(reg, actions.Parts{
+		Write: handle, Kubelets: kubelets, Admission: admit, Objects: look, Tokens: tokens, Bearers: who, Access: may,
+	})
 	checks := &health.Checks{}
 	checks.AddLive("ping", func(context.Context) error { return nil })
 	checks.AddReady("etcd", db.Healthy)
 	checks.AddReady("watch-caches", func(context.Context) error { return caches.Ready() })
 	srv := server.New(cfg.Serving, server.Parts{
-		Filters:  filters.Parts{Who: authn.New(), May: authz.New(), Metrics: filters.NewMetrics(prometheus.DefaultRegisterer), Log: log},
-		Handlers: handle, OpenAPI: openapi.New(reg), Checks: checks, Metrics: prometheus.DefaultGatherer, Drain: drain,
+		Filters:  filters.Parts{Who: who, May: may, Metrics: filters.NewMetrics(prometheus.DefaultRegisterer), Log: log},
+		Handlers: handle, OpenAPI: openapi.New(reg), Documents: documents, Checks: checks, Metrics: prometheus.DefaultGatherer, Drain: drain,
 	}, log)
 	own, err := bootstrap.New(boot, srv.Loopback(), log)
 	if err != nil {

@@ -5,6 +5,7 @@ package actions
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"pilothouse.dev/apiserver/admission"
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
@@ -37,8 +39,21 @@ type Kubelets interface {
 
 // Parts are what actions are made of.
 type Parts struct {
-	Write    Writer
-	Kubelets Kubelets
+	Write     Writer
+	Kubelets  Kubelets
+	Admission *admission.Chain // has a say where an action changes nothing that is stored
+	Objects   Objects
+	Tokens    Tokens
+	Bearers   Bearers
+	Access    Access
+}
+
+// Objects finds objects; one that does not exist is an apierrors NotFound.
+type Objects interface {
+	Node(ctx context.Context, name string) (*corev1.Node, error)
+	Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error)
+	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
+	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
 }
 
 // Attach adds every action of the table to its resource.
@@ -58,6 +73,7 @@ type line struct {
 var (
 	pods       = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
 	namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	accounts   = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
 )
 
 func core(kind string) schema.GroupVersionKind {
@@ -78,17 +94,41 @@ func read(r *http.Request, gvk schema.GroupVersionKind, into runtime.Object) err
 	}
 	media := codec.BodyMedia(r)
 	if media == "" {
-		return apierrors.NewBadRequest("Content-Type " + strconv.Quote(r.Header.Get("Content-Type")) + " is not one this path reads")
+		return unsupported("the body of the request was in an unknown format (" + r.Header.Get("Content-Type") + ") - accepted media types include: ")
 	}
-	_, err = codec.Decode(b, media, gvk, into, codec.Ignore)
+	strict := codec.Strictness(r.URL.Query().Get("fieldValidation"))
+	switch strict {
+	case "":
+		strict = codec.Warn
+	case codec.Ignore, codec.Warn, codec.Strict:
+	default:
+		return apierrors.NewBadRequest(fmt.Sprintf(`fieldValidation: Unsupported value: %q: supported values: "Ignore", "Strict", "Warn"`, strict))
+	}
+	warnings, err := codec.Decode(b, media, gvk, into, strict)
+	for _, text := range warnings {
+		request.Warn(r.Context(), text)
+	}
 	return err
 }
+
+func unsupported(what string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
+		Message: what + media,
+	}}
+}
+
+// media are the forms in which actions read and answer.
+const media = codec.JSON + ", " + codec.YAML + ", " + codec.Protobuf
 
 // write sends any object as the answer.
 func write(w http.ResponseWriter, r *http.Request, code int, obj runtime.Object, gvk schema.GroupVersionKind) error {
 	a, ok := codec.Negotiate(r, false)
 	if !ok {
-		a = codec.Accepted{Media: codec.JSON}
+		return &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
+			Message: "only the following media types are accepted: " + media,
+		}}
 	}
 	b, err := codec.Encode(obj, gvk, a)
 	if err != nil {

@@ -1,6 +1,8 @@
 package actions
 
 import (
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	policyv1 "k8s.io/api/policy/v1"
 
 	"pilothouse.dev/apiserver/registry"
@@ -17,6 +19,13 @@ func table(p Parts) []line {
 		{pods, registry.Action{Name: "exec", Kind: core("PodExecOptions"), Verbs: []string{"create", "get"}, Serve: p.exec("exec")}},
 		{pods, registry.Action{Name: "attach", Kind: core("PodAttachOptions"), Verbs: []string{"create", "get"}, Serve: p.exec("attach")}},
 		{pods, registry.Action{Name: "portforward", Kind: core("PodPortForwardOptions"), Verbs: []string{"create", "get"}, Serve: p.portForward}},
+		{accounts, registry.Action{Name: "token", Kind: tokenRequestKind, Verbs: []string{"create"}, Serve: p.token}},
+		{authenticationv1.SchemeGroupVersion.WithResource("tokenreviews"), registry.Action{Serve: p.reviewToken}},
+		{authenticationv1.SchemeGroupVersion.WithResource("selfsubjectreviews"), registry.Action{Serve: p.reviewSelf}},
+		{authorizationv1.SchemeGroupVersion.WithResource("subjectaccessreviews"), registry.Action{Serve: p.reviewAccess}},
+		{authorizationv1.SchemeGroupVersion.WithResource("localsubjectaccessreviews"), registry.Action{Serve: p.reviewLocalAccess}},
+		{authorizationv1.SchemeGroupVersion.WithResource("selfsubjectaccessreviews"), registry.Action{Serve: p.reviewOwnAccess}},
+		{authorizationv1.SchemeGroupVersion.WithResource("selfsubjectrulesreviews"), registry.Action{Serve: p.reviewRules}},
 		{namespaces, registry.Action{Name: "finalize", Kind: core("Namespace"), Verbs: []string{"update"}, Serve: p.finalize}},
 	}
 }

@@ -3,10 +3,11 @@ package authz
 import (
 	"slices"
 
+	"pilothouse.dev/apiserver/authn"
 	"pilothouse.dev/apiserver/request"
 )
 
-// daemon is what one identity may do. A node's own restrictions (only its own Node, Lease and pods) are admission's.
+// daemon is what one identity, or one group, may do. A node's own restrictions (only its own Node, Lease and pods) are admission's.
 type daemon struct {
 	user, group string // one of them
 	rules       []rule
@@ -26,13 +27,22 @@ var (
 		{"", []string{"events"}, []string{"create", "update", "patch"}, ""},
 		{"events.k8s.io", []string{"events"}, []string{"create", "update", "patch"}, ""},
 	}
+	// delegate is asking on behalf of who calls the daemon itself.
+	delegate = []rule{
+		{"authentication.k8s.io", []string{"tokenreviews"}, []string{"create"}, ""},
+		{"authorization.k8s.io", []string{"subjectaccessreviews"}, []string{"create"}, ""},
+	}
 	lead = rule{"coordination.k8s.io", []string{"leases"}, []string{"get", "create", "update"}, "kube-system"}
 )
 
-// daemons is the table. The controller manager's own controllers get an identity each when roles come; until then it may do
-// everything on resources, since it deletes and adopts every kind.
+// daemons is the table; its first line is everybody who is somebody. The controller manager's own controllers get an identity each
+// when roles come; until then it may do everything on resources, since it deletes and adopts every kind.
 var daemons = []daemon{
-	{user: "system:kube-scheduler", rules: append([]rule{
+	{group: authn.Authenticated, rules: []rule{
+		{"authentication.k8s.io", []string{"selfsubjectreviews"}, []string{"create"}, ""},
+		{"authorization.k8s.io", []string{"selfsubjectaccessreviews", "selfsubjectrulesreviews"}, []string{"create"}, ""},
+	}},
+	{user: "system:kube-scheduler", rules: slices.Concat([]rule{
 		lead,
 		{"", []string{"pods", "nodes", "namespaces", "services", "replicationcontrollers", "persistentvolumes", "persistentvolumeclaims"}, read, ""},
 		{"apps", []string{"replicasets", "statefulsets"}, read, ""},
@@ -41,17 +51,19 @@ var daemons = []daemon{
 		{"", []string{"pods/binding"}, []string{"create"}, ""},
 		{"", []string{"pods/status"}, []string{"update", "patch"}, ""},
 		{"", []string{"pods"}, []string{"delete"}, ""},
-	}, events...)},
+	}, events, delegate)},
 	{user: "system:kube-controller-manager", rules: []rule{{"*", []string{"*"}, []string{"*"}, ""}}},
-	{group: "system:nodes", rules: append([]rule{
+	{group: "system:nodes", rules: slices.Concat([]rule{
 		{"", []string{"nodes"}, []string{"get", "list", "watch", "create", "update", "patch"}, ""},
 		{"", []string{"nodes/status"}, []string{"update", "patch"}, ""},
 		{"", []string{"pods"}, []string{"get", "list", "watch", "create", "delete"}, ""},
 		{"", []string{"pods/status"}, []string{"update", "patch"}, ""},
+		{"", []string{"pods/eviction", "serviceaccounts/token"}, []string{"create"}, ""},
 		{"", []string{"services", "configmaps", "secrets", "namespaces"}, read, ""},
+		{"node.k8s.io", []string{"runtimeclasses"}, read, ""},
 		{"discovery.k8s.io", []string{"endpointslices"}, read, ""},
 		{"coordination.k8s.io", []string{"leases"}, []string{"get", "create", "update", "patch", "delete"}, "kube-node-lease"},
-	}, events...)},
+	}, events, delegate)},
 	{user: "system:kube-proxy", rules: append([]rule{
 		{"", []string{"services", "endpoints", "nodes"}, read, ""},
 		{"discovery.k8s.io", []string{"endpointslices"}, read, ""},

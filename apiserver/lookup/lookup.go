@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -24,31 +23,6 @@ type Lookup struct{ reg *registry.Registry }
 
 // New makes a Lookup; the registry may still grow.
 func New(reg *registry.Registry) *Lookup { return &Lookup{reg} }
-
-// Namespace reads a namespace.
-func (l *Lookup) Namespace(ctx context.Context, name string) (*corev1.Namespace, error) {
-	return get[*corev1.Namespace](ctx, l, core("namespaces"), storage.Key{Name: name})
-}
-
-// Node reads a node.
-func (l *Lookup) Node(ctx context.Context, name string) (*corev1.Node, error) {
-	return get[*corev1.Node](ctx, l, core("nodes"), storage.Key{Name: name})
-}
-
-// Pod reads a pod.
-func (l *Lookup) Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
-	return get[*corev1.Pod](ctx, l, core("pods"), storage.Key{Namespace: namespace, Name: name})
-}
-
-// ServiceAccount reads a service account.
-func (l *Lookup) ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error) {
-	return get[*corev1.ServiceAccount](ctx, l, core("serviceaccounts"), storage.Key{Namespace: namespace, Name: name})
-}
-
-// Services reads every service, in the newest state.
-func (l *Lookup) Services(ctx context.Context) ([]*corev1.Service, error) {
-	return list[*corev1.Service](ctx, l, core("services"), storage.Selector{}, storage.Read{})
-}
 
 func core(plural string) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Version: "v1", Resource: plural}

@@ -34,6 +34,9 @@ func routes(p Parts) http.Handler {
 	r.Path("/version/").HandlerFunc(handlers.Version)
 	r.Path("/openapi/v2").HandlerFunc(p.OpenAPI.ServeV2)
 	r.PathPrefix("/openapi/v3").HandlerFunc(p.OpenAPI.ServeV3)
+	for path, document := range p.Documents { // of the issuer of tokens
+		r.Path(path).HandlerFunc(document)
+	}
 
 	side := health.Mux(p.Checks, p.Metrics, nil) // the filters have asked who may
 	for _, path := range []string{"/healthz", "/livez", "/readyz", "/debug/pprof"} {

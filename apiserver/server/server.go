@@ -43,8 +43,10 @@ type Parts struct {
 	Filters  filters.Parts
 	Handlers *handlers.Handlers
 	OpenAPI  Docs
-	Checks   *health.Checks
-	Metrics  prometheus.Gatherer
+	// Documents are further paths, as they are.
+	Documents map[string]http.HandlerFunc
+	Checks    *health.Checks
+	Metrics   prometheus.Gatherer
 	// Drain is called once when the server begins to stop: running watches are to end.
 	Drain context.CancelFunc
 }

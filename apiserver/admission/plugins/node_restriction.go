@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 
@@ -12,11 +13,11 @@ import (
 	"pilothouse.dev/pkg/pod"
 )
 
-// nodeRestriction lets a kubelet write its own node, its own lease and the pods bound to it, so that who breaks into one node
-// does not own the others.
-type nodeRestriction struct{}
+// nodeRestriction lets a kubelet write its own node, its own lease and the pods bound to it, and get tokens for those pods,
+// so that who breaks into one node does not own the others.
+type nodeRestriction struct{ pods Pods }
 
-func (nodeRestriction) Name() string { return "NodeRestriction" }
+func (*nodeRestriction) Name() string { return "NodeRestriction" }
 
 const (
 	nodesGroup = "system:nodes"
@@ -35,7 +36,7 @@ func nodeOf(u *request.User) string {
 	return name
 }
 
-func (nodeRestriction) Validate(_ context.Context, a *admission.Attributes) error {
+func (p *nodeRestriction) Validate(ctx context.Context, a *admission.Attributes) error {
 	node := nodeOf(a.User)
 	if node == "" {
 		return nil
@@ -47,6 +48,33 @@ func (nodeRestriction) Validate(_ context.Context, a *admission.Attributes) erro
 		return restrictPod(a, node)
 	case "leases.coordination.k8s.io":
 		return restrictLease(a, node)
+	case "serviceaccounts":
+		if a.Subresource == "token" {
+			return p.restrictToken(ctx, a, node)
+		}
+	}
+	return nil
+}
+
+// restrictToken wants a token to be bound to a pod of the node that asks
+// (https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction).
+func (p *nodeRestriction) restrictToken(ctx context.Context, a *admission.Attributes, node string) error {
+	ref := a.Object.(*authenticationv1.TokenRequest).Spec.BoundObjectRef
+	if ref == nil || ref.APIVersion != "v1" || ref.Kind != "Pod" || ref.Name == "" {
+		return forbid(a, "node requested token not bound to a pod")
+	}
+	if ref.UID == "" {
+		return forbid(a, "node requested token with a pod binding without a uid")
+	}
+	o, err := p.pods.Pod(ctx, a.Namespace, ref.Name)
+	if err != nil {
+		return err
+	}
+	if ref.UID != o.UID {
+		return forbid(a, "the UID in the bound object reference (%s) does not match the UID in record (%s). The object might have been deleted and then recreated", ref.UID, o.UID)
+	}
+	if o.Spec.NodeName != node {
+		return forbid(a, "node requested token bound to a pod scheduled on a different node")
 	}
 	return nil
 }

@@ -290,9 +290,9 @@ func TestNodeRestriction(t *testing.T) {
 			if c.words != "" {
 				reason = metav1.StatusReasonForbidden
 			}
-			refused(t, (nodeRestriction{}).Validate(t.Context(), c.a), reason, c.words)
+			refused(t, (&nodeRestriction{}).Validate(t.Context(), c.a), reason, c.words)
 			c.a.User = &request.User{Name: "system:node:n1"} // without the group it is anybody
-			refused(t, (nodeRestriction{}).Validate(t.Context(), c.a), "", "")
+			refused(t, (&nodeRestriction{}).Validate(t.Context(), c.a), "", "")
 		})
 	}
 }

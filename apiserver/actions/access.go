@@ -1,0 +1,120 @@
+package actions
+
+import (
+	"fmt"
+	"net/http"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"pilothouse.dev/apiserver/authz"
+	"pilothouse.dev/apiserver/registry"
+	"pilothouse.dev/apiserver/request"
+)
+
+// Access says who may do what.
+type Access interface {
+	Allow(u *request.User, i *request.Info) (ok bool, why string)
+	Rules(u *request.User, namespace string) (authz.Rules, error)
+}
+
+// reviewAccess says what somebody may do: POST subjectaccessreviews.
+func (p Parts) reviewAccess(w http.ResponseWriter, r *http.Request, on *registry.Resource, i *request.Info) error {
+	s := &authorizationv1.SubjectAccessReview{}
+	if err := question(r, on, i, s); err != nil {
+		return err
+	}
+	s.Status = p.answer(subject(&s.Spec), s.Spec.ResourceAttributes, s.Spec.NonResourceAttributes)
+	return write(w, r, http.StatusCreated, s, on.GVK)
+}
+
+// reviewLocalAccess says what somebody may do in one namespace: POST localsubjectaccessreviews.
+func (p Parts) reviewLocalAccess(w http.ResponseWriter, r *http.Request, on *registry.Resource, i *request.Info) error {
+	s := &authorizationv1.LocalSubjectAccessReview{}
+	if err := question(r, on, i, s); err != nil {
+		return err
+	}
+	s.Status = p.answer(subject(&s.Spec), s.Spec.ResourceAttributes, s.Spec.NonResourceAttributes)
+	return write(w, r, http.StatusCreated, s, on.GVK)
+}
+
+// reviewOwnAccess says what the caller may do: POST selfsubjectaccessreviews (kubectl auth can-i).
+func (p Parts) reviewOwnAccess(w http.ResponseWriter, r *http.Request, on *registry.Resource, i *request.Info) error {
+	s := &authorizationv1.SelfSubjectAccessReview{}
+	if err := question(r, on, i, s); err != nil {
+		return err
+	}
+	s.Status = p.answer(request.UserOf(r.Context()), s.Spec.ResourceAttributes, s.Spec.NonResourceAttributes)
+	return write(w, r, http.StatusCreated, s, on.GVK)
+}
+
+// reviewRules says all that the caller may do in a namespace: POST selfsubjectrulesreviews (kubectl auth can-i --list).
+func (p Parts) reviewRules(w http.ResponseWriter, r *http.Request, on *registry.Resource, i *request.Info) error {
+	s := &authorizationv1.SelfSubjectRulesReview{}
+	if err := question(r, on, i, s); err != nil {
+		return err
+	}
+	if s.Spec.Namespace == "" {
+		return apierrors.NewBadRequest("no namespace on request")
+	}
+	rules, err := p.Access.Rules(request.UserOf(r.Context()), s.Spec.Namespace)
+	s.Status = authorizationv1.SubjectRulesReviewStatus{ResourceRules: rules.Resources, NonResourceRules: rules.NonResources}
+	if s.Status.ResourceRules == nil {
+		s.Status.ResourceRules = []authorizationv1.ResourceRule{}
+	}
+	if s.Status.NonResourceRules == nil {
+		s.Status.NonResourceRules = []authorizationv1.NonResourceRule{}
+	}
+	if err != nil {
+		s.Status.Incomplete, s.Status.EvaluationError = true, err.Error()
+	}
+	return write(w, r, http.StatusCreated, s, on.GVK)
+}
+
+// question reads and checks what is asked.
+func question(r *http.Request, on *registry.Resource, i *request.Info, s registry.Object) error {
+	if err := read(r, on.GVK, s); err != nil {
+		return err
+	}
+	if on.Namespaced {
+		switch ns := s.GetNamespace(); {
+		case ns == "":
+			s.SetNamespace(i.Namespace)
+		case ns != i.Namespace:
+			return apierrors.NewBadRequest(fmt.Sprintf(
+				"the namespace of the provided object does not match the namespace sent on the request (%s, %s)", ns, i.Namespace))
+		}
+	}
+	s.SetCreationTimestamp(metav1.Time{})
+	if errs := on.Validate(s); len(errs) > 0 {
+		return apierrors.NewInvalid(on.GVK.GroupKind(), "", errs)
+	}
+	return nil
+}
+
+func subject(s *authorizationv1.SubjectAccessReviewSpec) *request.User {
+	u := &request.User{Name: s.User, UID: s.UID, Groups: s.Groups}
+	for key, values := range s.Extra {
+		if u.Extra == nil {
+			u.Extra = map[string][]string{}
+		}
+		u.Extra[key] = values
+	}
+	return u
+}
+
+// answer asks whether u may do the one or the other; exactly one is given.
+func (p Parts) answer(u *request.User, on *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) authorizationv1.SubjectAccessReviewStatus {
+	i := &request.Info{}
+	if on != nil {
+		i = &request.Info{
+			IsResource: true, Verb: on.Verb, Group: on.Group, Version: on.Version, Namespace: on.Namespace,
+			Resource: on.Resource, Subresource: on.Subresource, Name: on.Name,
+		}
+	} else {
+		i.Verb, i.Path = path.Verb, path.Path
+	}
+	ok, _ := p.Access.Allow(u, i) // why not is worded for who is refused, not for who asks
+	return authorizationv1.SubjectAccessReviewStatus{Allowed: ok}
+}
