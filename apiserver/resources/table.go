@@ -7,12 +7,13 @@ import (
 	"pilothouse.dev/apiserver/resources/apps"
 	"pilothouse.dev/apiserver/resources/authentication"
 	"pilothouse.dev/apiserver/resources/authorization"
-	"pilothouse.dev/apiserver/resources/certificates"
 	"pilothouse.dev/apiserver/resources/batch"
+	"pilothouse.dev/apiserver/resources/certificates"
 	"pilothouse.dev/apiserver/resources/coordination"
 	"pilothouse.dev/apiserver/resources/core"
 	"pilothouse.dev/apiserver/resources/discovery"
 	"pilothouse.dev/apiserver/resources/events"
+	"pilothouse.dev/apiserver/resources/networking"
 	"pilothouse.dev/apiserver/resources/node"
 	"pilothouse.dev/apiserver/resources/policy"
 	"pilothouse.dev/apiserver/resources/rbac"
@@ -45,18 +46,24 @@ var Table = []*registry.Resource{
 	authorization.SelfSubjectRulesReviews,
 	authorization.SubjectAccessReviews,
 
+	batch.CronJobs,
+	batch.Jobs,
+
 	certificates.CertificateSigningRequests,
 	certificates.ClusterTrustBundles,
 	certificates.PodCertificateRequests,
-
-	batch.CronJobs,
-	batch.Jobs,
 
 	coordination.Leases,
 
 	discovery.EndpointSlices,
 
 	events.Events,
+
+	networking.IPAddresses,
+	networking.IngressClasses,
+	networking.Ingresses,
+	networking.NetworkPolicies,
+	networking.ServiceCIDRs,
 
 	node.RuntimeClasses,
 
