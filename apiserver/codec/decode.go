@@ -38,8 +38,11 @@ func Decode(body []byte, media string, gvk schema.GroupVersionKind, into runtime
 		if !ok {
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("%s has no protobuf form: send JSON", gvk.Kind))
 		}
+		if err := checkNesting(u.Raw, into); err != nil {
+			return nil, unreadable(gvk, err)
+		}
 		if err := m.Unmarshal(u.Raw); err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("decoding the %s: %v", gvk.Kind, err))
+			return nil, unreadable(gvk, err)
 		}
 	default:
 		if media == YAML {
@@ -51,14 +54,16 @@ func Decode(body []byte, media string, gvk schema.GroupVersionKind, into runtime
 		}
 		var errs []error
 		var err error
-		if s == Ignore {
+		switch {
+		case media == CBOR:
+			errs, err = decodeCBOR(body, gvk, into, s)
+		case s == Ignore:
 			err = kjson.UnmarshalCaseSensitivePreserveInts(body, into)
-		} else {
+		default:
 			errs, err = kjson.UnmarshalStrict(body, into)
 		}
 		if err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf(
-				"%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, gvk.Kind, err))
+			return nil, unreadable(gvk, err)
 		}
 		unknown = errs
 		got := into.GetObjectKind().GroupVersionKind()
@@ -82,6 +87,10 @@ func Decode(body []byte, media string, gvk schema.GroupVersionKind, into runtime
 		return nil, apierrors.NewBadRequest("strict decoding error: " + strings.Join(texts, ", "))
 	}
 	return texts, nil
+}
+
+func unreadable(gvk schema.GroupVersionKind, err error) error {
+	return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, gvk.Kind, err))
 }
 
 func expect(av, kind string, gvk schema.GroupVersionKind) error {
@@ -114,6 +123,9 @@ func PeekKind(body []byte, media string) (schema.GroupVersionKind, error) {
 			return schema.GroupVersionKind{}, err
 		}
 		return schema.FromAPIVersionAndKind(u.APIVersion, u.Kind), nil
+	}
+	if media == CBOR {
+		return peekCBOR(body)
 	}
 	if media == YAML {
 		j, err := toJSON(body, false)

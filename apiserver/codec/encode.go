@@ -24,6 +24,13 @@ func Encode(obj runtime.Object, gvk schema.GroupVersionKind, a Accepted) ([]byte
 		return Envelope(gvk, raw), nil
 	}
 	obj.GetObjectKind().SetGroupVersionKind(gvk)
+	if a.Media == CBOR {
+		b, err := CBORBody(obj)
+		if err != nil {
+			return nil, fmt.Errorf("encoding %s: %w", gvk.Kind, err)
+		}
+		return b, nil
+	}
 	b, err := json.Marshal(obj)
 	if err != nil {
 		return nil, fmt.Errorf("encoding %s: %w", gvk.Kind, err)

@@ -134,7 +134,7 @@ func dryRun(r *http.Request) (bool, error) {
 func (h *Handlers) scale(w http.ResponseWriter, r *http.Request, res *registry.Resource, info *request.Info) error {
 	a, ok := codec.Negotiate(r, false)
 	if !ok {
-		return notAcceptable(false)
+		return notAcceptable(codec.Media...)
 	}
 	if info.Verb == "get" {
 		e, err := res.Store.Get(r.Context(), keyOf(res, info), storage.Read{})

@@ -19,7 +19,7 @@ const (
 // deleteCollection answers DELETE of a collection: what the selectors match, page by page, each object by the one path. It
 // returns what it found. An object that is already gone is as well.
 func (h *Handlers) deleteCollection(w http.ResponseWriter, r *http.Request, res *registry.Resource, info *request.Info) error {
-	v, err := viewOf(r, res, true)
+	v, err := listViewOf(r, res)
 	if err != nil {
 		return err
 	}

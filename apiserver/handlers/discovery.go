@@ -158,7 +158,7 @@ func versionIfOther(k schema.GroupVersionKind, gv schema.GroupVersion) string {
 func (h *Handlers) document(w http.ResponseWriter, r *http.Request, doc runtime.Object, kind string) {
 	a, ok := codec.Negotiate(r, false)
 	if !ok {
-		WriteError(w, r, notAcceptable(false))
+		WriteError(w, r, notAcceptable(codec.Media...))
 		return
 	}
 	b, err := codec.Encode(doc, schema.GroupVersionKind{Version: "v1", Kind: kind}, a)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -98,7 +99,7 @@ func storeError(err error, res *registry.Resource, name string) error {
 		e.ErrStatus.ListMeta.Continue = expired.Continue
 		return e
 	case errors.Is(err, storage.ErrCompacted):
-		return apierrors.NewResourceExpired("The resourceVersion for the provided watch or list is too old.")
+		return apierrors.NewResourceExpired("The resourceVersion for the provided list is too old.")
 	case errors.As(err, &tooNew):
 		e := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", tooNew.Asked, tooNew.Current), 1)
 		e.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
@@ -111,7 +112,7 @@ func storeError(err error, res *registry.Resource, name string) error {
 		e.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 2}
 		return e
 	case errors.Is(err, storage.ErrBadContinue):
-		return apierrors.NewBadRequest(err.Error())
+		return apierrors.NewBadRequest("invalid continue token: " + err.Error())
 	case errors.Is(err, context.Canceled):
 		return err
 	}
@@ -125,21 +126,25 @@ func modified(res *registry.Resource, name string) error {
 		errors.New("the object has been modified; please apply your changes to the latest version and try again"))
 }
 
-func notAcceptable(transforms bool) error {
-	list := codec.JSON + ", " + codec.YAML + ", " + codec.Protobuf
-	if transforms {
-		list += ", application/json;as=Table;v=v1;g=meta.k8s.io, application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
-	}
+// notAcceptable is the answer to an Accept header that asks for nothing we can serve here.
+func notAcceptable(media ...string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: "only the following media types are accepted: " + list,
+		Message: "only the following media types are accepted: " + strings.Join(media, ", "),
 	}}
 }
 
-func unsupportedMedia(got string) error {
+// wrongShape is the answer to a wish for a list where there is an object, or the other way round.
+func wrongShape(format string, of any) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
+		Message: fmt.Sprintf(format, of),
+	}}
+}
+
+func unsupportedMedia(string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
-		Message: fmt.Sprintf("the body of the request was in an unknown format (%s) - accepted media types include: %s, %s, %s",
-			got, codec.JSON, codec.YAML, codec.Protobuf),
+		Message: "the body of the request was in an unknown format - accepted media types include: " + strings.Join(codec.Media, ", "),
 	}}
 }

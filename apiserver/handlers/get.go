@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
@@ -22,7 +23,7 @@ func (h *Handlers) get(w http.ResponseWriter, r *http.Request, res *registry.Res
 		if rv := r.URL.Query().Get("resourceVersion"); rv != "" {
 			n, err := revision(rv)
 			if err != nil {
-				return err
+				return badRequest("invalid resource version: " + err.Error())
 			}
 			read = storage.Read{Match: storage.NotOlderThan, Revision: n}
 		}
@@ -42,12 +43,12 @@ func keyOf(res *registry.Resource, info *request.Info) storage.Key {
 }
 
 // revision reads a resourceVersion.
-func revision(s string) (int64, error) {
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 0 {
-		return 0, badRequest("resourceVersion: Invalid value: " + strconv.Quote(s) + ": must be a decimal number as the server gave it")
+func revision(s string) (int64, *field.Error) {
+	n, err := strconv.ParseUint(s, 10, 63)
+	if err != nil {
+		return 0, field.Invalid(field.NewPath("resourceVersion"), s, err.Error())
 	}
-	return n, nil
+	return int64(n), nil
 }
 
 func badRequest(text string) error { return apierrors.NewBadRequest(text) }

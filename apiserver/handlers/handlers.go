@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 
 	"pilothouse.dev/apiserver/admission"
 	"pilothouse.dev/apiserver/codec"
@@ -69,6 +71,12 @@ func (h *Handlers) resource(w http.ResponseWriter, r *http.Request) error {
 	if res == nil {
 		return errNoPath
 	}
+	if err := goodPath(info); err != nil {
+		return err
+	}
+	if r.Method == http.MethodHead || info.Verb == "watch" && r.Method != http.MethodGet {
+		return apierrors.NewMethodNotSupported(res.GroupResource(), strings.ToLower(r.Method))
+	}
 	if res.Namespaced && info.Namespace == "" && info.Verb != "list" && info.Verb != "watch" {
 		if info.Name != "" {
 			return errNoPath
@@ -112,6 +120,19 @@ func (h *Handlers) resource(w http.ResponseWriter, r *http.Request) error {
 		return h.deleteCollection(w, r, res, info)
 	}
 	return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb)
+}
+
+// goodPath says no to paths that no object can have. What follows a subresource is its own affair.
+func goodPath(info *request.Info) error {
+	if info.Rest == "" && strings.Contains(info.Path, "//") {
+		return errNoPath
+	}
+	for _, s := range []string{info.Namespace, info.Name} {
+		if wrong := path.IsValidPathSegmentName(s); len(wrong) > 0 {
+			return badRequest(fmt.Sprintf("Name parameter invalid: %q: %s", s, strings.Join(wrong, ";")))
+		}
+	}
+	return nil
 }
 
 func (h *Handlers) subresource(w http.ResponseWriter, r *http.Request, res *registry.Resource, info *request.Info) error {

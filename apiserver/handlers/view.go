@@ -2,12 +2,11 @@ package handlers
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
-	"strconv"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/registry"
@@ -25,9 +24,33 @@ var partialKind = schema.GroupVersionKind{Group: "meta.k8s.io", Version: "v1", K
 
 // viewOf negotiates; transforms says whether tables and partial metadata may be asked for.
 func viewOf(r *http.Request, res *registry.Resource, transforms bool) (*view, error) {
+	v, err := anyView(r, res, transforms)
+	if err == nil && v.a.As == codec.PartialList {
+		return nil, wrongShape("you requested PartialObjectMetadataList, but the requested object is not a list (%T)", res.New())
+	}
+	return v, err
+}
+
+// listViewOf is viewOf for a list.
+func listViewOf(r *http.Request, res *registry.Resource) (*view, error) {
+	v, err := anyView(r, res, true)
+	if err != nil {
+		return nil, err
+	}
+	switch v.a.As {
+	case codec.Partial:
+		return nil, wrongShape("you requested PartialObjectMetadata, but the requested object is a list (%TList)", res.New())
+	case codec.PartialList:
+		v.a.As = codec.Partial
+	}
+	return v, nil
+}
+
+// anyView takes partial metadata for one object and for a list alike, as a watch does.
+func anyView(r *http.Request, res *registry.Resource, transforms bool) (*view, error) {
 	a, ok := codec.Negotiate(r, transforms)
 	if !ok {
-		return nil, notAcceptable(transforms)
+		return nil, notAcceptable(codec.Media...)
 	}
 	v := &view{res: res, a: a}
 	if a.As == codec.Table {
@@ -60,7 +83,7 @@ func (v *view) listKind() schema.GroupVersionKind {
 func (v *view) message(e *storage.Entry) ([]byte, error) {
 	switch {
 	case codec.IsJSON(e.Value):
-		return nil, notAcceptable(true)
+		return nil, notAcceptable(codec.JSON, codec.YAML)
 	case v.a.As == codec.Partial:
 		return codec.PartialMessage(e.Value)
 	case v.res.ToServed != nil:
@@ -90,6 +113,15 @@ func (v *view) json(e *storage.Entry) ([]byte, error) {
 		}
 		return v.objectJSON(obj)
 	})
+}
+
+// cbor is the CBOR of an entry in this view. Few ask for it: it is not shared.
+func (v *view) cbor(e *storage.Entry) ([]byte, error) {
+	obj, err := v.served(e)
+	if err != nil {
+		return nil, err
+	}
+	return codec.CBORBody(v.shape(obj))
 }
 
 func (v *view) objectJSON(obj registry.Object) ([]byte, error) { return json.Marshal(v.shape(obj)) }
@@ -146,6 +178,8 @@ func (v *view) entry(w http.ResponseWriter, code int, e *storage.Entry) error {
 		if b, err = v.message(e); err == nil {
 			b = codec.ObjectBody(v.kind(), b, e.Revision)
 		}
+	case v.a.Media == codec.CBOR:
+		b, err = v.cbor(e)
 	default:
 		if b, err = v.json(e); err != nil {
 			return err
@@ -194,22 +228,7 @@ func (v *view) object(w http.ResponseWriter, code int, stored registry.Object) e
 
 var newline = []byte{'\n'}
 
-// writeBody writes a whole response. A client that went away is its own business: the error of Write says no more.
-func writeBody(w http.ResponseWriter, a codec.Accepted, code int, parts ...[]byte) {
-	size := 0
-	for _, b := range parts {
-		size += len(b)
-	}
-	h := w.Header()
-	h.Set("Content-Type", a.ContentType(false))
-	h.Set("Cache-Control", "no-cache, private")
-	h.Set("Content-Length", strconv.Itoa(size))
-	w.WriteHeader(code)
-	for _, b := range parts {
-		_, _ = w.Write(b)
-	}
-}
-
 func badTableOption(got metav1.IncludeObjectPolicy) error {
-	return badRequest(fmt.Sprintf("includeObject: Unsupported value: %q: supported values: None, Metadata, Object", got))
+	return badRequest("Unable to convert to Table as requested: " + field.NotSupported(field.NewPath("includeObject"), got,
+		[]metav1.IncludeObjectPolicy{metav1.IncludeMetadata, metav1.IncludeNone, metav1.IncludeObject}).Error())
 }

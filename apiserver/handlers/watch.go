@@ -10,8 +10,11 @@ import (
 	"strconv"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/registry"
@@ -52,12 +55,15 @@ func (h *Handlers) watch(w http.ResponseWriter, r *http.Request, res *registry.R
 
 // asked reads what a watch is to be.
 func (h *Handlers) asked(r *http.Request, res *registry.Resource, info *request.Info) (*view, *storage.WatchOptions, time.Duration, error) {
-	v, err := viewOf(r, res, true)
+	v, err := anyView(r, res, true)
 	if err != nil {
 		return nil, nil, 0, err
 	}
 	if v.a.Media == codec.YAML {
-		return nil, nil, 0, notAcceptable(false)
+		return nil, nil, 0, notAcceptable(codec.StreamMedia...)
+	}
+	if v.a.As == codec.PartialList {
+		v.a.As = codec.Partial
 	}
 	o, sel, err := listOptions(r, res, info)
 	if err != nil {
@@ -92,7 +98,7 @@ func watchOptions(o *internalversion.ListOptions, sel storage.Selector) (storage
 	default:
 		n, err := revision(o.ResourceVersion)
 		if err != nil {
-			return wo, err
+			return wo, apierrors.NewInvalid(schema.GroupKind{Kind: "ListOptions", Group: "meta.k8s.io"}, "", field.ErrorList{err})
 		}
 		wo.Initial = asked
 		wo.Read = storage.Read{Match: storage.NotOlderThan, Revision: n}
@@ -172,16 +178,29 @@ func (v *view) send(out *bytes.Buffer, ev *storage.Event, first bool) error {
 	}
 	var b []byte
 	var err error
-	if v.a.As == codec.Table {
+	switch {
+	case v.a.As == codec.Table:
 		b, err = v.row(ev.Entry, first)
-	} else {
+	case v.a.Media == codec.CBOR:
+		b, err = v.cbor(ev.Entry)
+	default:
 		b, err = v.json(ev.Entry)
 	}
 	if err != nil {
 		return err
 	}
-	writeEvent(out, string(ev.Type), b)
-	return nil
+	return v.writeEvent(out, string(ev.Type), b)
+}
+
+// writeEvent appends an event whose object is at hand in the view's media, JSON or CBOR.
+func (v *view) writeEvent(out *bytes.Buffer, event string, object []byte) error {
+	if v.a.Media != codec.CBOR {
+		writeEvent(out, event, object)
+		return nil
+	}
+	b, err := codec.CBOREvent(event, object)
+	out.Write(b)
+	return err
 }
 
 func writeEvent(out *bytes.Buffer, event string, object []byte) {
@@ -227,7 +246,8 @@ func (v *view) sendBookmark(out *bytes.Buffer, ev *storage.Event) error {
 	}
 	var b []byte
 	var err error
-	if v.a.As == codec.Table {
+	switch {
+	case v.a.As == codec.Table:
 		t := &metav1.Table{ListMeta: metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()}}
 		t.SetGroupVersionKind(tableKind)
 		if ev.InitialEnd {
@@ -239,14 +259,15 @@ func (v *view) sendBookmark(out *bytes.Buffer, ev *storage.Event) error {
 			}
 		}
 		b, err = json.Marshal(t)
-	} else {
+	case v.a.Media == codec.CBOR:
+		b, err = codec.CBORBody(v.shape(obj))
+	default:
 		b, err = v.objectJSON(obj)
 	}
 	if err != nil {
 		return err
 	}
-	writeEvent(out, string(ev.Type), b)
-	return nil
+	return v.writeEvent(out, string(ev.Type), b)
 }
 
 // sendError tells in the stream why the watch ends.
@@ -256,20 +277,21 @@ func (v *view) sendError(w http.ResponseWriter, cause error) error {
 		status.Message = "too old resource version: " + cause.Error()
 	}
 	var out bytes.Buffer
-	if v.a.Media == codec.Protobuf {
-		b, err := codec.Encode(&status, statusKind, v.a)
-		if err != nil {
-			return err
-		}
-		out.Write(codec.WatchFrame("ERROR", b))
-	} else {
-		status.SetGroupVersionKind(statusKind)
-		b, err := json.Marshal(&status)
-		if err != nil {
-			return err
-		}
-		writeEvent(&out, "ERROR", b)
+	b, err := codec.Encode(&status, statusKind, codec.Accepted{Media: v.a.Media})
+	if err != nil {
+		return err
 	}
-	_, err := w.Write(out.Bytes())
+	switch v.a.Media {
+	case codec.Protobuf:
+		out.Write(codec.WatchFrame("ERROR", b))
+	case codec.JSON:
+		b = bytes.TrimSuffix(b, newline)
+		fallthrough
+	default:
+		if err := v.writeEvent(&out, "ERROR", b); err != nil {
+			return err
+		}
+	}
+	_, err = w.Write(out.Bytes())
 	return err
 }

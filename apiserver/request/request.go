@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -39,7 +41,7 @@ type Info struct {
 	Version     string
 	Namespace   string // empty when cluster-scoped, or for all namespaces
 	Resource    string // plural
-	Name        string
+	Name        string // of a list or watch: the only one it selects
 	Subresource string
 	Rest        string // what follows the subresource, without its slash (proxy paths)
 }
@@ -95,16 +97,15 @@ func Parse(r *http.Request) *Info {
 }
 
 func verb(r *http.Request, i *Info, watch bool) string {
+	if watch {
+		return "watch" // whatever the method: nothing but GET is answered there
+	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		switch {
-		case watch || i.Subresource == "" && asksWatch(r):
-			return "watch"
-		case i.Name == "":
-			return "list"
-		default:
-			return "get"
+		if i.Name != "" {
+			return "get" // also with ?watch: to watch one object, select it by its name
 		}
+		return collection(r, i)
 	case http.MethodPost:
 		return "create"
 	case http.MethodPut:
@@ -120,14 +121,21 @@ func verb(r *http.Request, i *Info, watch bool) string {
 	return strings.ToLower(r.Method)
 }
 
-func asksWatch(r *http.Request) bool {
-	if !strings.Contains(r.URL.RawQuery, "watch") {
-		return false
+// collection settles a list or watch. One that selects a single name is authorized as being about that object.
+func collection(r *http.Request, i *Info) string {
+	if r.URL.RawQuery == "" {
+		return "list"
 	}
-	switch v := r.URL.Query()["watch"]; {
-	case len(v) == 0:
-		return false
-	default:
-		return v[0] == "" || v[0] == "true" || v[0] == "1" || v[0] == "True" || v[0] == "t"
+	q := r.URL.Query()
+	if s := q.Get("fieldSelector"); strings.Contains(s, "metadata.name") {
+		if sel, err := fields.ParseSelector(s); err == nil {
+			if name, ok := sel.RequiresExactMatch("metadata.name"); ok && len(path.IsValidPathSegmentName(name)) == 0 {
+				i.Name = name
+			}
+		}
 	}
+	if v := q["watch"]; len(v) > 0 && !strings.EqualFold(v[0], "false") && v[0] != "0" {
+		return "watch"
+	}
+	return "list"
 }
