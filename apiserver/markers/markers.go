@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-//go:generate go run pilothouse.dev/hack/gen/markers markers.txt
+//go:generate go run pilothouse.dev/hack/gen/markers markers markers.txt
 
 // Field is what is said of one field of a struct. Empty: nothing is.
 type Field struct {

@@ -22,7 +22,7 @@ type module struct {
 var modules = []module{
 	{"k8s.io/api", []string{"*/v*"}},
 	{"k8s.io/apiextensions-apiserver", []string{"pkg/apis/apiextensions/v1"}},
-	{"k8s.io/apimachinery", []string{"pkg/api/resource", "pkg/apis/meta/v1", "pkg/runtime", "pkg/util/intstr"}},
+	{"k8s.io/apimachinery", []string{"pkg/api/resource", "pkg/apis/meta/v1", "pkg/runtime", "pkg/util/intstr", "pkg/version"}},
 	{"k8s.io/kube-aggregator", []string{"pkg/apis/apiregistration/v1"}},
 }
 
@@ -33,14 +33,16 @@ var stable = regexp.MustCompile(`^v[0-9]+$`)
 
 // pkg is one parsed package.
 type pkg struct {
-	path  string // k8s.io/api/core/v1
-	fset  *token.FileSet
-	files []*ast.File
+	path   string // k8s.io/api/core/v1
+	fset   *token.FileSet
+	files  []*ast.File
+	others map[string]*pkg // every package that was loaded, by its path
 }
 
 // load finds the modules as the go.mod above dir names them, and parses the packages with API types. versions says which
 // modules they were, for the head of the file.
 func load(dir string) (packages []*pkg, versions []string, err error) {
+	others := map[string]*pkg{}
 	for _, m := range modules {
 		version, root, err := find(dir, m.path)
 		if err != nil {
@@ -68,6 +70,7 @@ func load(dir string) (packages []*pkg, versions []string, err error) {
 				if err != nil {
 					return nil, nil, err
 				}
+				p.others, others[p.path] = others, p
 				packages = append(packages, p)
 			}
 		}

@@ -68,7 +68,11 @@ func render(p *pkg) ([]string, error) {
 func renderType(c constants, spec *ast.TypeSpec, t tags) (string, error) {
 	words := merging(t)
 	if id, ok := spec.Type.(*ast.Ident); ok && id.Name == "string" && t.has("enum") {
-		if values := c.enum(spec.Name.Name); len(values) > 0 {
+		values, err := c.enum(spec.Name.Name)
+		if err != nil {
+			return "", err
+		}
+		if len(values) > 0 {
 			words = append(words, "enum="+strings.Join(values, ","))
 		}
 	}
@@ -156,7 +160,7 @@ func unquote(s string) string {
 // value is a default as JSON: the marker's own text, or the constant that it names.
 func value(c constants, text string) (string, error) {
 	if name, ok := strings.CutPrefix(text, "ref("); ok {
-		s, ok := c.text(ast.NewIdent(strings.TrimSuffix(name, ")")))
+		s, ok := c.named(strings.TrimSuffix(name, ")"))
 		if !ok {
 			return "", fmt.Errorf("default %s names no string constant of the package", text)
 		}
