@@ -100,7 +100,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	}
 
 	g := daemon.NewGroup(log)
-	g.Add("memory", memory.Run)
+	g.Add("memory", func(ctx context.Context) error { memory.Run(ctx, log); return nil })
 	g.Add("compaction", db.Run)
 	g.Add("watch caches", caches.Run)
 	g.Add("address repair", addrs.Run)

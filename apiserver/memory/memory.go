@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 const (
@@ -21,21 +23,31 @@ const (
 )
 
 // Run sets the growth, and gives memory back whenever the server is idle, until ctx ends.
-func Run(ctx context.Context) error {
+func Run(ctx context.Context, log *zap.Logger) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(growth)
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	before := read()
+	before, busy := heap{}, true
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
 		now := read()
-		if worthwhile(now.allocated-before.allocated, now) {
+		allocated := now.allocated - before.allocated
+		if allocated > quiet {
+			busy = true
+		} else if busy {
+			// What mattered to the start, or to the load that is over, need not stay in sight.
+			if err := dropText(); err != nil {
+				log.Warn("unused code stays in memory", zap.Error(err))
+			}
+			busy = false
+		}
+		if worthwhile(allocated, now) {
 			debug.FreeOSMemory()
 			now = read()
 		}

@@ -1,7 +1,10 @@
 package memory
 
 import (
+	"fmt"
+	"os"
 	"runtime/debug"
+	"strings"
 	"testing"
 )
 
@@ -45,4 +48,49 @@ func TestGivesBack(t *testing.T) {
 	if worthwhile(0, now) {
 		t.Errorf("it would be done again at once: %+v", now)
 	}
+}
+
+func TestTextOf(t *testing.T) {
+	const exe = "/opt/bin/apiserver"
+	for line, want := range map[string]bool{
+		"00400000-01a2c000 r-xp 00000000 fe:00 1234 /opt/bin/apiserver\n":         true,
+		"01a2c000-03c2d000 r--p 0162c000 fe:00 1234 /opt/bin/apiserver\n":         true,
+		"03c2d000-03d00000 rw-p 0382d000 fe:00 1234 /opt/bin/apiserver\n":         false,
+		"03c2d000-03d00000 r--s 0382d000 fe:00 1234 /opt/bin/apiserver\n":         false,
+		"7f0000000000-7f0000021000 r-xp 00000000 fe:00 99 /usr/lib/libc.so.6\n":   false,
+		"c000000000-c000800000 rw-p 00000000 00:00 0 \n":                          false,
+		"7ffd1000-7ffd2000 r-xp 00000000 00:00 0                          [vdso]": false,
+	} {
+		from, to, ok := textOf(line, exe)
+		if ok != want || ok && to <= from {
+			t.Errorf("%q: %x-%x %v", line, from, to, ok)
+		}
+	}
+}
+
+// The program goes on after its own code was unmapped, and holds less.
+func TestDropText(t *testing.T) {
+	before := fileBacked(t)
+	if err := dropText(); err != nil {
+		t.Fatal(err)
+	}
+	if after := fileBacked(t); after >= before {
+		t.Errorf("%d KiB of files were resident, now %d", before, after)
+	}
+}
+
+func fileBacked(t *testing.T) (kib int) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "RssFile:"); ok {
+			if _, err := fmt.Sscan(v, &kib); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return kib
 }
