@@ -13,11 +13,13 @@ import (
 	"pilothouse.dev/apiserver/resources/core"
 	"pilothouse.dev/apiserver/resources/discovery"
 	"pilothouse.dev/apiserver/resources/events"
+	"pilothouse.dev/apiserver/resources/flowcontrol"
 	"pilothouse.dev/apiserver/resources/networking"
 	"pilothouse.dev/apiserver/resources/node"
 	"pilothouse.dev/apiserver/resources/policy"
 	"pilothouse.dev/apiserver/resources/rbac"
 	"pilothouse.dev/apiserver/resources/scheduling"
+	"pilothouse.dev/apiserver/resources/storagemigration"
 )
 
 // Table is in the order in which discovery shows the kinds. A further version stands after the stored one.
@@ -27,6 +29,8 @@ var Table = []*registry.Resource{
 	core.Events,
 	core.Namespaces,
 	core.Nodes,
+	core.PersistentVolumeClaims,
+	core.PersistentVolumes,
 	core.Pods,
 	core.Secrets,
 	core.ServiceAccounts,
@@ -59,6 +63,9 @@ var Table = []*registry.Resource{
 
 	events.Events,
 
+	flowcontrol.FlowSchemas,
+	flowcontrol.PriorityLevelConfigurations,
+
 	networking.IPAddresses,
 	networking.IngressClasses,
 	networking.Ingresses,
@@ -75,4 +82,6 @@ var Table = []*registry.Resource{
 	rbac.Roles,
 
 	scheduling.PriorityClasses,
+
+	storagemigration.StorageVersionMigrations,
 }
