@@ -24,14 +24,20 @@ import (
 
 // Table is in the order in which discovery shows the kinds. A further version stands after the stored one.
 var Table = []*registry.Resource{
+	core.Bindings,
+	core.ComponentStatuses,
 	core.ConfigMaps,
 	core.Endpoints,
 	core.Events,
+	core.LimitRanges,
 	core.Namespaces,
 	core.Nodes,
 	core.PersistentVolumeClaims,
 	core.PersistentVolumes,
 	core.Pods,
+	core.PodTemplates,
+	core.ReplicationControllers,
+	core.ResourceQuotas,
 	core.Secrets,
 	core.ServiceAccounts,
 	core.Services,

@@ -22,6 +22,9 @@ func native(name corev1.ResourceName) bool {
 	return !strings.Contains(string(name), "/") || strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix)
 }
 
+// Overcommits says whether more of a resource may be promised than there is.
+func Overcommits(name corev1.ResourceName) bool { return native(name) && !hugePages(name) }
+
 // extended says whether a name can be one that a node's vendor made up.
 func extended(name corev1.ResourceName) bool {
 	if native(name) || strings.HasPrefix(string(name), corev1.DefaultResourceRequestsPrefix) {
@@ -34,6 +37,11 @@ func extended(name corev1.ResourceName) bool {
 // podLevel says whether a pod as a whole may ask for the resource.
 func podLevel(name corev1.ResourceName) bool {
 	return name == corev1.ResourceCPU || name == corev1.ResourceMemory || hugePages(name)
+}
+
+// ValidateResourceName checks the name of something that a container can ask for.
+func ValidateResourceName(name corev1.ResourceName, path *field.Path) field.ErrorList {
+	return validateResourceName(name, path)
 }
 
 func validateResourceName(name corev1.ResourceName, path *field.Path) field.ErrorList {

@@ -12,7 +12,7 @@ import (
 func ValidateOverhead(overhead corev1.ResourceList, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for _, name := range sets.List(sets.KeySet(overhead)) {
-		errs = append(errs, validateResourceName(name, path.Key(string(name)))...)
+		errs = append(errs, ValidateResourceName(name, path.Key(string(name)))...)
 		errs = append(errs, ValidateQuantity(name, overhead[name], path.Key(string(name)))...)
 	}
 	return errs
