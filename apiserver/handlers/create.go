@@ -66,7 +66,7 @@ func (h *Handlers) put(w http.ResponseWriter, r *http.Request, res *registry.Res
 		return err
 	}
 	stored, err := h.Update(r.Context(), Update{
-		Resource: res.Hub, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: p, Keeps: true,
+		Resource: res.Hub, Served: res, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: p, Keeps: true,
 		Change: func(old registry.Object) (registry.Object, error) {
 			// The write path changes what it is given. It seldom asks again: the body is then read again.
 			obj := sent
@@ -159,7 +159,7 @@ func (h *Handlers) scale(w http.ResponseWriter, r *http.Request, res *registry.R
 		return err
 	}
 	stored, err := h.Update(r.Context(), Update{
-		Resource: res.Hub, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: whole,
+		Resource: res.Hub, Served: res, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: whole,
 		Change: func(old registry.Object) (registry.Object, error) {
 			s, err := wish(scaleOf(res, old))
 			if err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"pilothouse.dev/apiserver/admission"
 	"pilothouse.dev/apiserver/codec"
+	"pilothouse.dev/apiserver/patch"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
 )
@@ -33,6 +34,7 @@ type Handlers struct {
 	draining context.Context // ends when watches should end
 	watchers *prometheus.GaugeVec
 	turns    turns
+	owners   *patch.Owners
 }
 
 // Parts are what Handlers are made of.
@@ -47,7 +49,7 @@ type Parts struct {
 // New makes handlers.
 func New(p Parts) *Handlers {
 	h := &Handlers{
-		reg: p.Registry, admit: p.Admission, log: p.Log.Named("handlers"), draining: p.Draining, turns: newTurns(),
+		reg: p.Registry, admit: p.Admission, log: p.Log.Named("handlers"), draining: p.Draining, turns: newTurns(), owners: patch.NewOwners(),
 		watchers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "apiserver_longrunning_requests", Help: "Running watches, by group, version and resource.",
 		}, []string{"group", "version", "resource"}),

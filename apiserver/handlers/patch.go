@@ -40,7 +40,7 @@ func (h *Handlers) patch(w http.ResponseWriter, r *http.Request, res *registry.R
 	}
 	warned := false
 	stored, err := h.Update(r.Context(), Update{
-		Resource: res.Hub, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: p, Keeps: true,
+		Resource: res.Hub, Served: res, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: p, Keeps: true,
 		Change: func(old registry.Object) (registry.Object, error) {
 			served := res.Served(old)
 			served.GetObjectKind().SetGroupVersionKind(res.GVK)

@@ -50,12 +50,21 @@ type written struct {
 
 // Create makes a new object: the whole path of a create. obj is of the stored version and belongs to Create. It returns the
 // object as stored (resourceVersion set).
+//
+// The creator owns the fields, in the version of res. Owners that obj names already are kept (see patch.Owners.Update).
 func (h *Handlers) Create(ctx context.Context, res *registry.Resource, namespace string, obj registry.Object, dryRun bool) (written, error) {
-	res = res.Hub
+	return h.newObject(ctx, res, namespace, obj, dryRun, false)
+}
+
+// newObject is Create; applied says that the owners of obj are known.
+func (h *Handlers) newObject(ctx context.Context, served *registry.Resource, namespace string, obj registry.Object, dryRun, applied bool) (written, error) {
+	res := served.Hub
 	if err := place(res, namespace, obj); err != nil {
 		return written{}, err
 	}
+	owners := obj.GetManagedFields()
 	registry.ClearMeta(obj)
+	obj.SetManagedFields(owners)
 	obj.SetUID(uuid.NewUUID())
 	generated := obj.GetName() == "" && obj.GetGenerateName() != ""
 	if generated {
@@ -65,6 +74,9 @@ func (h *Handlers) Create(ctx context.Context, res *registry.Resource, namespace
 		obj.SetGeneration(1)
 	}
 	res.Default(obj)
+	if !applied {
+		h.own(ctx, served, obj, nil, "", whole)
+	}
 	a := h.attributes(ctx, admission.Create, res, obj, nil, dryRun)
 	stored, err := h.createAdmitted(ctx, a, generated)
 	if err != nil {
@@ -154,6 +166,10 @@ type Update struct {
 	Change func(old registry.Object) (registry.Object, error)
 	// Keeps says that Change leaves the old object as it is: it is then not given a copy.
 	Keeps bool
+	// Served is the version in which fields are owned; nil: Resource.
+	Served *registry.Resource
+	// Owned says that Change has noted who owns what.
+	Owned bool
 }
 
 // Mutate changes an object in the name of an action: everything but metadata that the server owns may change, and the kind's
@@ -306,7 +322,7 @@ func (h *Handlers) changed(ctx context.Context, u Update, b base) (*admission.At
 	}
 	obj.SetResourceVersion(old.GetResourceVersion())
 	registry.KeepMeta(obj, old)
-	obj.SetManagedFields(nil)
+	owners := obj.GetManagedFields()
 	switch {
 	case u.Part.of != nil:
 		u.Part.of.Keep(obj, old)
@@ -321,6 +337,14 @@ func (h *Handlers) changed(ctx context.Context, u Update, b base) (*admission.At
 	}
 	if res.HasGeneration && u.Part.countsGeneration() && !registry.SameSpec(obj, old) {
 		obj.SetGeneration(old.GetGeneration() + 1)
+	}
+	obj.SetManagedFields(owners)
+	if !u.Owned {
+		served := u.Served
+		if served == nil {
+			served = res
+		}
+		h.own(ctx, served, obj, old, u.Subresource, u.Part)
 	}
 	a := h.attributes(ctx, admission.Update, res, obj, old, u.DryRun)
 	a.Subresource = u.Subresource
@@ -337,7 +361,8 @@ func (h *Handlers) changed(ctx context.Context, u Update, b base) (*admission.At
 	if err != nil {
 		return a, nil, fmt.Errorf("encoding %s %s: %w", res.GVK.Kind, obj.GetName(), err)
 	}
-	return a, value, nil
+	value, err = unlessTimes(obj, old, value, b.entry.Value)
+	return a, value, err
 }
 
 // check prepares and validates an update by its part.

@@ -44,6 +44,7 @@ type Info struct {
 	Name        string // of a list or watch: the only one it selects
 	Subresource string
 	Rest        string // what follows the subresource, without its slash (proxy paths)
+	Manager     string // of a POST, PUT or PATCH: who owns the fields it writes; as the client says it, or the program it is
 }
 
 // GVR is the group, version and resource asked for.
@@ -93,6 +94,10 @@ func Parse(r *http.Request) *Info {
 		i.Rest = strings.Join(parts[3:], "/")
 	}
 	i.Verb = verb(r, i, watch)
+	switch r.Method {
+	case http.MethodPost, http.MethodPut, http.MethodPatch:
+		i.Manager = manager(r)
+	}
 	return i
 }
 
