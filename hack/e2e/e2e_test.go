@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"pilothouse.dev/hack/e2e/target"
 )
 
 // world is the cluster under test.
@@ -29,14 +32,15 @@ type suite struct{ m *testing.M }
 
 // Run makes the cluster if there must be one, and takes down what it made.
 func (s suite) Run() int {
-	o := parse()
-	w, down, err := open(o)
+	o := target.Flags()
+	flag.Parse()
+	c, down, err := target.Open(o, "e2e")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
 	defer down()
-	if w == nil {
+	if c == nil {
 		fmt.Println("e2e: no cluster to test: give -cluster=namespaces or -kubeconfig=FILE (make e2e does)")
 		return 0
 	}
@@ -49,65 +53,11 @@ func (s suite) Run() int {
 	defer os.RemoveAll(cache)
 	os.Setenv("KUBECACHEDIR", cache)
 	// The scripts' commands find it in the environment, as a reader's shell would have it.
-	os.Setenv("E2E_BIN", w.bin)
-	os.Setenv("E2E_ROOT", w.root)
-	os.Setenv("E2E_CLUSTER", w.name)
-	os.Setenv("KUBECONFIG", w.kubeconfig)
+	os.Setenv("E2E_BIN", c.Bin)
+	os.Setenv("E2E_ROOT", c.Root)
+	os.Setenv("E2E_CLUSTER", c.Name)
+	os.Setenv("KUBECONFIG", c.Kubeconfig)
 	return s.m.Run()
-}
-
-func open(o options) (w *world, down func(), err error) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		return nil, nil, fmt.Errorf("finding the project: %w", err)
-	}
-	w = &world{root: root, bin: filepath.Join(root, "bin")}
-	down = func() {}
-	switch {
-	case o.kubeconfig != "":
-		w.kubeconfig, err = filepath.Abs(o.kubeconfig)
-		return w, down, err
-	case o.cluster == "":
-		return nil, down, nil
-	case o.cluster != "namespaces":
-		return nil, nil, fmt.Errorf("-cluster=%s: only namespaces is known", o.cluster)
-	}
-	w.name = o.name
-	if w.name == "" {
-		w.name = "e2e"
-		down = func() {
-			if err := w.cluster("down"); err != nil {
-				fmt.Fprintln(os.Stderr, "e2e: taking the cluster down:", err)
-			}
-		}
-	}
-	if err := w.cluster("up", "-nodes", "3"); err != nil {
-		w.tell()
-		down()
-		return nil, nil, fmt.Errorf("bringing the cluster up: %w", err)
-	}
-	w.kubeconfig = filepath.Join(root, ".cluster", w.name, "kubeconfig")
-	return w, down, nil
-}
-
-func (w *world) cluster(args ...string) error {
-	cmd := exec.Command(filepath.Join(w.bin, "cluster"), append([]string{"-name", w.name}, args...)...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = w.root, os.Stdout, os.Stderr
-	return cmd.Run()
-}
-
-// tell prints the end of each daemon's log, for whoever reads why a cluster did not come up.
-func (w *world) tell() {
-	logs, err := filepath.Glob(filepath.Join(w.root, ".cluster", w.name, "logs", "*.log"))
-	if err != nil {
-		return
-	}
-	for _, log := range logs {
-		out, err := exec.Command("tail", "-n", "15", log).Output()
-		if err == nil {
-			fmt.Printf("--- %s\n%s", filepath.Base(log), out)
-		}
-	}
 }
 
 func TestKubectl(t *testing.T)  { scripts(t, "kubectl", true) }
