@@ -19,6 +19,7 @@ import (
 	"pilothouse.dev/apiserver/resources/policy"
 	"pilothouse.dev/apiserver/resources/rbac"
 	"pilothouse.dev/apiserver/resources/scheduling"
+	"pilothouse.dev/apiserver/resources/storage"
 	"pilothouse.dev/apiserver/resources/storagemigration"
 )
 
@@ -88,6 +89,13 @@ var Table = []*registry.Resource{
 	rbac.Roles,
 
 	scheduling.PriorityClasses,
+
+	storage.CSIDrivers,
+	storage.CSINodes,
+	storage.CSIStorageCapacities,
+	storage.StorageClasses,
+	storage.VolumeAttachments,
+	storage.VolumeAttributesClasses,
 
 	storagemigration.StorageVersionMigrations,
 }
