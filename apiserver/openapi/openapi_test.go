@@ -163,7 +163,7 @@ func TestV2(t *testing.T) {
 	if err := json.Unmarshal(w.Body.Bytes(), s); err != nil {
 		t.Fatal(err)
 	}
-	closed(t, w.Body.Bytes(), refPrefix, func(name string) bool { _, ok := s.Definitions[name]; return ok })
+	closed(t, w.Body.Bytes(), "#/definitions/", func(name string) bool { _, ok := s.Definitions[name]; return ok })
 	for _, path := range []string{"/api/v1/namespaces/{namespace}/pods/{name}", "/api/v1/pods", "/api/v1/nodes/{name}/status", "/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale"} {
 		if _, ok := s.Paths.Paths[path]; !ok {
 			t.Errorf("no %s", path)
@@ -243,7 +243,7 @@ func TestFollowsTheRegistry(t *testing.T) {
 func BenchmarkMakeAll(b *testing.B) {
 	for b.Loop() {
 		d := docsOfAll(b)
-		for path, gv := range d.groupVersions() {
+		for path, gv := range d.paths() {
 			if _, err := d.v3(path, gv, asJSON); err != nil {
 				b.Fatal(err)
 			}

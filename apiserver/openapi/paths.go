@@ -5,269 +5,282 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"pilothouse.dev/apiserver/registry"
-	"pilothouse.dev/pkg/api"
-	"pilothouse.dev/pkg/version"
 )
-
-// eithers are the types that may be written as several types of JSON.
-var eithers = []reflect.Type{reflect.TypeFor[resource.Quantity](), reflect.TypeFor[intstr.IntOrString]()}
 
 var (
-	takes   = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
-	gives   = []string{"application/json", "application/yaml", "application/vnd.kubernetes.protobuf"}
-	streams = append(slices.Clone(gives), "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
-	patches = []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"}
+	takes = []string{"*/*"}
+	gives = []string{"application/cbor", "application/json", "application/vnd.kubernetes.protobuf", "application/yaml"}
+	// A list may be watched.
+	streams = []string{
+		"application/cbor", "application/cbor-seq", "application/json", "application/json;stream=watch",
+		"application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf;stream=watch", "application/yaml",
+	}
+	patches = []string{
+		"application/apply-patch+cbor", "application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json",
+		"application/strategic-merge-patch+json",
+	}
 )
 
-func info() *spec.Info {
-	return &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes", Version: version.Info().GitVersion}}
-}
-
-func security() spec.SecurityDefinitions {
-	return spec.SecurityDefinitions{"BearerToken": {SecuritySchemeProps: spec.SecuritySchemeProps{
-		Type: "apiKey", Name: "authorization", In: "header", Description: "Bearer Token authentication",
-	}}}
-}
-
-// swagger is the v2 document of resources.
-func swagger(resources []*registry.Resource) *spec.Swagger {
-	b := newBuilder()
-	s := &spec.Swagger{SwaggerProps: spec.SwaggerProps{Swagger: "2.0", Info: info(), Paths: b.paths(resources), SecurityDefinitions: security()}}
-	s.Definitions = b.definitions
-	s.Security = []map[string][]string{{"BearerToken": {}}}
-	return s
-}
-
-// paths describes every URL of the resources.
-func (b *builder) paths(resources []*registry.Resource) *spec.Paths {
-	all := &spec.Paths{Paths: map[string]spec.PathItem{}}
-	for _, r := range resources {
-		b.served[reflect.TypeOf(r.New()).Elem()] = r.GVK
-	}
-	for _, r := range resources {
-		p := page{b: b, r: r, paths: all.Paths, base: root(r.GVK.GroupVersion()), scope: "", object: reflect.TypeOf(r.New()).Elem(), kind: r.GVK}
+// resources describes every URL of the resources.
+func (b *builder) resources(rs []*registry.Resource, paths map[string]*path) {
+	for _, r := range rs {
+		p := page{
+			builder: b, r: r, paths: paths, base: root(r.GVK.GroupVersion()), object: reflect.TypeOf(r.New()).Elem(), kind: r.GVK,
+			name: r.GVK.Kind,
+		}
 		if r.Namespaced {
 			if r.Allows("list") {
-				all.Paths[p.base+"/"+r.Plural] = spec.PathItem{PathItemProps: spec.PathItemProps{
-					Get: p.list("ForAllNamespaces"), Parameters: queries(metav1.ListOptions{}),
-				}}
+				p.add(p.base+"/"+r.Plural, p.place(""), map[string]*operation{"get": p.list("ForAllNamespaces")})
 			}
 			p.base, p.scope = p.base+"/namespaces/{namespace}", "Namespaced"
 		}
 		p.base += "/" + r.Plural
 		p.collection()
 		p.one()
+		three := []string{"get", "patch", "update"}
 		if r.HasStatus {
-			p.sub("status", r.GVK, p.object, []string{"get", "patch", "update"})
+			p.sub("status", r.GVK, p.object, three)
 		}
 		if r.ScaleGet != nil {
-			p.sub("scale", autoscalingv1.SchemeGroupVersion.WithKind("Scale"), reflect.TypeFor[autoscalingv1.Scale](), []string{"get", "patch", "update"})
+			p.sub("scale", autoscalingv1.SchemeGroupVersion.WithKind("Scale"), reflect.TypeFor[autoscalingv1.Scale](), three)
+		}
+		for _, part := range r.Parts {
+			p.sub(part.Name, r.GVK, p.object, three)
 		}
 		for _, name := range slices.Sorted(maps.Keys(r.Actions)) {
 			a := r.Actions[name]
-			if name == "" { // what a virtual kind itself does
-				continue
+			switch {
+			case name == "": // what a virtual kind itself does
+			case strings.HasSuffix(a.Kind.Kind, "Options"):
+				p.connect(name, a)
+			default:
+				p.sub(name, a.Kind, b.typeOf(a.Kind), a.Verbs)
 			}
-			p.sub(name, a.Kind, typeOf(a.Kind), a.Verbs)
 		}
 	}
-	return all
-}
-
-// typeOf is the Go type of a kind; a text for what the scheme does not know.
-func typeOf(gvk schema.GroupVersionKind) reflect.Type {
-	obj, err := api.Scheme.New(gvk)
-	if err != nil {
-		return reflect.TypeFor[string]()
-	}
-	return reflect.TypeOf(obj).Elem()
 }
 
 // page writes the paths of one resource.
 type page struct {
-	b      *builder
+	*builder
 	r      *registry.Resource
-	paths  map[string]spec.PathItem
+	paths  map[string]*path
 	base   string // of the collection
 	scope  string // Namespaced or empty, for operation ids
 	object reflect.Type
 	kind   schema.GroupVersionKind
+	name   string // of the kind, for people
+}
+
+func (p *page) add(url string, params []param, operations map[string]*operation) {
+	maps.DeleteFunc(operations, func(_ string, op *operation) bool { return op == nil })
+	if len(operations) > 0 {
+		p.paths[url] = &path{params, operations}
+	}
 }
 
 func (p *page) collection() {
-	item := spec.PathItem{PathItemProps: spec.PathItemProps{Parameters: p.place("")}}
+	ops := map[string]*operation{}
 	if p.r.Allows("list") {
-		item.Get = p.list("")
-		item.Get.Parameters = queries(metav1.ListOptions{})
+		ops["get"] = p.list("")
 	}
 	if p.r.Allows("create") {
-		item.Post = p.operation("create", "", "post", p.kind, p.object)
-		p.takes(item.Post, p.object, takes, metav1.CreateOptions{})
-		p.answers(item.Post, p.object, http.StatusOK, http.StatusCreated, http.StatusAccepted)
+		op := p.operation("create", "", "post", "create a "+p.name, p.kind)
+		p.takes(op, p.object, true, metav1.CreateOptions{})
+		p.answers(op, p.object, http.StatusOK, http.StatusCreated, http.StatusAccepted)
+		ops["post"] = op
 	}
 	if p.r.Allows("deletecollection") {
-		status := reflect.TypeFor[metav1.Status]()
-		item.Delete = p.operation("deleteCollection", "", "deletecollection", p.kind, status)
-		p.takes(item.Delete, reflect.TypeFor[metav1.DeleteOptions](), takes, metav1.DeleteOptions{})
-		item.Delete.Parameters = append(item.Delete.Parameters, except(queries(metav1.ListOptions{}), "watch", "allowWatchBookmarks")...)
-		optionalBody(item.Delete)
+		op := p.operation("delete", "", "deletecollection", "delete collection of "+p.name, p.kind)
+		op.id = "delete" + operationGroup(p.r.GVK.GroupVersion()) + "Collection" + p.scope + p.name
+		p.takes(op, reflect.TypeFor[metav1.DeleteOptions](), false, metav1.DeleteOptions{})
+		for _, q := range p.queries(metav1.ListOptions{}) {
+			if q.name != "watch" && q.name != "allowWatchBookmarks" {
+				op.params = append(op.params, q)
+			}
+		}
+		p.answers(op, reflect.TypeFor[metav1.Status](), http.StatusOK)
+		ops["delete"] = op
 	}
-	p.paths[p.base] = item
+	p.add(p.base, p.place(""), ops)
 }
 
 func (p *page) one() {
-	item := spec.PathItem{PathItemProps: spec.PathItemProps{Parameters: p.place(p.kind.Kind)}}
-	p.object3(&item, "", p.kind, p.object, p.r.Verbs)
+	ops := p.change("", p.kind, p.object, p.r.Verbs)
 	if p.r.Allows("delete") {
-		item.Delete = p.operation("delete", "", "delete", p.kind, reflect.TypeFor[metav1.Status]())
-		p.takes(item.Delete, reflect.TypeFor[metav1.DeleteOptions](), takes, metav1.DeleteOptions{})
-		optionalBody(item.Delete)
-		p.answers(item.Delete, reflect.TypeFor[metav1.Status](), http.StatusOK, http.StatusAccepted)
+		op := p.operation("delete", "", "delete", "delete a "+p.name, p.kind)
+		p.takes(op, reflect.TypeFor[metav1.DeleteOptions](), false, metav1.DeleteOptions{})
+		p.answers(op, reflect.TypeFor[metav1.Status](), http.StatusOK, http.StatusAccepted)
+		ops["delete"] = op
 	}
-	p.paths[p.base+"/{name}"] = item
+	p.add(p.base+"/{name}", p.place(p.name), ops)
 }
 
-// object3 describes get, put and patch.
-func (p *page) object3(item *spec.PathItem, sub string, kind schema.GroupVersionKind, t reflect.Type, verbs []string) {
+// change describes get, put and patch of an object, or of one of its subresources.
+func (p *page) change(sub string, kind schema.GroupVersionKind, t reflect.Type, verbs []string) map[string]*operation {
+	of, suffix := "", ""
+	if sub != "" {
+		of, suffix = sub+" of ", capital(sub)
+	}
+	ops := map[string]*operation{}
 	if slices.Contains(verbs, "get") {
-		item.Get = p.operation("read", sub, "get", kind, t)
+		op := p.operation("read", suffix, "get", "read "+of+"the specified "+p.name, kind)
+		p.answers(op, t, http.StatusOK)
+		ops["get"] = op
 	}
 	if slices.Contains(verbs, "update") {
-		item.Put = p.operation("replace", sub, "put", kind, t)
-		p.takes(item.Put, t, takes, metav1.UpdateOptions{})
-		p.answers(item.Put, t, http.StatusOK, http.StatusCreated)
+		op := p.operation("replace", suffix, "put", "replace "+of+"the specified "+p.name, kind)
+		p.takes(op, t, true, metav1.UpdateOptions{})
+		p.answers(op, t, http.StatusOK, http.StatusCreated)
+		ops["put"] = op
 	}
 	if slices.Contains(verbs, "patch") {
-		item.Patch = p.operation("patch", sub, "patch", kind, t)
-		p.takes(item.Patch, reflect.TypeFor[metav1.Patch](), patches, metav1.PatchOptions{})
-		p.answers(item.Patch, t, http.StatusOK, http.StatusCreated)
+		op := p.operation("patch", suffix, "patch", "partially update "+of+"the specified "+p.name, kind)
+		p.takes(op, reflect.TypeFor[metav1.Patch](), true, metav1.PatchOptions{})
+		op.takes = patches
+		p.answers(op, t, http.StatusOK, http.StatusCreated)
+		ops["patch"] = op
 	}
+	return ops
 }
 
-// sub describes a subresource.
+// sub describes a subresource that is a document: a part of the object, or what an action takes and gives.
 func (p *page) sub(name string, kind schema.GroupVersionKind, t reflect.Type, verbs []string) {
-	item := spec.PathItem{PathItemProps: spec.PathItemProps{Parameters: p.place(kind.Kind)}}
-	title := strings.ToUpper(name[:1]) + name[1:]
-	p.object3(&item, title, kind, t, verbs)
-	if slices.Contains(verbs, "create") {
-		item.Post = p.operation("create", title, "post", kind, t)
-		if t.Kind() == reflect.Struct {
-			p.takes(item.Post, t, takes, metav1.CreateOptions{})
-		}
-		p.answers(item.Post, t, http.StatusOK, http.StatusCreated, http.StatusAccepted)
+	if p.r.Plural == "pods" && name == "log" {
+		t = reflect.TypeFor[string]()
 	}
-	p.paths[p.base+"/{name}/"+name] = item
+	ops := p.change(name, kind, t, verbs)
+	if slices.Contains(verbs, "create") {
+		op := p.operation("create", capital(name), "post", "create "+name+" of a "+p.name, kind)
+		if t.Kind() == reflect.Struct {
+			p.takes(op, t, true, metav1.CreateOptions{})
+		}
+		p.answers(op, t, http.StatusOK, http.StatusCreated, http.StatusAccepted)
+		ops["post"] = op
+	}
+	params := p.place(p.name)
+	if p.r.Plural == "pods" && name == "log" {
+		ops["get"].gives = append([]string{"text/plain"}, gives...)
+		params = append(params, p.queriesOf(p.typeOf(schema.GroupVersionKind{Version: "v1", Kind: "PodLogOptions"}))...)
+	}
+	p.add(p.base+"/{name}/"+name, params, ops)
 }
 
-func (p *page) list(scope string) *spec.Operation {
-	kind := p.kind.GroupVersion().WithKind(p.kind.Kind + "List")
-	t := typeOf(kind)
-	op := p.operation("list", scope, "list", p.kind, t)
-	if t.Kind() != reflect.Struct {
-		s := p.b.listOf(p.object, kind)
-		op.Responses.StatusCodeResponses[http.StatusOK] = spec.Response{ResponseProps: spec.ResponseProps{Description: http.StatusText(http.StatusOK), Schema: &s}}
+// connect describes a subresource through which a connection goes: exec, proxy and their like. Its kind is that of its options.
+func (p *page) connect(name string, a *registry.Action) {
+	at := map[string]string{"get": "get", "update": "put", "create": "post", "delete": "delete", "patch": "patch", "options": "options", "head": "head"}
+	describe := func(suffix string) map[string]*operation {
+		ops := map[string]*operation{}
+		for _, verb := range a.Verbs {
+			method := at[verb]
+			if method == "" {
+				continue
+			}
+			op := p.operation("connect", capital(name)+suffix, "connect", "connect "+strings.ToUpper(method)+" requests to "+name+" of "+p.name, a.Kind)
+			group := operationGroup(p.r.GVK.GroupVersion())
+			op.id = strings.Replace(op.id, "connect"+group, "connect"+group+capital(method), 1)
+			op.gives = takes
+			p.answers(op, reflect.TypeFor[string](), http.StatusOK)
+			ops[method] = op
+		}
+		return ops
 	}
-	op.Produces = streams
+	params := append(p.place(p.name), p.queriesOf(p.typeOf(a.Kind))...)
+	p.add(p.base+"/{name}/"+name, params, describe(""))
+	if name == "proxy" {
+		rest := param{in: "path", name: "path", kind: "string", about: "path to the resource", required: true}
+		p.add(p.base+"/{name}/"+name+"/{path}", append(slices.Clone(params), rest), describe("WithPath"))
+	}
+}
+
+func (p *page) list(suffix string) *operation {
+	op := p.operation("list", suffix, "list", "list or watch objects of kind "+p.name, p.kind)
+	op.gives = streams
+	op.params = p.queries(metav1.ListOptions{})
+	kind := p.kind.GroupVersion().WithKind(p.kind.Kind + "List")
+	if t := p.typeOf(kind); t.Kind() == reflect.Struct {
+		p.answers(op, t, http.StatusOK)
+	} else {
+		p.answersWith(op, p.listOf(p.object, kind), http.StatusOK)
+	}
 	return op
 }
 
 // operation describes one verb; suffix is a subresource, or where a list reaches.
-func (p *page) operation(verb, suffix, action string, kind schema.GroupVersionKind, answer reflect.Type) *spec.Operation {
+func (p *page) operation(verb, suffix, action, about string, kind schema.GroupVersionKind) *operation {
 	gv := p.r.GVK.GroupVersion()
-	group := "Core"
-	if gv.Group != "" {
-		first, _, _ := strings.Cut(gv.Group, ".")
-		group = strings.ToUpper(first[:1]) + first[1:]
+	return &operation{
+		id: verb + operationGroup(gv) + p.scope + p.r.GVK.Kind + suffix, about: about, tag: tagOf(gv), action: action, kind: &kind, gives: gives,
 	}
-	id := verb + group + strings.ToUpper(gv.Version[:1]) + gv.Version[1:] + p.scope + p.r.GVK.Kind + suffix
-	op := &spec.Operation{}
-	op.ID, op.Responses = id, &spec.Responses{ResponsesProps: spec.ResponsesProps{StatusCodeResponses: map[int]spec.Response{}}}
-	op.Tags = []string{strings.ToLower(group) + "_" + gv.Version}
-	op.Description = verb + " " + strings.TrimSpace(p.r.GVK.Kind+" "+strings.ToLower(suffix))
-	op.Consumes, op.Produces, op.Schemes = []string{"*/*"}, gives, []string{"https"}
-	op.AddExtension("x-kubernetes-action", action)
-	op.AddExtension(gvkExtension, gvkOf(kind))
-	p.answers(op, answer, http.StatusOK)
-	return op
 }
 
-func (p *page) answers(op *spec.Operation, t reflect.Type, codes ...int) {
+func (b *builder) answers(op *operation, t reflect.Type, codes ...int) {
+	b.answersWith(op, b.of(t), codes...)
+}
+
+func (b *builder) answersWith(op *operation, body *schemaOf, codes ...int) {
 	for _, code := range codes {
-		s := p.b.of(t)
-		op.Responses.StatusCodeResponses[code] = spec.Response{ResponseProps: spec.ResponseProps{Description: http.StatusText(code), Schema: &s}}
+		op.answers = append(op.answers, answer{strconv.Itoa(code), http.StatusText(code), body})
 	}
-	op.Responses.StatusCodeResponses[http.StatusUnauthorized] = spec.Response{ResponseProps: spec.ResponseProps{
-		Description: http.StatusText(http.StatusUnauthorized),
-	}}
+	op.answers = append(op.answers, answer{code: "401", about: "Unauthorized"})
 }
 
 // takes describes the body and the query of an operation.
-func (p *page) takes(op *spec.Operation, body reflect.Type, media []string, options any) {
-	s := p.b.of(body)
-	op.Consumes = media
-	op.Parameters = append(op.Parameters, spec.Parameter{ParamProps: spec.ParamProps{Name: "body", In: "body", Required: true, Schema: &s}})
-	op.Parameters = append(op.Parameters, queries(options)...)
+func (p *page) takes(op *operation, body reflect.Type, required bool, options any) {
+	op.takes, op.body, op.bodyRequired = takes, p.of(body), required
+	op.params = append(op.params, p.queries(options)...)
 }
-
-func optionalBody(op *spec.Operation) { op.Parameters[0].Required = false }
 
 // place describes what stands in the path: the name, where there is one, and the namespace.
-func (p *page) place(named string) []spec.Parameter {
-	var out []spec.Parameter
-	text := func(name, about string) {
-		q := parameter("path", name, "string", about)
-		q.Required = true
-		out = append(out, q)
-	}
+func (p *page) place(named string) []param {
+	var out []param
 	if named != "" {
-		text("name", "name of the "+named)
+		out = append(out, param{in: "path", name: "name", kind: "string", about: "name of the " + named, required: true})
 	}
 	if p.scope != "" {
-		text("namespace", "object name and auth scope, such as for teams and projects")
+		out = append(out, param{in: "path", name: "namespace", kind: "string", about: "object name and auth scope, such as for teams and projects", required: true})
 	}
-	return append(out, parameter("query", "pretty", "string", "If 'true', then the output is pretty printed."))
+	return append(out, param{in: "query", name: "pretty", kind: "string", about: "If 'true', then the output is pretty printed. Defaults to " +
+		"'false' unless the user-agent indicates a browser or command-line HTTP tool (curl and wget)."})
 }
 
-func parameter(in, name, kind, about string) spec.Parameter {
-	p := spec.Parameter{ParamProps: spec.ParamProps{Name: name, In: in, Description: about}}
-	p.Type, p.UniqueItems = kind, true
-	return p
-}
+func (b *builder) queries(options any) []param { return b.queriesOf(reflect.TypeOf(options)) }
 
-// queries are the query parameters by which options are given.
-func queries(options any) []spec.Parameter {
-	t := reflect.TypeOf(options)
-	about := docs(t)
-	b := newBuilder()
-	var out []spec.Parameter
+// queriesOf are the query parameters by which options are given.
+func (b *builder) queriesOf(t reflect.Type) []param {
+	if known, ok := b.params[t]; ok || t.Kind() != reflect.Struct {
+		return known
+	}
+	about := b.docs(t)
+	var out []param
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if f.Anonymous || name == "preconditions" {
+		if f.Anonymous || name == "preconditions" || name == "shardSelector" {
 			continue
 		}
-		s := b.of(f.Type)
-		if len(s.Type) == 1 && s.Type[0] == "array" { // dryRun: may be given several times
-			s = *spec.StringProperty()
+		var kind string
+		switch in := indirect(f.Type); in.Kind() {
+		case reflect.Bool:
+			kind = "boolean"
+		case reflect.Int32, reflect.Int64:
+			kind = "integer"
+		default: // of a list, one; it may be given several times
+			kind = "string"
 		}
-		if len(s.Type) == 0 {
-			continue
-		}
-		out = append(out, parameter("query", name, s.Type[0], about[name]))
+		out = append(out, param{in: "query", name: name, kind: kind, about: about[name]})
 	}
+	slices.SortFunc(out, func(a, b param) int { return strings.Compare(a.name, b.name) })
+	b.params[t] = out
 	return out
 }
 
-func except(all []spec.Parameter, names ...string) []spec.Parameter {
-	return slices.DeleteFunc(all, func(p spec.Parameter) bool { return slices.Contains(names, p.Name) })
-}
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

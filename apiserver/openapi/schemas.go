@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"encoding/json"
 	"reflect"
 	"slices"
 	"strings"
@@ -9,68 +10,97 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kube-openapi/pkg/util"
-	"k8s.io/kube-openapi/pkg/validation/spec"
 
+	"pilothouse.dev/apiserver/markers"
 	"pilothouse.dev/pkg/api"
 )
 
-// builder collects the definitions that what it was asked for needs, in OpenAPI v2 form.
+// builder collects the definitions that what it was asked for needs.
 type builder struct {
-	definitions spec.Definitions
+	definitions map[string]*schemaOf
 	names       map[reflect.Type]string
 	served      map[reflect.Type]schema.GroupVersionKind // what the registry says of the types of its kinds
+	versions    map[schema.GroupVersion]bool             // served: of the kinds that options are, others are not told
+	types       map[schema.GroupVersionKind]reflect.Type
+	params      map[reflect.Type][]param // queries made already
+	comments    comments
 }
 
 func newBuilder() *builder {
-	return &builder{spec.Definitions{}, map[reflect.Type]string{}, map[reflect.Type]schema.GroupVersionKind{}}
+	return &builder{
+		definitions: map[string]*schemaOf{}, names: map[reflect.Type]string{},
+		served: map[reflect.Type]schema.GroupVersionKind{}, versions: map[schema.GroupVersion]bool{},
+		types: map[schema.GroupVersionKind]reflect.Type{}, params: map[reflect.Type][]param{},
+		comments: readComments(commentsText),
+	}
 }
 
 // What a type may say of itself.
 type (
-	documented interface{ SwaggerDoc() map[string]string }
-	named      interface{ OpenAPIModelName() string }
-	typed      interface {
+	named interface{ OpenAPIModelName() string }
+	typed interface {
 		OpenAPISchemaType() []string
 		OpenAPISchemaFormat() string
 	}
 	eitherTyped interface{ OpenAPIV3OneOfTypes() []string }
 	selfMade    interface{ MarshalJSON() ([]byte, error) }
+	selfRead    interface{ UnmarshalJSON([]byte) error }
 )
 
-const refPrefix = "#/definitions/"
+// as is a zero *t seen as an I, nil when it is none.
+func as[I any](t reflect.Type) I {
+	v, _ := reflect.New(t).Interface().(I)
+	return v
+}
 
 // of is the schema of a value of type t: in place for what is simple, a reference for structs.
-func (b *builder) of(t reflect.Type) spec.Schema {
+func (b *builder) of(t reflect.Type) *schemaOf {
 	switch t.Kind() {
 	case reflect.Pointer:
 		return b.of(t.Elem())
 	case reflect.Interface:
-		return spec.Schema{} // anything
+		return &schemaOf{} // anything
 	}
 	if as[typed](t) != nil || t.Kind() == reflect.Struct {
-		return spec.Schema{SchemaProps: spec.SchemaProps{Ref: spec.MustCreateRef(refPrefix + b.define(t))}}
+		return &schemaOf{ref: b.define(t)}
 	}
 	switch t.Kind() {
 	case reflect.Slice, reflect.Array:
 		if t.Elem().Kind() == reflect.Uint8 {
-			return *spec.StrFmtProperty("byte")
+			return &schemaOf{kind: "string", format: "byte"}
 		}
-		item := b.of(t.Elem())
-		return *spec.ArrayProperty(&item)
+		return &schemaOf{kind: "array", items: b.element(t.Elem())}
 	case reflect.Map:
-		value := b.of(t.Elem())
-		return *spec.MapProperty(&value)
+		return &schemaOf{kind: "object", values: b.of(t.Elem())}
 	case reflect.String:
-		return *spec.StringProperty()
+		return &schemaOf{kind: "string"}
 	case reflect.Bool:
-		return *spec.BoolProperty()
-	case reflect.Int64, reflect.Int, reflect.Uint64, reflect.Uint:
-		return *spec.Int64Property()
-	case reflect.Float32, reflect.Float64:
-		return *spec.Float64Property()
+		return &schemaOf{kind: "boolean"}
+	case reflect.Float32:
+		return &schemaOf{kind: "number", format: "float"}
+	case reflect.Float64:
+		return &schemaOf{kind: "number", format: "double"}
+	case reflect.Int64, reflect.Uint32, reflect.Uint64:
+		return &schemaOf{kind: "integer", format: "int64"}
 	default:
-		return *spec.Int32Property()
+		return &schemaOf{kind: "integer", format: "int32"}
 	}
+}
+
+// element is the schema of a list's items. Those of an enumeration say so.
+func (b *builder) element(t reflect.Type) *schemaOf {
+	s := b.of(t)
+	if m := markers.Of(indirect(t)); m != nil && s.kind == "string" {
+		s.enum = m.Enum
+	}
+	return s
+}
+
+func indirect(t reflect.Type) reflect.Type {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t
 }
 
 // define makes sure that t has a definition and returns its name.
@@ -80,27 +110,45 @@ func (b *builder) define(t reflect.Type) string {
 	}
 	name := modelName(t)
 	b.names[t] = name // before its fields: types may contain themselves
-	s := spec.Schema{}
-	s.Description = docs(t)[""]
-	switch own := as[typed](t); {
-	case own != nil:
-		s.Type, s.Format = own.OpenAPISchemaType(), own.OpenAPISchemaFormat()
-	default:
-		s.Type = spec.StringOrArray{"object"}
-		if as[selfMade](t) == nil { // one that writes itself (raw JSON) tells nothing of what it writes
-			b.fields(&s, t)
-		}
-		if kinds := b.kindsOf(t); len(kinds) > 0 {
-			s.AddExtension(gvkExtension, kinds)
-		}
-	}
+	s := &schemaOf{about: b.docs(t)[""]}
 	b.definitions[name] = s
+	if own := as[typed](t); own != nil {
+		if kinds := own.OpenAPISchemaType(); len(kinds) > 0 {
+			s.kind = kinds[0]
+		}
+		s.format = own.OpenAPISchemaFormat()
+		if many := as[eitherTyped](t); many != nil {
+			s.either = many.OpenAPIV3OneOfTypes()
+		}
+		return name
+	}
+	s.kind = "object"
+	if as[selfMade](t) == nil { // one that writes itself (raw JSON) tells nothing of what it writes
+		b.fields(s, t)
+	}
+	if m := markers.Of(t); m != nil && m.StructType != "" {
+		s.mark(mapType, quoted(m.StructType))
+	}
+	if kinds := b.kindsOf(t); len(kinds) > 0 {
+		s.mark(gvkExtension, asJSONText(kinds))
+	}
 	return name
 }
 
+// Extensions, as https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy and the API conventions
+// name them.
+const (
+	gvkExtension  = "x-kubernetes-group-version-kind"
+	listType      = "x-kubernetes-list-type"
+	listMapKeys   = "x-kubernetes-list-map-keys"
+	mapType       = "x-kubernetes-map-type"
+	patchStrategy = "x-kubernetes-patch-strategy"
+	patchMergeKey = "x-kubernetes-patch-merge-key"
+)
+
 // fields adds a struct's fields to s; those of embedded structs without a name of their own stand among them.
-func (b *builder) fields(s *spec.Schema, t reflect.Type) {
-	about := docs(t)
+func (b *builder) fields(s *schemaOf, t reflect.Type) {
+	about, said := b.docs(t), markers.Of(t)
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -108,53 +156,106 @@ func (b *builder) fields(s *spec.Schema, t reflect.Type) {
 			continue
 		}
 		if f.Anonymous && name == "" {
-			in := f.Type
-			for in.Kind() == reflect.Pointer {
-				in = in.Elem()
-			}
-			b.fields(s, in)
+			b.fields(s, indirect(f.Type))
 			continue
 		}
 		if name == "" {
 			name = f.Name
 		}
-		p := b.of(f.Type)
-		p.Description = about[name]
-		if v := f.Tag.Get("patchStrategy"); v != "" {
-			p.AddExtension("x-kubernetes-patch-strategy", v)
+		var m markers.Field
+		if said != nil {
+			m = said.Fields[name]
 		}
-		if v := f.Tag.Get("patchMergeKey"); v != "" {
-			p.AddExtension("x-kubernetes-patch-merge-key", v)
+		empty := leftOut(options)
+		p := b.field(f, m, about[name], empty)
+		if stringed(options) {
+			p = &schemaOf{kind: "string", about: p.about}
 		}
-		if s.Properties == nil {
-			s.Properties = map[string]spec.Schema{}
-		}
-		s.Properties[name] = p
-		if required(f, options) {
-			s.Required = append(s.Required, name)
+		s.fields = append(s.fields, fieldOf{name, p})
+		if m.Required || !empty && !m.Optional {
+			s.required = append(s.required, name)
 		}
 	}
-	slices.Sort(s.Required)
+	slices.SortFunc(s.fields, func(a, b fieldOf) int { return strings.Compare(a.name, b.name) })
 }
 
-// required says whether a field must be there: it is always written, and cannot be written as null.
-func required(f reflect.StructField, options string) bool {
-	if f.Type.Kind() == reflect.Pointer {
-		return false
+// field is the schema of one field: that of its type and what is said of the field.
+func (b *builder) field(f reflect.StructField, m markers.Field, about string, empty bool) *schemaOf {
+	p := b.of(f.Type)
+	p.about = about
+	if e := markers.Of(indirect(f.Type)); e != nil && len(e.Enum) > 0 && p.kind == "string" {
+		p.enum = e.Enum
+		p.about = strings.TrimPrefix(about+b.comments.values(indirect(f.Type), e.Enum), "\n\n")
 	}
+	p.preset = m.Default
+	if p.preset == "" {
+		p.preset = zero(f.Type, empty)
+	}
+	if m.ListType != "" {
+		p.mark(listType, quoted(m.ListType))
+	}
+	if len(m.ListKeys) > 0 {
+		p.mark(listMapKeys, asJSONText(m.ListKeys))
+	}
+	switch {
+	case m.MapType != "":
+		p.mark(mapType, quoted(m.MapType))
+	case m.StructType != "":
+		p.mark(mapType, quoted(m.StructType))
+	}
+	if v := f.Tag.Get("patchStrategy"); v != "" {
+		p.mark(patchStrategy, quoted(v))
+	}
+	if v := f.Tag.Get("patchMergeKey"); v != "" {
+		p.mark(patchMergeKey, quoted(v))
+	}
+	return p
+}
+
+// leftOut says whether a field is not written when it is empty.
+func leftOut(options string) bool {
 	for o := range strings.SplitSeq(options, ",") {
 		if o == "omitempty" || o == "omitzero" {
-			return false
+			return true
 		}
 	}
-	return true
+	return false
 }
 
-const gvkExtension = "x-kubernetes-group-version-kind"
+// stringed says whether a field's number is written as a text.
+func stringed(options string) bool {
+	return options == "string" || strings.HasSuffix(options, ",string")
+}
+
+// zero is the default of a field that cannot be absent in Go: what reading nothing leaves there. Types that read themselves
+// have none.
+func zero(t reflect.Type, empty bool) string {
+	if as[selfRead](t) != nil || t.Kind() == reflect.Pointer {
+		return ""
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		if t.NumField() == 1 && t.Field(0).Anonymous {
+			return zero(t.Field(0).Type, empty)
+		}
+		return "{}"
+	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Array, reflect.Interface:
+		return ""
+	}
+	switch {
+	case empty:
+		return ""
+	case t.Kind() == reflect.String:
+		return `""`
+	case t.Kind() == reflect.Bool:
+		return "false"
+	}
+	return "0"
+}
 
 // kindsOf are the kinds a type is: the one as which the registry serves it and those under which the scheme knows it (lists and
 // options are no kinds of the registry).
-func (b *builder) kindsOf(t reflect.Type) []any {
+func (b *builder) kindsOf(t reflect.Type) []kindName {
 	obj, ok := reflect.New(t).Interface().(runtime.Object)
 	if !ok {
 		return nil
@@ -167,35 +268,41 @@ func (b *builder) kindsOf(t reflect.Type) []any {
 		gvks = append(gvks, gvk)
 	}
 	slices.SortFunc(gvks, func(a, b schema.GroupVersionKind) int { return strings.Compare(a.String(), b.String()) })
-	var out []any
+	var out []kindName
 	for _, gvk := range gvks {
-		if gvk.Version != runtime.APIVersionInternal {
-			out = append(out, gvkOf(gvk))
+		if gvk.Version == runtime.APIVersionInternal || len(gvks) > 1 && !b.versions[gvk.GroupVersion()] {
+			continue
 		}
+		out = append(out, kindName{gvk.Group, gvk.Kind, gvk.Version})
 	}
 	return out
 }
 
-// listOf is the schema of a list of t that has no Go type in the scheme.
-func (b *builder) listOf(t reflect.Type, list schema.GroupVersionKind) spec.Schema {
-	name := modelName(t) + "List"
-	if _, ok := b.definitions[name]; !ok {
-		item := b.of(t)
-		s := spec.Schema{}
-		s.Description = list.Kind + " is a list of " + t.Name()
-		s.Type = spec.StringOrArray{"object"}
-		b.fields(&s, reflect.TypeFor[metav1.TypeMeta]())
-		s.Properties["metadata"] = b.of(reflect.TypeFor[metav1.ListMeta]())
-		s.Properties["items"] = *spec.ArrayProperty(&item)
-		s.Required = []string{"items"}
-		s.AddExtension(gvkExtension, []any{gvkOf(list)})
-		b.definitions[name] = s
-	}
-	return spec.Schema{SchemaProps: spec.SchemaProps{Ref: spec.MustCreateRef(refPrefix + name)}}
+// kindName is a group, version and kind as documents spell it.
+type kindName struct {
+	Group   string `json:"group"`
+	Kind    string `json:"kind"`
+	Version string `json:"version"`
 }
 
-func gvkOf(gvk schema.GroupVersionKind) map[string]any {
-	return map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind}
+// listOf is the schema of a list of t that has no Go type in the scheme.
+func (b *builder) listOf(t reflect.Type, list schema.GroupVersionKind) *schemaOf {
+	name := modelName(t) + "List"
+	if _, ok := b.definitions[name]; !ok {
+		s := &schemaOf{about: list.Kind + " is a list of " + t.Name(), kind: "object", required: []string{"items"}}
+		b.definitions[name] = s
+		b.fields(s, reflect.TypeFor[metav1.TypeMeta]())
+		s.required = []string{"items"}
+		meta := b.of(reflect.TypeFor[metav1.ListMeta]())
+		meta.about = "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"
+		meta.preset = "{}"
+		s.fields = append(s.fields,
+			fieldOf{"metadata", meta},
+			fieldOf{"items", &schemaOf{kind: "array", items: b.of(t), about: "items is the list of " + t.Name() + " objects."}})
+		slices.SortFunc(s.fields, func(a, b fieldOf) int { return strings.Compare(a.name, b.name) })
+		s.mark(gvkExtension, asJSONText([]kindName{{list.Group, list.Kind, list.Version}}))
+	}
+	return &schemaOf{ref: name}
 }
 
 // modelName is the name of a type's definition, as Kubernetes names it.
@@ -206,42 +313,13 @@ func modelName(t reflect.Type) string {
 	return util.ToRESTFriendlyName(t.PkgPath() + "." + t.Name())
 }
 
-// docs are the descriptions of a type (under the empty name) and its fields.
-func docs(t reflect.Type) map[string]string {
-	if d := as[documented](t); d != nil {
-		return d.SwaggerDoc()
+func quoted(s string) string { return string(appendText(nil, s)) }
+
+// asJSONText is for values made here, which always have a JSON form.
+func asJSONText(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("openapi: " + err.Error())
 	}
-	return map[string]string{"": undocumented[modelName(t)]}
-}
-
-// undocumented describes the types that do not describe themselves.
-var undocumented = map[string]string{
-	"io.k8s.apimachinery.pkg.api.resource.Quantity": "Quantity is a fixed-point representation of a number: digits with an optional suffix " +
-		"(m, k, M, G, T, P, E for powers of ten, Ki, Mi, Gi, Ti, Pi, Ei for powers of two, or an exponent), as in 1500m, 2Gi or 1e3.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.Time":       "Time is a point in time with seconds as its finest unit, in RFC 3339 form, or null.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime":  "MicroTime is a point in time with microseconds as its finest unit, in RFC 3339 form, or null.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.Duration":   "Duration is a span of time as a sum of numbers with units, as in 1h30m or 500ms.",
-	"io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1":   "FieldsV1 stores a set of fields of an object as a tree: f:<name> for a field, k:<keys> and v:<value> for items of a list.",
-	"io.k8s.apimachinery.pkg.util.intstr.IntOrString": "IntOrString is a number or a text, such as a count or a percentage, the number of a port or its name.",
-	"io.k8s.apimachinery.pkg.runtime.RawExtension":    "RawExtension is any object.",
-}
-
-// as is a zero *t seen as an I, nil when it is none.
-func as[I any](t reflect.Type) I {
-	v, _ := reflect.New(t).Interface().(I)
-	return v
-}
-
-// oneOfs lets the definitions that have several types say so, which only v3 can.
-func oneOfs(schemas map[string]*spec.Schema) {
-	for _, t := range eithers {
-		s := schemas[modelName(t)]
-		if s == nil {
-			continue
-		}
-		s.Type = nil
-		for _, one := range as[eitherTyped](t).OpenAPIV3OneOfTypes() {
-			s.OneOf = append(s.OneOf, spec.Schema{SchemaProps: spec.SchemaProps{Type: spec.StringOrArray{one}}})
-		}
-	}
+	return string(b)
 }

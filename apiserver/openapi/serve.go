@@ -1,6 +1,8 @@
 package openapi
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,7 +13,6 @@ import (
 	"time"
 
 	"github.com/munnerz/goautoneg"
-	"k8s.io/kube-openapi/pkg/handler3"
 )
 
 // Media types of the protobuf forms: what we answer with, after what clients also ask for.
@@ -41,10 +42,10 @@ func (d *Docs) ServeV2(w http.ResponseWriter, r *http.Request) {
 func (d *Docs) ServeV3(w http.ResponseWriter, r *http.Request) {
 	path := strings.Trim(strings.TrimPrefix(r.URL.Path, "/openapi/v3"), "/")
 	if path == "" {
-		d.serveIndex(w)
+		d.serveIndex(w, r)
 		return
 	}
-	gv, ok := d.groupVersions()[path]
+	gv, ok := d.paths()[path]
 	if !ok {
 		http.NotFound(w, r)
 		return
@@ -71,24 +72,48 @@ func (d *Docs) ServeV3(w http.ResponseWriter, r *http.Request) {
 	send(w, r, doc, media)
 }
 
+// index is what /openapi/v3 answers.
+type index struct {
+	Paths map[string]indexed `json:"paths"`
+}
+
+type indexed struct {
+	URL string `json:"serverRelativeURL"`
+}
+
 // serveIndex names every v3 document with its hash, so that clients need not fetch again what they have.
-func (d *Docs) serveIndex(w http.ResponseWriter) {
-	index := handler3.OpenAPIV3Discovery{Paths: map[string]handler3.OpenAPIV3DiscoveryGroupVersion{}}
-	for path, gv := range d.groupVersions() {
+func (d *Docs) serveIndex(w http.ResponseWriter, r *http.Request) {
+	all := index{map[string]indexed{}}
+	for path, gv := range d.paths() {
 		doc, err := d.v3(path, gv, asJSON)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		index.Paths[path] = handler3.OpenAPIV3DiscoveryGroupVersion{ServerRelativeURL: address(path, doc)}
+		all.Paths[path] = indexed{address(path, doc)}
 	}
-	b, err := json.Marshal(index)
+	b, err := json.Marshal(all)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	sum := sha256.Sum256(b)
+	if unchanged(w, r, hex.EncodeToString(sum[:])) {
+		return
+	}
 	w.Header().Set("Content-Type", jsonType)
 	_, _ = w.Write(b) // a client that went away does not want to know
+}
+
+// unchanged says what an answer is of, and whether the client has just that; then the answer is given.
+func unchanged(w http.ResponseWriter, r *http.Request, hash string) bool {
+	tag := strconv.Quote(hash)
+	w.Header().Set("ETag", tag)
+	if !strings.Contains(r.Header.Get("If-None-Match"), tag) {
+		return false
+	}
+	w.WriteHeader(http.StatusNotModified)
+	return true
 }
 
 func address(path string, doc *document) string {
@@ -122,10 +147,7 @@ func send(w http.ResponseWriter, r *http.Request, doc *document, media string) {
 	h.Add("Vary", "Accept")
 	h.Add("Vary", "Accept-Encoding")
 	h.Set("Content-Type", media)
-	tag := strconv.Quote(doc.hash)
-	h.Set("ETag", tag)
-	if strings.Contains(r.Header.Get("If-None-Match"), tag) {
-		w.WriteHeader(http.StatusNotModified)
+	if unchanged(w, r, doc.hash) {
 		return
 	}
 	if takesGzip(r) {
