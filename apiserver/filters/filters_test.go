@@ -1,8 +1,11 @@
 package filters
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -97,4 +100,48 @@ func descend(depth, n int) int {
 		return descend(depth-1, frame[depth%24]+1) + frame[(depth+1)%24]
 	}
 	return frame[0]
+}
+
+func TestWarnings(t *testing.T) {
+	long := strings.Repeat("ä", 300)
+	var many []string
+	for i := range 20 {
+		many = append(many, fmt.Sprint(i, long))
+	}
+	for _, c := range []struct {
+		name  string
+		texts []string
+		want  []string
+		total int // characters, when there is no want
+	}{
+		{"none", nil, nil, 0},
+		{"empty", []string{""}, nil, 0},
+		{"quoted", []string{`unknown field "spec.foo"`, `a\b`}, []string{`299 - "unknown field \"spec.foo\""`, `299 - "a\\b"`}, 0},
+		{"twice", []string{"a", "b", "a"}, []string{`299 - "a"`, `299 - "b"`}, 0},
+		{"another header", []string{"a\r\nSet-Cookie: x\x00"}, []string{`299 - "a  Set-Cookie: x "`}, 0},
+		{"one long", []string{long}, []string{`299 - "` + long + `"`}, 0},
+		{"too many", many, nil, 16 * 256},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			to := &warnings{to: w}
+			for _, s := range c.texts {
+				to.add(s)
+			}
+			got := w.Header().Values("Warning")
+			if c.total > 0 {
+				n := 0
+				for _, s := range got {
+					n += len([]rune(s)) - len(`299 - ""`)
+				}
+				if n != c.total {
+					t.Errorf("%d characters in %d headers", n, len(got))
+				}
+				return
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
 }

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/ptr"
 
 	"pilothouse.dev/apiserver/admission"
 	"pilothouse.dev/apiserver/codec"
@@ -22,6 +23,18 @@ import (
 )
 
 var deleteOptionsKind = schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}
+
+// answersObject are the kinds whose last state is the answer to their deletion, instead of a Status: clients made from the OpenAPI
+// document know no other answer (https://kubernetes.io/docs/reference/kubernetes-api/).
+var answersObject = []schema.GroupResource{
+	{Resource: "pods"}, {Resource: "services"}, {Resource: "serviceaccounts"}, {Resource: "podtemplates"}, {Resource: "resourcequotas"},
+	{Resource: "persistentvolumes"}, {Resource: "persistentvolumeclaims"},
+	{Group: "storage.k8s.io", Resource: "storageclasses"}, {Group: "storage.k8s.io", Resource: "volumeattachments"},
+	{Group: "storage.k8s.io", Resource: "csidrivers"}, {Group: "storage.k8s.io", Resource: "csinodes"},
+	{Group: "storage.k8s.io", Resource: "volumeattributesclasses"},
+	{Group: "resource.k8s.io", Resource: "resourceclaims"}, {Group: "resource.k8s.io", Resource: "resourceclaimtemplates"},
+	{Group: "resource.k8s.io", Resource: "resourceslices"}, {Group: "resource.k8s.io", Resource: "deviceclasses"},
+}
 
 // deleteOne answers DELETE of an object: a Status when it is gone, the object when it stays for now.
 func (h *Handlers) deleteOne(w http.ResponseWriter, r *http.Request, res *registry.Resource, info *request.Info) error {
@@ -37,7 +50,7 @@ func (h *Handlers) deleteOne(w http.ResponseWriter, r *http.Request, res *regist
 	if err != nil {
 		return err
 	}
-	if gone {
+	if gone && !slices.Contains(answersObject, res.GroupResource()) {
 		WriteStatus(w, r, metav1.Status{
 			Status: metav1.StatusSuccess, Code: http.StatusOK,
 			Details: &metav1.StatusDetails{Name: info.Name, Group: res.GVK.Group, Kind: res.Plural, UID: obj.GetUID()},
@@ -46,7 +59,7 @@ func (h *Handlers) deleteOne(w http.ResponseWriter, r *http.Request, res *regist
 	}
 	code := http.StatusOK
 	//lint:ignore SA1019 old clients still send it
-	if o.OrphanDependents != nil && !*o.OrphanDependents {
+	if !gone && o.OrphanDependents != nil && !*o.OrphanDependents {
 		code = http.StatusAccepted
 	}
 	return v.object(w, code, obj)
@@ -82,6 +95,9 @@ func deleteOptions(r *http.Request) (*metav1.DeleteOptions, error) {
 		}
 	} else if err := metav1.Convert_url_Values_To_v1_DeleteOptions(&q, o, nil); err != nil {
 		return nil, badRequest(err.Error())
+	}
+	if g := o.GracePeriodSeconds; g != nil && *g < 0 {
+		o.GracePeriodSeconds = ptr.To[int64](1) // as the field's documentation says
 	}
 	if errs := metav1validation.ValidateDeleteOptions(o); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "DeleteOptions"}, "", errs)

@@ -105,7 +105,7 @@ func storeError(err error, res *registry.Resource, name string) error {
 		e.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
 		return e
 	case errors.Is(err, storage.ErrTooLarge):
-		return apierrors.NewRequestEntityTooLargeError("the object is larger than the storage takes")
+		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the object as it would be stored: limit is %d bytes", storage.MaxObject))
 	case errors.Is(err, storage.ErrFull):
 		e := apierrors.NewServiceUnavailable("the storage is full: etcd's database has reached its quota (--quota-backend-bytes). " +
 			"Reads and deletes go on; writes are taken again once old history is compacted, which is under way")

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -33,9 +34,23 @@ type reply struct {
 // do sends a request; header is pairs.
 func (a *api) do(t *testing.T, method, path, body string, header ...string) reply {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, a.URL()+path, strings.NewReader(body))
+	r, err := a.try(t.Context(), method, path, body, header...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if r.code >= 400 {
+		if err := json.Unmarshal([]byte(r.body), &r.status); err != nil {
+			t.Fatalf("%s %s: %d is no Status: %.300s", method, path, r.code, r.body)
+		}
+	}
+	return r
+}
+
+// try is do for any goroutine.
+func (a *api) try(ctx context.Context, method, path, body string, header ...string) (reply, error) {
+	req, err := http.NewRequestWithContext(ctx, method, a.URL()+path, strings.NewReader(body))
+	if err != nil {
+		return reply{}, err
 	}
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
@@ -45,20 +60,11 @@ func (a *api) do(t *testing.T, method, path, body string, header ...string) repl
 	}
 	resp, err := a.http.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		return reply{}, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := reply{code: resp.StatusCode, header: resp.Header, body: string(b)}
-	if r.code >= 400 {
-		if err := json.Unmarshal(b, &r.status); err != nil {
-			t.Fatalf("%s %s: %d is no Status: %.300s", method, path, r.code, b)
-		}
-	}
-	return r
+	return reply{code: resp.StatusCode, header: resp.Header, body: string(b)}, err
 }
 
 // must is do that expects a code.
@@ -118,7 +124,8 @@ func TestAPI(t *testing.T) {
 		{"initial events", testInitialEvents}, {"selectors", testSelectors}, {"scale", testScale}, {"events in two groups", testEvents},
 		{"binding and eviction", testBinding}, {"namespace life", testNamespace}, {"dry run", testDryRun}, {"discovery", testDiscovery},
 		{"who gets in", testAuthorization}, {"many writers", testManyWriters}, {"watchers that do not read", testSlowWatchers},
-		{"long list", testLongList},
+		{"long list", testLongList}, {"negotiation", testNegotiation}, {"gzip", testGzip}, {"reads", testReads},
+		{"limits", testLimits}, {"watch forms", testWatchForms}, {"delete options", testDeleteOptions},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, a) })
 	}
@@ -191,7 +198,7 @@ func testBadInput(t *testing.T, a *api) {
 		{"broken patch", "PATCH", path + "/there", `{`, []string{"Content-Type", "application/json-patch+json"}, 400, "BadRequest", ""},
 		{"unknown patch", "PATCH", path + "/there", `{}`, nil, 415, "UnsupportedMediaType", "application/strategic-merge-patch+json"},
 		{"bad selector", "GET", path + "?labelSelector=" + url.QueryEscape("a in"), "", nil, 400, "BadRequest", ""},
-		{"bad field", "GET", path + "?fieldSelector=data.k%3Dv", "", nil, 400, "BadRequest", "field label not supported: data.k"},
+		{"bad field", "GET", path + "?fieldSelector=data.k%3Dv", "", nil, 400, "BadRequest", "is not a known field selector"},
 		{"bad continue", "GET", path + "?continue=nonsense", "", nil, 400, "BadRequest", "continue"},
 		{"bad revision", "GET", path + "?resourceVersion=abc", "", nil, 400, "", ""},
 		{"not acceptable", "GET", path, "", []string{"Accept", "image/png"}, 406, "NotAcceptable", "application/json"},

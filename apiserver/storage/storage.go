@@ -34,6 +34,10 @@ var (
 	ErrFull      = errors.New("the storage is full")                     // the backend takes reads and deletes only, until room is made
 )
 
+// MaxObject is how long a stored object may be: what etcd takes in one request (--max-request-bytes), of which key and transaction
+// need a little too.
+const MaxObject = 1536 << 10
+
 // Conflict is the error of an Update or Delete whose expected revision is not the current one. Is(ErrConflict).
 type Conflict struct {
 	Current *Entry // what is there now, at no further round trip; never nil

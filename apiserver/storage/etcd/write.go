@@ -69,6 +69,9 @@ func (s *store) Delete(ctx context.Context, key storage.Key, expect int64) (*sto
 // put stores value if the key is at revision expect (0: does not exist), else does otherwise. A lease that etcd has lost
 // (restored from a backup, say) is replaced once.
 func (s *store) put(ctx context.Context, path, value []byte, expect int64, ttl time.Duration, otherwise *pb.RequestOp) (*pb.TxnResponse, error) {
+	if len(value) > storage.MaxObject {
+		return nil, storage.ErrTooLarge // etcd would say the same, after having been sent it
+	}
 	ctx, cancel := s.db.bounded(ctx)
 	defer cancel()
 	req := &pb.TxnRequest{Compare: []*pb.Compare{atRevision(path, expect)}}
