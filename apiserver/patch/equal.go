@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // equal says whether two values that are both there look alike as JSON.
@@ -77,9 +78,6 @@ func equalPlain(a, b reflect.Value) bool {
 
 // equalOpaque compares by the JSON form; the commonest types know a quicker way.
 func equalOpaque(a, b reflect.Value) bool {
-	if a.Comparable() && b.Comparable() && a.Equal(b) {
-		return true
-	}
 	x, y := pointerTo(a), pointerTo(b)
 	switch x := x.(type) {
 	case *metav1.Time:
@@ -89,7 +87,11 @@ func equalOpaque(a, b reflect.Value) bool {
 		y := y.(*metav1.MicroTime)
 		return x.IsZero() == y.IsZero() && x.UnixMicro() == y.UnixMicro()
 	case *resource.Quantity:
-		return x.String() == y.(*resource.Quantity).String()
+		y := y.(*resource.Quantity)
+		return *x == *y || x.String() == y.String()
+	case *intstr.IntOrString:
+		y := y.(*intstr.IntOrString)
+		return *x == *y || x.Type == y.Type && x.String() == y.String()
 	}
 	i, err := json.Marshal(x)
 	j, err2 := json.Marshal(y)

@@ -45,7 +45,8 @@ type plan struct {
 // member is a field of a record.
 type member struct {
 	name      string
-	path      [][]int // through embedded structs
+	index     int   // in its struct
+	through   []int // first, the embedded structs that hold that
 	omitEmpty bool
 	omitZero  func(reflect.Value) bool // nil: not asked for
 	pointer   bool
@@ -184,7 +185,7 @@ func (k planKey) withType(m *markers.Type) planKey {
 }
 
 // members are the fields of a struct, those of embedded structs among them.
-func (p *plans) members(t reflect.Type, path [][]int) []member {
+func (p *plans) members(t reflect.Type, through []int) []member {
 	var out []member
 	said := markers.Of(t)
 	for f := range t.Fields() {
@@ -193,14 +194,13 @@ func (p *plans) members(t reflect.Type, path [][]int) []member {
 		if tag == "-" || !f.IsExported() && !f.Anonymous {
 			continue
 		}
-		at := append(slices.Clip(path), f.Index)
 		if f.Anonymous && name == "" {
 			of := f.Type
 			if of.Kind() == reflect.Pointer {
 				of = of.Elem()
 			}
 			if of.Kind() == reflect.Struct {
-				out = append(out, p.members(of, at)...)
+				out = append(out, p.members(of, append(slices.Clip(through), f.Index[0]))...)
 			}
 			continue
 		}
@@ -208,7 +208,7 @@ func (p *plans) members(t reflect.Type, path [][]int) []member {
 			name = f.Name
 		}
 		k := planKey{t: f.Type}
-		m := member{name: name, path: at, pointer: f.Type.Kind() == reflect.Pointer}
+		m := member{name: name, index: f.Index[0], through: through, pointer: f.Type.Kind() == reflect.Pointer}
 		for option := range strings.SplitSeq(options, ",") {
 			switch option {
 			case "omitempty":
@@ -254,15 +254,15 @@ func listKeys(item *plan, names []string) []listKey {
 
 // get is the field's value in a struct; the zero Value when it is left out of JSON, or when an embedded pointer is nil.
 func (m *member) get(v reflect.Value) reflect.Value {
-	for _, index := range m.path {
-		if v.Kind() == reflect.Pointer {
+	for _, index := range m.through {
+		if v = v.Field(index); v.Kind() == reflect.Pointer {
 			if v.IsNil() {
 				return reflect.Value{}
 			}
 			v = v.Elem()
 		}
-		v = v.Field(index[0])
 	}
+	v = v.Field(m.index)
 	if m.omitEmpty && empty(v) || m.omitZero != nil && m.omitZero(v) {
 		return reflect.Value{}
 	}
