@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
 	"go.uber.org/zap"
 
 	"pilothouse.dev/pkg/logging"
+	"pilothouse.dev/pkg/memory"
 	"pilothouse.dev/pkg/version"
 )
 
@@ -21,6 +23,8 @@ type Spec struct {
 	Name  string // of the binary
 	Usage string // one line
 	Flags []cli.Flag
+	// Growth is how much the heap may grow before it is collected, in percent of what is alive; 0: as Go has it.
+	Growth int
 	// Run is called with the flags parsed. The context ends at SIGINT or SIGTERM; a second signal ends the process at once.
 	Run func(ctx context.Context, log *zap.Logger) error
 }
@@ -48,7 +52,13 @@ func run(s Spec, args []string) int {
 			defer stop()
 			context.AfterFunc(ctx, stop) // the next signal kills
 			log.Info("starting", zap.String("version", version.String()))
-			if err := s.Run(ctx, log); err != nil {
+			idle, done := context.WithCancel(ctx)
+			var small sync.WaitGroup
+			small.Go(func() { memory.Run(idle, s.Growth, log) })
+			err = s.Run(ctx, log)
+			done()
+			small.Wait()
+			if err != nil {
 				log.Error("ended", zap.Error(err))
 				return err
 			}
