@@ -1,6 +1,7 @@
-// Package memory keeps the process small when it is idle and lets it be quick when it is not: the heap may grow to three times
-// what is alive before it is collected, which costs a busy server a tenth less processor time than Go's usual twice; once
-// requests are few, what is not alive goes back to the system. main runs it; GOGC in the environment has the last word on growth.
+// Package memory keeps a daemon small when it is idle and lets it be quick when it is not: once little is asked of it, what is not
+// alive on the heap goes back to the system, and so do the pages of the program file that are not in use; a daemon under load may
+// let its heap grow further than Go's usual twice of what is alive before it is collected. pkg/daemon runs it for all; GOGC in the
+// environment has the last word on growth.
 package memory
 
 import (
@@ -14,17 +15,15 @@ import (
 )
 
 const (
-	growth = 200 // GOGC
-
 	every  = 2 * time.Second
-	quiet  = 4 << 20 // bytes allocated within every, at most, for the server to count as idle
+	quiet  = 4 << 20 // bytes allocated within every, at most, for the process to count as idle
 	spare  = 6 << 20 // bytes beside the live ones that are not worth a collection
 	spread = 5       // … and neither is less than a fifth of the live ones
 )
 
-// Run sets the growth, and gives memory back whenever the server is idle, until ctx ends.
-func Run(ctx context.Context, log *zap.Logger) {
-	if os.Getenv("GOGC") == "" {
+// Run sets the growth (as GOGC; 0: Go's own), and gives memory back whenever the process is idle, until ctx ends.
+func Run(ctx context.Context, growth int, log *zap.Logger) {
+	if growth > 0 && os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(growth)
 	}
 	tick := time.NewTicker(every)
