@@ -4,9 +4,11 @@ package resources
 
 import (
 	"pilothouse.dev/apiserver/registry"
+	"pilothouse.dev/apiserver/resources/admissionregistration"
 	"pilothouse.dev/apiserver/resources/apps"
 	"pilothouse.dev/apiserver/resources/authentication"
 	"pilothouse.dev/apiserver/resources/authorization"
+	"pilothouse.dev/apiserver/resources/autoscaling"
 	"pilothouse.dev/apiserver/resources/batch"
 	"pilothouse.dev/apiserver/resources/certificates"
 	"pilothouse.dev/apiserver/resources/coordination"
@@ -43,6 +45,13 @@ var Table = []*registry.Resource{
 	core.ServiceAccounts,
 	core.Services,
 
+	admissionregistration.MutatingAdmissionPolicies,
+	admissionregistration.MutatingAdmissionPolicyBindings,
+	admissionregistration.MutatingWebhookConfigurations,
+	admissionregistration.ValidatingAdmissionPolicies,
+	admissionregistration.ValidatingAdmissionPolicyBindings,
+	admissionregistration.ValidatingWebhookConfigurations,
+
 	apps.ControllerRevisions,
 	apps.DaemonSets,
 	apps.Deployments,
@@ -56,6 +65,9 @@ var Table = []*registry.Resource{
 	authorization.SelfSubjectAccessReviews,
 	authorization.SelfSubjectRulesReviews,
 	authorization.SubjectAccessReviews,
+
+	autoscaling.HorizontalPodAutoscalers,
+	autoscaling.HorizontalPodAutoscalersV1,
 
 	batch.CronJobs,
 	batch.Jobs,
