@@ -73,6 +73,10 @@ func (c *compactor) round(whole context.Context, db *DB) error {
 		c.version = 0
 		if kvs := resp.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
 			c.version = kvs[0].Version
+			// The value is the revision up to which the one who claimed this round compacts.
+			if rev, err := strconv.ParseInt(string(kvs[0].Value), 10, 64); err == nil {
+				db.noteCompacted(rev)
+			}
 		}
 		return nil
 	}

@@ -54,7 +54,9 @@ type DB struct {
 	lease *leases
 
 	turn atomic.Uint32
-	full chan struct{} // a write was refused for lack of room; holds one
+
+	compacted atomic.Int64  // history before this revision is gone, as far as this process knows
+	full      chan struct{} // a write was refused for lack of room; holds one
 }
 
 // conn is one connection with the two faces in use: the raw key-value service, which takes bytes as they are, and the client.
@@ -127,6 +129,18 @@ func (db *DB) Revision(ctx context.Context) (int64, error) {
 		return 0, failed(err, "asking etcd for its revision")
 	}
 	return resp.Header.Revision, nil
+}
+
+// Compacted is the revision before which history is gone. Another process's compaction is learned of within Config.Compaction.
+func (db *DB) Compacted() int64 { return db.compacted.Load() }
+
+func (db *DB) noteCompacted(rev int64) {
+	for {
+		old := db.compacted.Load()
+		if rev <= old || db.compacted.CompareAndSwap(old, rev) {
+			return
+		}
+	}
 }
 
 // kv is the key-value service of the next connection in turn.

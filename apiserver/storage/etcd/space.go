@@ -155,5 +155,6 @@ func (db *DB) compact(ctx context.Context, rev int64, o ...clientv3.CompactOptio
 	if _, err := db.conns[0].Compact(ctx, rev, o...); err != nil && !errors.Is(rpctypes.Error(err), rpctypes.ErrCompacted) {
 		return failed(err, "compacting to revision %d", rev)
 	}
+	db.noteCompacted(rev)
 	return nil
 }

@@ -171,6 +171,9 @@ func (c *cache) state(ctx context.Context, r storage.Read) (*snapshot, int64, er
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r.Match == storage.Exact {
+		if r.Revision < c.db.Compacted() {
+			return nil, 0, nil // memory may still have it, but what is told does not depend on that
+		}
 		return c.asOf(r.Revision), r.Revision, nil
 	}
 	return c.present(), c.rev.Load(), nil
