@@ -25,6 +25,10 @@ var Pods = registry.Define(registry.Kind[*corev1.Pod]{
 	ValidateStatus: validatePodStatus,
 	Warn:           podspec.WarnPod,
 	Grace:          podGrace,
+	Parts: []registry.Part[*corev1.Pod]{
+		{Name: "ephemeralcontainers", Keep: podspec.KeepForEphemeral, Validate: podspec.ValidateEphemeral},
+		{Name: "resize", Keep: podspec.KeepForResize, Validate: podspec.ValidateResize},
+	},
 	FieldNames: []string{
 		"spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
 		"status.phase", "status.podIP", "status.nominatedNodeName",

@@ -20,13 +20,10 @@ var (
 	resizable         = sets.New(corev1.ResourceCPU, corev1.ResourceMemory)
 )
 
-// validateContainers checks the containers of all three lists, whose names share one space.
+// validateContainers checks the containers of both lists that run by themselves, whose names share one space.
 func validateContainers(s *corev1.PodSpec, volumes map[string]*corev1.Volume, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	claims := sets.New[string]()
-	for _, c := range s.ResourceClaims {
-		claims.Insert(c.Name)
-	}
+	claims := claimNames(s)
 	if len(s.Containers) == 0 {
 		errs = append(errs, field.Required(path.Child("containers"), ""))
 	}
@@ -56,13 +53,6 @@ func validateContainers(s *corev1.PodSpec, volumes map[string]*corev1.Volume, pa
 			errs = append(errs, forbidProbes(c, at)...)
 		}
 	}
-	for i := range s.EphemeralContainers {
-		e, at := &s.EphemeralContainers[i], path.Child("ephemeralContainers").Index(i)
-		name(e.Name, at)
-		c := corev1.Container(e.EphemeralContainerCommon)
-		errs = append(errs, validateContainer(&c, s, volumes, claims, at)...)
-		errs = append(errs, validateEphemeral(e, s, at)...)
-	}
 	errs = append(errs, validateHostPorts(s.Containers, path.Child("containers"))...)
 	return append(errs, validateHostPorts(s.InitContainers, path.Child("initContainers"))...)
 }
@@ -86,6 +76,14 @@ func validateContainer(c *corev1.Container, s *corev1.PodSpec, volumes map[strin
 	errs = append(errs, validateRequirements(&c.Resources, claims, at.Child("resources"))...)
 	errs = append(errs, validateResize(c.ResizePolicy, at.Child("resizePolicy"))...)
 	return append(errs, validateSecurity(c.SecurityContext, s, at.Child("securityContext"))...)
+}
+
+func claimNames(s *corev1.PodSpec) sets.Set[string] {
+	names := sets.New[string]()
+	for _, c := range s.ResourceClaims {
+		names.Insert(c.Name)
+	}
+	return names
 }
 
 func validateImageSpace(image string, path *field.Path) field.ErrorList {
@@ -140,37 +138,6 @@ func validateRestart(c *corev1.Container, at *field.Path) field.ErrorList {
 			continue
 		}
 		errs = append(errs, oneOf(r.ExitCodes.Operator, operators, rules.Index(i).Child("exitCodes").Child("operator"))...)
-	}
-	return errs
-}
-
-// validateEphemeral refuses what a container for debugging cannot have.
-func validateEphemeral(e *corev1.EphemeralContainer, s *corev1.PodSpec, at *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	if e.TargetContainerName != "" {
-		found := false
-		eachContainer(s, func(c *corev1.Container) { found = found || c.Name == e.TargetContainerName })
-		if !found {
-			errs = append(errs, field.NotFound(at.Child("targetContainerName"), e.TargetContainerName))
-		}
-	}
-	forbid := func(set bool, name string) {
-		if set {
-			errs = append(errs, field.Forbidden(at.Child(name), "cannot be set for an Ephemeral Container"))
-		}
-	}
-	forbid(len(e.Ports) > 0, "ports")
-	forbid(e.LivenessProbe != nil, "livenessProbe")
-	forbid(e.ReadinessProbe != nil, "readinessProbe")
-	forbid(e.StartupProbe != nil, "startupProbe")
-	forbid(e.Lifecycle != nil, "lifecycle")
-	forbid(len(e.Resources.Requests)+len(e.Resources.Limits) > 0, "resources")
-	forbid(len(e.ResizePolicy) > 0, "resizePolicy")
-	forbid(e.RestartPolicy != nil, "restartPolicy")
-	for i, m := range e.VolumeMounts {
-		if m.SubPath != "" {
-			errs = append(errs, field.Forbidden(at.Child("volumeMounts").Index(i).Child("subPath"), "cannot be set for an Ephemeral Container"))
-		}
 	}
 	return errs
 }

@@ -23,6 +23,9 @@ var (
 func ValidatePod(p *corev1.Pod) field.ErrorList {
 	spec := field.NewPath("spec")
 	errs := validateSpec(&p.Spec, spec)
+	if p.ResourceVersion == "" && len(p.Spec.EphemeralContainers) > 0 { // it is new
+		errs = append(errs, field.Forbidden(spec.Child("ephemeralContainers"), "cannot be set on create"))
+	}
 	if pod.Mirror(p) && p.Spec.NodeName == "" {
 		errs = append(errs, field.Required(annotation(pod.AnnotationMirror), "must set spec.nodeName if mirror pod annotation is set"))
 	}
@@ -48,6 +51,7 @@ func ValidateTemplate(t *corev1.PodTemplateSpec, path *field.Path) field.ErrorLi
 func validateSpec(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	volumes, errs := validateVolumes(s.Volumes, path.Child("volumes"))
 	errs = append(errs, validateContainers(s, volumes, path)...)
+	errs = append(errs, validateEphemerals(s, volumes, path.Child("ephemeralContainers"))...)
 	errs = append(errs, validateLife(s, path)...)
 	errs = append(errs, validateNames(s, path)...)
 	errs = append(errs, validateDNS(s, path)...)
