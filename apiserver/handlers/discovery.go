@@ -1,115 +1,110 @@
 package handlers
 
 import (
+	"cmp"
 	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"mime"
-	"net/http"
+	"encoding/base64"
 	"slices"
 	"strings"
 
 	apidiscovery "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	apiversion "k8s.io/apimachinery/pkg/version"
 
-	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/registry"
-	"pilothouse.dev/pkg/version"
 )
 
-// Version answers /version.
-func Version(w http.ResponseWriter, r *http.Request) {
-	writeJSONValue(w, r, version.Info())
+// groupOrder is the order in which discovery names groups; those it does not know (of custom resources) come after, by name.
+// Clients look a kind up in the first group that has it.
+var groupOrder = []string{
+	"", "apiregistration.k8s.io", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling", "batch",
+	"certificates.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "storage.k8s.io", "admissionregistration.k8s.io",
+	"apiextensions.k8s.io", "scheduling.k8s.io", "coordination.k8s.io", "node.k8s.io", "discovery.k8s.io", "resource.k8s.io",
+	"flowcontrol.apiserver.k8s.io", "storagemigration.k8s.io",
 }
 
-func writeJSONValue(w http.ResponseWriter, r *http.Request, v any) {
-	b, err := json.Marshal(v)
-	if err == nil {
-		b, err = codec.Finish(b, codec.Accepted{Media: codec.JSON, Pretty: true})
-	}
-	if err != nil {
-		WriteError(w, r, err)
-		return
-	}
-	writeBody(w, codec.Accepted{Media: codec.JSON}, http.StatusOK, b)
-}
-
-// Groups answers /apis (core false) and /api (core true), plain or aggregated
-// (https://kubernetes.io/docs/concepts/overview/kubernetes-api/#aggregated-discovery).
-func (h *Handlers) Groups(core bool) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if wantsAggregated(r) {
-			h.aggregated(w, r, core)
-			return
-		}
-		if core {
-			h.document(w, r, &metav1.APIVersions{
-				Versions: []string{"v1"}, ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{},
-			}, "APIVersions")
-			return
-		}
-		list := &metav1.APIGroupList{Groups: []metav1.APIGroup{}}
-		for _, gv := range h.reg.Groups() {
-			if gv.Group == "" {
-				continue
-			}
-			if i := slices.IndexFunc(list.Groups, func(g metav1.APIGroup) bool { return g.Name == gv.Group }); i >= 0 {
-				list.Groups[i].Versions = append(list.Groups[i].Versions, versionOf(gv))
-				continue
-			}
-			list.Groups = append(list.Groups, metav1.APIGroup{
-				Name: gv.Group, Versions: []metav1.GroupVersionForDiscovery{versionOf(gv)}, PreferredVersion: versionOf(gv),
-			})
-		}
-		h.document(w, r, list, "APIGroupList")
-	}
-}
-
-func versionOf(gv schema.GroupVersion) metav1.GroupVersionForDiscovery {
-	return metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version}
-}
-
-// Group answers /apis/GROUP.
-func (h *Handlers) Group(w http.ResponseWriter, r *http.Request, group string) {
-	g := &metav1.APIGroup{Name: group}
-	for _, gv := range h.reg.Groups() {
-		if gv.Group == group && group != "" {
-			g.Versions = append(g.Versions, versionOf(gv))
+// groupVersions are the group versions served: in the order of groups, and of a group's versions the most mature and newest
+// first, which is the one that clients prefer.
+func groupVersions(all []*registry.Resource) []schema.GroupVersion {
+	var out []schema.GroupVersion
+	for _, r := range all {
+		if gv := r.GVK.GroupVersion(); !slices.Contains(out, gv) {
+			out = append(out, gv)
 		}
 	}
-	if len(g.Versions) == 0 {
-		NotFound(w, r)
-		return
+	place := func(group string) int {
+		if i := slices.Index(groupOrder, group); i >= 0 {
+			return i
+		}
+		return len(groupOrder)
 	}
-	g.PreferredVersion = g.Versions[0]
-	h.document(w, r, g, "APIGroup")
+	slices.SortFunc(out, func(a, b schema.GroupVersion) int {
+		return cmp.Or(cmp.Compare(place(a.Group), place(b.Group)), strings.Compare(a.Group, b.Group),
+			apiversion.CompareKubeAwareVersionStrings(b.Version, a.Version))
+	})
+	return out
 }
 
-// GroupVersion answers /api/v1 and /apis/GROUP/VERSION.
-func (h *Handlers) GroupVersion(w http.ResponseWriter, r *http.Request, gv schema.GroupVersion) {
-	list := &metav1.APIResourceList{GroupVersion: gv.String(), APIResources: []metav1.APIResource{}}
-	for _, res := range h.reg.All() {
-		if res.GVK.GroupVersion() != gv {
+// groups are the groups with their versions, without the core group, which has none of these documents.
+func groups(all []*registry.Resource) []metav1.APIGroup {
+	out := []metav1.APIGroup{}
+	for _, gv := range groupVersions(all) {
+		if gv.Group == "" {
 			continue
 		}
+		v := metav1.GroupVersionForDiscovery{GroupVersion: gv.String(), Version: gv.Version}
+		if n := len(out); n == 0 || out[n-1].Name != gv.Group {
+			out = append(out, metav1.APIGroup{Name: gv.Group, PreferredVersion: v})
+		}
+		last := &out[len(out)-1]
+		last.Versions = append(last.Versions, v)
+	}
+	return out
+}
+
+// served are the resources of a group version, by name.
+func served(all []*registry.Resource, gv schema.GroupVersion) []*registry.Resource {
+	var out []*registry.Resource
+	for _, r := range all {
+		if r.GVK.GroupVersion() == gv {
+			out = append(out, r)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *registry.Resource) int { return strings.Compare(a.Plural, b.Plural) })
+	return out
+}
+
+// resourceList is what a group version serves; nil when it serves nothing.
+func resourceList(all []*registry.Resource, gv schema.GroupVersion) *metav1.APIResourceList {
+	list := &metav1.APIResourceList{GroupVersion: gv.String(), APIResources: []metav1.APIResource{}}
+	for _, r := range served(all, gv) {
 		list.APIResources = append(list.APIResources, metav1.APIResource{
-			Name: res.Plural, SingularName: res.Singular, Namespaced: res.Namespaced, Kind: res.GVK.Kind,
-			Verbs: res.Verbs, ShortNames: res.Short, Categories: res.Categories,
+			Name: r.Plural, SingularName: r.Singular, Namespaced: r.Namespaced, Kind: r.GVK.Kind, Verbs: sorted(r.Verbs),
+			ShortNames: r.Short, Categories: r.Categories, StorageVersionHash: storageHash(r),
 		})
-		for _, s := range subresources(res) {
-			list.APIResources = append(list.APIResources, metav1.APIResource{
-				Name: res.Plural + "/" + s.name, Namespaced: res.Namespaced, Kind: s.kind.Kind, Verbs: s.verbs,
-				Group: groupIfOther(s.kind, gv), Version: versionIfOther(s.kind, gv),
-			})
+		for _, s := range subresources(r) {
+			d := metav1.APIResource{Name: r.Plural + "/" + s.name, Namespaced: r.Namespaced, Kind: s.kind.Kind, Verbs: s.verbs}
+			if s.kind.GroupVersion() != gv {
+				d.Group, d.Version = s.kind.Group, s.kind.Version
+			}
+			list.APIResources = append(list.APIResources, d)
 		}
 	}
 	if len(list.APIResources) == 0 {
-		NotFound(w, r)
-		return
+		return nil
 	}
-	h.document(w, r, list, "APIResourceList")
+	return list
+}
+
+// storageHash names the version in which objects are stored, so that clients see when it changes.
+func storageHash(r *registry.Resource) string {
+	if r.Virtual {
+		return ""
+	}
+	k := r.Hub.GVK
+	sum := sha256.Sum256([]byte(k.Group + "/" + k.Version + "/" + k.Kind))
+	return base64.StdEncoding.EncodeToString(sum[:8])
 }
 
 type sub struct {
@@ -120,116 +115,58 @@ type sub struct {
 
 // subresources of a resource, by name.
 func subresources(res *registry.Resource) []sub {
+	three := []string{"get", "patch", "update"}
 	var out []sub
 	if res.HasStatus {
-		out = append(out, sub{"status", res.GVK, []string{"get", "patch", "update"}})
+		out = append(out, sub{"status", res.GVK, three})
 	}
 	if res.ScaleGet != nil {
-		out = append(out, sub{"scale", scaleKind, []string{"get", "patch", "update"}})
+		out = append(out, sub{"scale", scaleKind, three})
 	}
 	for _, p := range res.Parts {
-		out = append(out, sub{p.Name, res.GVK, []string{"get", "patch", "update"}})
+		out = append(out, sub{p.Name, res.GVK, three})
 	}
 	for name, a := range res.Actions {
-		if name == "" { // what a virtual kind itself does
-			continue
+		if name != "" { // what a virtual kind itself does
+			out = append(out, sub{name, a.Kind, sorted(a.Verbs)})
 		}
-		out = append(out, sub{name, a.Kind, a.Verbs})
 	}
 	slices.SortFunc(out, func(a, b sub) int { return strings.Compare(a.name, b.name) })
 	return out
 }
 
-func groupIfOther(k schema.GroupVersionKind, gv schema.GroupVersion) string {
-	if k.GroupVersion() == gv {
-		return ""
-	}
-	return k.Group
-}
+func sorted(verbs []string) []string { return slices.Sorted(slices.Values(verbs)) }
 
-func versionIfOther(k schema.GroupVersionKind, gv schema.GroupVersion) string {
-	if k.GroupVersion() == gv {
-		return ""
-	}
-	return k.Version
-}
-
-// document writes a discovery document (a v1 kind of metav1).
-func (h *Handlers) document(w http.ResponseWriter, r *http.Request, doc runtime.Object, kind string) {
-	a, ok := codec.Negotiate(r, false)
-	if !ok {
-		WriteError(w, r, notAcceptable(codec.Media...))
-		return
-	}
-	b, err := codec.Encode(doc, schema.GroupVersionKind{Version: "v1", Kind: kind}, a)
-	if err != nil {
-		WriteError(w, r, err)
-		return
-	}
-	writeBody(w, a, http.StatusOK, b)
-}
-
-const aggregatedType = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-
-func wantsAggregated(r *http.Request) bool {
-	for clause := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
-		media, p, err := mime.ParseMediaType(clause)
-		if err == nil && media == codec.JSON && p["as"] == "APIGroupDiscoveryList" && p["g"] == "apidiscovery.k8s.io" && p["v"] == "v2" {
-			return true
-		}
-	}
-	return false
-}
-
-func (h *Handlers) aggregated(w http.ResponseWriter, r *http.Request, core bool) {
+// aggregate is everything at once: of the core group, or of all others.
+func aggregate(all []*registry.Resource, core bool) *apidiscovery.APIGroupDiscoveryList {
 	list := &apidiscovery.APIGroupDiscoveryList{Items: []apidiscovery.APIGroupDiscovery{}}
-	list.SetGroupVersionKind(schema.GroupVersionKind{Group: "apidiscovery.k8s.io", Version: "v2", Kind: "APIGroupDiscoveryList"})
-	for _, gv := range h.reg.Groups() {
+	for _, gv := range groupVersions(all) {
 		if (gv.Group == "") != core {
 			continue
 		}
 		v := apidiscovery.APIVersionDiscovery{Version: gv.Version, Freshness: apidiscovery.DiscoveryFreshnessCurrent}
-		for _, res := range h.reg.All() {
-			if res.GVK.GroupVersion() == gv {
-				v.Resources = append(v.Resources, resourceDiscovery(res))
-			}
+		for _, r := range served(all, gv) {
+			v.Resources = append(v.Resources, resourceDiscovery(r))
 		}
-		n := len(list.Items)
-		if n == 0 || list.Items[n-1].Name != gv.Group {
+		if n := len(list.Items); n == 0 || list.Items[n-1].Name != gv.Group {
 			list.Items = append(list.Items, apidiscovery.APIGroupDiscovery{ObjectMeta: metav1.ObjectMeta{Name: gv.Group}})
-			n++
 		}
-		list.Items[n-1].Versions = append(list.Items[n-1].Versions, v)
+		last := &list.Items[len(list.Items)-1]
+		last.Versions = append(last.Versions, v)
 	}
-	b, err := json.Marshal(list)
-	if err != nil {
-		WriteError(w, r, err)
-		return
-	}
-	sum := sha256.Sum256(b)
-	tag := `"` + hex.EncodeToString(sum[:]) + `"`
-	w.Header().Set("ETag", tag)
-	w.Header().Set("Vary", "Accept")
-	w.Header().Set("Cache-Control", "public")
-	if r.Header.Get("If-None-Match") == tag {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	w.Header().Set("Content-Type", aggregatedType)
-	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(b)
+	return list
 }
 
-func resourceDiscovery(res *registry.Resource) apidiscovery.APIResourceDiscovery {
+func resourceDiscovery(r *registry.Resource) apidiscovery.APIResourceDiscovery {
 	scope := apidiscovery.ScopeCluster
-	if res.Namespaced {
+	if r.Namespaced {
 		scope = apidiscovery.ScopeNamespace
 	}
 	d := apidiscovery.APIResourceDiscovery{
-		Resource: res.Plural, SingularResource: res.Singular, Scope: scope, Verbs: res.Verbs,
-		ShortNames: res.Short, Categories: res.Categories, ResponseKind: kindRef(res.GVK),
+		Resource: r.Plural, SingularResource: r.Singular, Scope: scope, Verbs: sorted(r.Verbs),
+		ShortNames: r.Short, Categories: r.Categories, ResponseKind: kindRef(r.GVK),
 	}
-	for _, s := range subresources(res) {
+	for _, s := range subresources(r) {
 		d.Subresources = append(d.Subresources, apidiscovery.APISubresourceDiscovery{
 			Subresource: s.name, ResponseKind: kindRef(s.kind), Verbs: s.verbs,
 		})

@@ -35,6 +35,8 @@ type Handlers struct {
 	watchers *prometheus.GaugeVec
 	turns    turns
 	owners   *patch.Owners
+
+	documents documents
 }
 
 // Parts are what Handlers are made of.
