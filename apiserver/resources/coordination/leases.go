@@ -2,9 +2,10 @@
 package coordination
 
 import (
+	"strings"
+
 	coordinationv1 "k8s.io/api/coordination/v1"
-	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
@@ -31,13 +32,25 @@ func validateLease(l *coordinationv1.Lease) field.ErrorList {
 	if s.LeaseTransitions != nil && *s.LeaseTransitions < 0 {
 		errs = append(errs, field.Invalid(spec.Child("leaseTransitions"), *s.LeaseTransitions, "must be greater than or equal to 0"))
 	}
-	known := sets.New(coordinationv1.OldestEmulationVersion)
-	if s.Strategy != nil && !known.Has(*s.Strategy) {
-		// Other strategies are legal, with a domain before them.
-		errs = append(errs, metav1validation.ValidateLabelName(string(*s.Strategy), spec.Child("strategy"))...)
+	if s.Strategy != nil {
+		errs = append(errs, validateStrategy(*s.Strategy, spec.Child("strategy"))...)
 	}
 	if s.PreferredHolder != nil && *s.PreferredHolder != "" && ptr.Deref(s.Strategy, "") == "" {
 		errs = append(errs, field.Forbidden(spec.Child("preferredHolder"), "may only be specified if `strategy` is defined"))
+	}
+	return errs
+}
+
+// validateStrategy checks how a leader is chosen: as the API knows it, or in a way of somebody's own, with a domain before it.
+func validateStrategy(name coordinationv1.CoordinatedLeaseStrategy, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	switch {
+	case strings.Contains(string(name), "/"):
+		for _, msg := range validation.IsQualifiedName(string(name)) {
+			errs = append(errs, field.Invalid(at, name, msg))
+		}
+	case name != coordinationv1.OldestEmulationVersion:
+		errs = append(errs, field.NotSupported(at, name, []coordinationv1.CoordinatedLeaseStrategy{coordinationv1.OldestEmulationVersion}))
 	}
 	return errs
 }

@@ -36,9 +36,10 @@ func validateSlice(s *discoveryv1.EndpointSlice) field.ErrorList {
 	endpoints := field.NewPath("endpoints")
 	if len(s.Endpoints) > mostEndpoints {
 		errs = append(errs, field.TooMany(endpoints, len(s.Endpoints), mostEndpoints))
-	}
-	for i := range s.Endpoints {
-		errs = append(errs, validateEndpoint(&s.Endpoints[i], s.AddressType, endpoints.Index(i))...)
+	} else {
+		for i := range s.Endpoints {
+			errs = append(errs, validateEndpoint(&s.Endpoints[i], s.AddressType, endpoints.Index(i))...)
+		}
 	}
 	return append(errs, validatePorts(s.Ports, field.NewPath("ports"))...)
 }
@@ -65,24 +66,34 @@ func validateEndpoint(e *discoveryv1.Endpoint, kind discoveryv1.AddressType, at 
 			errs = append(errs, field.Invalid(at.Child("hostname"), *e.Hostname, msg))
 		}
 	}
-	if e.DeprecatedTopology[corev1.LabelHostname] != "" {
-		errs = append(errs, field.Forbidden(at.Child("deprecatedTopology").Key(corev1.LabelHostname), "may not be set, use `nodeName` instead"))
-	}
 	if e.Hints == nil {
 		return errs
 	}
-	zones := at.Child("hints").Child("forZones")
-	if n := len(e.Hints.ForZones); n > mostHints {
-		errs = append(errs, field.TooMany(zones, n, mostHints))
-	}
-	seen := sets.New[string]()
+	zones, nodes := make([]string, len(e.Hints.ForZones)), make([]string, len(e.Hints.ForNodes))
 	for i, z := range e.Hints.ForZones {
-		if seen.Has(z.Name) {
-			errs = append(errs, field.Duplicate(zones.Index(i), z.Name))
+		zones[i] = z.Name
+	}
+	for i, n := range e.Hints.ForNodes {
+		nodes[i] = n.Name
+	}
+	errs = append(errs, validateHints(zones, validation.IsValidLabelValue, at.Child("hints").Child("forZones"))...)
+	return append(errs, validateHints(nodes, validation.IsDNS1123Subdomain, at.Child("hints").Child("forNodes"))...)
+}
+
+// validateHints checks for whom an endpoint is meant, zones or nodes.
+func validateHints(names []string, check func(string) []string, at *field.Path) field.ErrorList {
+	if len(names) > mostHints {
+		return field.ErrorList{field.TooMany(at, len(names), mostHints)}
+	}
+	var errs field.ErrorList
+	seen := sets.New[string]()
+	for i, name := range names {
+		if seen.Has(name) {
+			errs = append(errs, field.Duplicate(at.Index(i), name))
 		}
-		seen.Insert(z.Name)
-		for _, msg := range validation.IsValidLabelValue(z.Name) {
-			errs = append(errs, field.Invalid(zones.Index(i).Child("name"), z.Name, msg))
+		seen.Insert(name)
+		for _, msg := range check(name) {
+			errs = append(errs, field.Invalid(at.Index(i).Child("name"), name, msg))
 		}
 	}
 	return errs
@@ -92,7 +103,7 @@ func validateAddress(a string, kind discoveryv1.AddressType, at *field.Path) fie
 	switch kind {
 	case discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6:
 		ip, err := netip.ParseAddr(a)
-		if err != nil || ip.Is4() != (kind == discoveryv1.AddressTypeIPv4) {
+		if err != nil || ip.Zone() != "" || ip.Is4In6() || ip.Is4() != (kind == discoveryv1.AddressTypeIPv4) {
 			return field.ErrorList{field.Invalid(at, a, "must be an "+string(kind)+" address")}
 		}
 		var why string

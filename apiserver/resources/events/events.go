@@ -17,6 +17,7 @@ var Events = registry.DefineVersion(registry.Version[*eventsv1.Event, *corev1.Ev
 	Of:         core.Events,
 	To:         toServed,
 	From:       fromServed,
+	Validate:   validateEvent,
 	WholeTable: true,
 	Columns:    core.EventColumns(fromServed),
 	FieldNames: []string{
