@@ -15,6 +15,7 @@ func chain(cfg Config, p filters.Parts, router http.Handler) http.Handler {
 		filters.Measure(p),
 		filters.Deadline(cfg.RequestTimeout),
 		filters.Authenticate(p),
+		filters.Impersonate(p),
 		filters.Authorize(p),
 	}
 	h := router
