@@ -375,12 +375,3 @@ func TestDecode(t *testing.T) {
 		})
 	}
 }
-
-func FuzzDecode(f *testing.F) {
-	f.Add([]byte(`{"kind":"Pod"}`), JSON)
-	f.Add([]byte("kind: Pod"), YAML)
-	f.Add([]byte("k8s\x00\x0a\x10"), Protobuf)
-	f.Fuzz(func(t *testing.T, b []byte, media string) {
-		_, _ = Decode(b, media, corev1.SchemeGroupVersion.WithKind("Pod"), &corev1.Pod{}, Strict)
-	})
-}
