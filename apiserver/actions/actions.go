@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -19,6 +20,7 @@ import (
 
 	"pilothouse.dev/apiserver/admission"
 	"pilothouse.dev/apiserver/codec"
+	"pilothouse.dev/apiserver/nodeproxy"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/apiserver/storage"
@@ -32,9 +34,11 @@ type Writer interface {
 	Delete(ctx context.Context, res *registry.Resource, key storage.Key, o *metav1.DeleteOptions) (registry.Object, bool, error)
 }
 
-// Kubelets pass a request on to a node.
+// Kubelets pass a request on to a node, or to whatever else is in the cluster.
 type Kubelets interface {
 	Serve(w http.ResponseWriter, r *http.Request, node, path string, query url.Values) error
+	Forward(w http.ResponseWriter, r *http.Request, t nodeproxy.Target) error
+	Kubelet(ctx context.Context, node string) (host, port string, err error) // where it listens
 }
 
 // Parts are what actions are made of.
@@ -53,6 +57,8 @@ type Objects interface {
 	Node(ctx context.Context, name string) (*corev1.Node, error)
 	Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error)
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
+	Service(ctx context.Context, namespace, name string) (*corev1.Service, error)
+	EndpointSlices(ctx context.Context, namespace, service string) ([]*discoveryv1.EndpointSlice, error)
 	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
 }
 
@@ -73,6 +79,8 @@ type line struct {
 var (
 	pods       = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
 	namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	services   = schema.GroupVersionResource{Version: "v1", Resource: "services"}
+	nodes      = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
 	accounts   = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
 )
 

@@ -1,5 +1,6 @@
-// Package nodeproxy carries a request to a node's kubelet and its answer back: logs as they come, and upgraded streams (exec,
-// attach, port-forward) byte by byte. It proves who we are with the API server's kubelet client certificate.
+// Package nodeproxy carries a request into the cluster and its answer back: to a node's kubelet (Serve), where logs are passed on
+// as they come and upgraded streams (exec, attach, port-forward) byte by byte, and to whatever a proxy subresource names
+// (Forward). To kubelets it proves who we are with the API server's kubelet client certificate.
 package nodeproxy
 
 import (
@@ -37,7 +38,8 @@ type Nodes interface {
 // Proxy reaches kubelets. Safe for concurrent use.
 type Proxy struct {
 	nodes     Nodes
-	transport *http.Transport
+	transport *http.Transport // to kubelets
+	anybody   *http.Transport // to all others
 }
 
 // New makes a proxy. The certificate files are read for each handshake, so renewal needs no restart.
@@ -52,7 +54,7 @@ func New(cfg Config, nodes Nodes) (*Proxy, error) {
 			return nil, fmt.Errorf("reading the kubelets' authority: %s holds no certificate", cfg.CAFile)
 		}
 	}
-	return &Proxy{nodes: nodes, transport: &http.Transport{
+	return &Proxy{nodes: nodes, anybody: toAnybody(), transport: &http.Transport{
 		DialContext: (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12, RootCAs: pool,
@@ -67,7 +69,7 @@ func New(cfg Config, nodes Nodes) (*Proxy, error) {
 		TLSHandshakeTimeout: 10 * time.Second,
 		// HTTP/1.1 only: upgrades need it, and an upgraded connection is a stream of its own anyway.
 		TLSNextProto:        map[string]func(string, *tls.Conn) http.RoundTripper{},
-		MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
+		MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second, DisableCompression: true,
 	}}, nil
 }
 
