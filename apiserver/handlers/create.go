@@ -2,17 +2,10 @@ package handlers
 
 import (
 	"net/http"
-	"slices"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
-	"pilothouse.dev/apiserver/storage"
 )
 
 // create answers POST on a collection.
@@ -21,27 +14,36 @@ func (h *Handlers) create(w http.ResponseWriter, r *http.Request, res *registry.
 	if err != nil {
 		return err
 	}
-	dry, err := dryRun(r)
+	c, err := changeOf(r, v, info, "")
 	if err != nil {
 		return err
 	}
-	obj, err := bodyOf(r, res)
+	obj := res.New()
+	if err := c.decode(r, res.GVK, obj); err != nil {
+		return err
+	}
+	hub, err := newServed(res, obj)
 	if err != nil {
 		return err
 	}
-	if res.ValidateServed != nil {
-		if errs := res.ValidateServed(obj, nil); len(errs) > 0 {
-			return invalid(res, obj, errs)
-		}
-	}
-	if res.FromServed != nil {
-		obj = res.FromServed(obj)
-	}
-	stored, err := h.Create(r.Context(), res, info.Namespace, obj, dry)
+	stored, err := h.Create(r.Context(), res, info.Namespace, hub, c.dry)
 	if err != nil {
 		return err
 	}
 	return v.written(w, http.StatusCreated, stored)
+}
+
+// newServed checks a new object as a client sent it and converts it to the stored version.
+func newServed(res *registry.Resource, obj registry.Object) (registry.Object, error) {
+	if res.ValidateServed != nil {
+		if errs := res.ValidateServed(obj, nil); len(errs) > 0 {
+			return nil, invalid(res, obj, errs)
+		}
+	}
+	if res.FromServed == nil {
+		return obj, nil
+	}
+	return res.FromServed(obj), nil
 }
 
 // put answers PUT on an object or its status.
@@ -50,29 +52,25 @@ func (h *Handlers) put(w http.ResponseWriter, r *http.Request, res *registry.Res
 	if err != nil {
 		return err
 	}
-	dry, err := dryRun(r)
+	c, err := changeOf(r, v, info, "")
 	if err != nil {
 		return err
 	}
-	b, err := body(r)
-	if err != nil {
-		return err
-	}
-	sent, err := decodeBody(r, b, res)
-	if err != nil {
+	sent := res.New()
+	if err := c.decode(r, res.GVK, sent); err != nil {
 		return err
 	}
 	if err := matchPath(info, res, sent); err != nil {
 		return err
 	}
 	stored, err := h.Update(r.Context(), Update{
-		Resource: res.Hub, Served: res, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: p, Keeps: true,
+		Resource: res.Hub, Served: res, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: c.dry, Part: p, Keeps: true,
 		Change: func(old registry.Object) (registry.Object, error) {
 			// The write path changes what it is given. It seldom asks again: the body is then read again.
 			obj := sent
 			if sent = nil; obj == nil {
 				obj = res.New()
-				if _, err := codec.Decode(b, codec.BodyMedia(r), res.GVK, obj, codec.Ignore); err != nil {
+				if _, err := codec.Decode(c.body, codec.BodyMedia(r), res.GVK, obj, codec.Ignore); err != nil {
 					return nil, err
 				}
 			}
@@ -111,73 +109,4 @@ func matchPath(info *request.Info, res *registry.Resource, obj registry.Object) 
 		return badRequest("the namespace of the object (" + ns + ") does not match the namespace on the request (" + info.Namespace + ")")
 	}
 	return nil
-}
-
-// dryRun reads the dryRun parameter: absent, or All.
-func dryRun(r *http.Request) (bool, error) {
-	if r.URL.RawQuery == "" {
-		return false, nil
-	}
-	v := r.URL.Query()["dryRun"]
-	if len(v) == 0 {
-		return false, nil
-	}
-	if i := slices.IndexFunc(v, func(s string) bool { return s != metav1.DryRunAll }); i >= 0 {
-		return false, apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "CreateOptions"}, "", field.ErrorList{
-			field.NotSupported(field.NewPath("dryRun"), v[i], []string{metav1.DryRunAll}),
-		})
-	}
-	return true, nil
-}
-
-// scale answers GET, PUT and PATCH of the scale subresource.
-func (h *Handlers) scale(w http.ResponseWriter, r *http.Request, res *registry.Resource, info *request.Info) error {
-	a, ok := codec.Negotiate(r, false)
-	if !ok {
-		return notAcceptable(codec.Media...)
-	}
-	if info.Verb == "get" {
-		e, err := res.Store.Get(r.Context(), keyOf(res, info), storage.Read{})
-		if err != nil {
-			return storeError(err, res, info.Name)
-		}
-		obj, err := res.Decode(e)
-		if err != nil {
-			return err
-		}
-		return writeScale(w, a, res, obj)
-	}
-	if info.Verb != "update" && info.Verb != "patch" {
-		return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb)
-	}
-	dry, err := dryRun(r)
-	if err != nil {
-		return err
-	}
-	wish, err := scaleWish(r, res, info)
-	if err != nil {
-		return err
-	}
-	stored, err := h.Update(r.Context(), Update{
-		Resource: res.Hub, Served: res, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: whole,
-		Change: func(old registry.Object) (registry.Object, error) {
-			s, err := wish(scaleOf(res, old))
-			if err != nil {
-				return nil, err
-			}
-			if s.Spec.Replicas < 0 {
-				return nil, apierrors.NewInvalid(scaleKind.GroupKind(), info.Name, field.ErrorList{
-					field.Invalid(field.NewPath("spec", "replicas"), s.Spec.Replicas, "must be greater than or equal to 0"),
-				})
-			}
-			res.ScaleSet(old, s.Spec.Replicas)
-			old.SetResourceVersion(s.ResourceVersion)
-			old.SetUID(s.UID)
-			return old, nil
-		},
-	})
-	if err != nil {
-		return err
-	}
-	return writeScale(w, a, res, stored.obj)
 }

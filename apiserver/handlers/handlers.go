@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation/path"
 
 	"pilothouse.dev/apiserver/admission"
-	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/patch"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
@@ -190,50 +189,6 @@ func body(r *http.Request) ([]byte, error) {
 
 func tooLarge() error {
 	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d bytes", MaxBody))
-}
-
-// bodyOf reads and decodes a request's body into an empty object of the type served here.
-func bodyOf(r *http.Request, res *registry.Resource) (registry.Object, error) {
-	b, err := body(r)
-	if err != nil {
-		return nil, err
-	}
-	return decodeBody(r, b, res)
-}
-
-func decodeBody(r *http.Request, b []byte, res *registry.Resource) (registry.Object, error) {
-	media := codec.BodyMedia(r)
-	if media == "" {
-		return nil, unsupportedMedia(r.Header.Get("Content-Type"))
-	}
-	strict, err := strictness(r)
-	if err != nil {
-		return nil, err
-	}
-	obj := res.New()
-	warnings, err := codec.Decode(b, media, res.GVK, obj, strict)
-	if err != nil {
-		return nil, err
-	}
-	for _, t := range warnings {
-		request.Warn(r.Context(), t)
-	}
-	return obj, nil
-}
-
-// strictness reads fieldValidation; without it, unknown fields are warned about.
-func strictness(r *http.Request) (codec.Strictness, error) {
-	if r.URL.RawQuery == "" {
-		return codec.Warn, nil
-	}
-	switch s := codec.Strictness(r.URL.Query().Get("fieldValidation")); s {
-	case "":
-		return codec.Warn, nil
-	case codec.Ignore, codec.Warn, codec.Strict:
-		return s, nil
-	default:
-		return "", badRequest(fmt.Sprintf("fieldValidation: Unsupported value: %q: supported values: \"Ignore\", \"Strict\", \"Warn\"", s))
-	}
 }
 
 // background gives undo work its own bounded life, since the request's may be over.

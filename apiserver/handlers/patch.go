@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"bytes"
 	"encoding/json"
 	"mime"
 	"net/http"
@@ -15,51 +16,46 @@ import (
 	"pilothouse.dev/apiserver/request"
 )
 
-// patch answers PATCH on an object or its status. The patch is applied to the served version of the newest state, again when
+// patch answers PATCH on an object or a part of it. The patch is applied to the served version of the newest state, again when
 // another write came between.
 func (h *Handlers) patch(w http.ResponseWriter, r *http.Request, res *registry.Resource, info *request.Info, p part) error {
 	v, err := viewOf(r, res, true)
 	if err != nil {
 		return err
 	}
-	dry, err := dryRun(r)
+	kind, err := patchType(r)
 	if err != nil {
 		return err
 	}
-	b, err := body(r)
+	c, err := changeOf(r, v, info, kind)
 	if err != nil {
 		return err
 	}
-	strict, err := strictness(r)
-	if err != nil {
-		return err
+	if applies(kind) {
+		return h.apply(w, r, res, c, kind, p)
 	}
-	apply, err := patcher(r, b)
-	if err != nil {
-		return err
-	}
-	warned := false
+	told := false
 	stored, err := h.Update(r.Context(), Update{
-		Resource: res.Hub, Served: res, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: dry, Part: p, Keeps: true,
+		Resource: res.Hub, Served: res, Key: keyOf(res, info), Subresource: info.Subresource, DryRun: c.dry, Part: p, Keeps: true,
 		Change: func(old registry.Object) (registry.Object, error) {
-			served := res.Served(old)
-			served.GetObjectKind().SetGroupVersionKind(res.GVK)
-			doc, err := json.Marshal(served)
-			served.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+			doc, err := patchDocument(res, old, kind, c.body)
 			if err != nil {
 				return nil, err
 			}
-			if doc, err = apply(doc, res.New()); err != nil {
+			doc, texts, err := patch.Apply(kind, doc, c.body, res.New(), c.strict != codec.Ignore)
+			if err != nil {
 				return nil, err
 			}
 			obj := res.New()
-			warnings, err := codec.Decode(doc, codec.JSON, res.GVK, obj, strict)
+			warnings, err := codec.Decode(doc, codec.JSON, res.GVK, obj, c.strict)
 			if err != nil {
 				return nil, err
 			}
-			if !warned {
-				warnAll(r, warnings)
-				warned = true
+			if !told || c.strict == codec.Strict {
+				told = true
+				if err := c.tell(r.Context(), append(texts, warnings...)); err != nil {
+					return nil, err
+				}
 			}
 			if err := matchPath(info, res, obj); err != nil {
 				return nil, err
@@ -73,21 +69,33 @@ func (h *Handlers) patch(w http.ResponseWriter, r *http.Request, res *registry.R
 	return v.written(w, http.StatusOK, stored)
 }
 
-// patcher reads which patch a request carries.
-func patcher(r *http.Request, b []byte) (func(doc []byte, schemaOf any) ([]byte, error), error) {
+// patchDocument is what a patch changes: the JSON of the served version. Who owns what is a good part of a small object, and is
+// left out where a patch cannot see it: the write path takes it from old.
+func patchDocument(res *registry.Resource, old registry.Object, kind types.PatchType, body []byte) ([]byte, error) {
+	served := res.Served(old)
+	if kind != types.JSONPatchType && !bytes.Contains(body, []byte("managedFields")) && !bytes.Contains(body, []byte(`\u`)) {
+		owners := served.GetManagedFields()
+		served.SetManagedFields(nil)
+		defer served.SetManagedFields(owners)
+	}
+	served.GetObjectKind().SetGroupVersionKind(res.GVK)
+	defer served.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	return json.Marshal(served)
+}
+
+// patchType reads which patch a request carries.
+func patchType(r *http.Request) (types.PatchType, error) {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
 		media = r.Header.Get("Content-Type")
 	}
 	kind := types.PatchType(media)
 	if !slices.Contains(patch.Types, kind) {
-		return nil, patch.Unsupported(media)
+		return "", patch.Unsupported(media)
 	}
-	return func(doc []byte, schemaOf any) ([]byte, error) { return patch.Apply(kind, doc, b, schemaOf) }, nil
+	return kind, nil
 }
 
-func warnAll(r *http.Request, texts []string) {
-	for _, t := range texts {
-		request.Warn(r.Context(), t)
-	}
+func applies(kind types.PatchType) bool {
+	return kind == types.ApplyYAMLPatchType || kind == types.ApplyCBORPatchType
 }

@@ -22,97 +22,168 @@ type node struct {
 
 func (n *node) removes() bool { return n.raw == nil && n.members == nil }
 
-// merge returns doc, a JSON object, with patch applied.
-func merge(doc, patch []byte) ([]byte, error) {
-	n, err := parse(patch)
+// merge returns doc, a JSON object, with patch applied, and what the patch says twice. Both are read once, whatever their depth.
+func merge(doc, patch []byte) (merged []byte, twice []string, err error) {
+	var raw json.RawMessage
+	if err := json.Unmarshal(patch, &raw); err != nil { // also when it is nested too deeply
+		return nil, nil, err
+	}
+	p := patchReader{b: patch}
+	n := p.value(space(patch, 0))
+	if n.members == nil {
+		return nil, nil, errors.New("a merge patch of an object must be an object")
+	}
+	merged, end, err := n.apply(make([]byte, 0, len(doc)+len(patch)), doc, space(doc, 0))
+	if err == nil && space(doc, end) != len(doc) {
+		err = errBroken
+	}
 	if err != nil {
-		return nil, err
+		return nil, nil, fmt.Errorf("reading the object to patch: %w", err)
 	}
-	if n.members == nil {
-		return nil, errors.New("a merge patch of an object must be an object")
-	}
-	return n.apply(make([]byte, 0, len(doc)+len(patch)), doc)
+	return merged, p.twice, nil
 }
 
-// parse reads a value. What is no object is not looked at: the object around it was read, so it is JSON.
-func parse(raw []byte) (*node, error) {
-	raw = bytes.TrimLeft(raw, " \t\r\n")
-	switch {
-	case len(raw) > 0 && raw[0] == '{':
-	case string(raw) == "null":
-		return &node{}, nil
-	default:
-		return &node{raw: raw}, nil
+// patchReader reads a patch that is known to be JSON.
+type patchReader struct {
+	b     []byte
+	end   int      // behind the value read last
+	path  []string // of the object that is being read
+	twice []string
+}
+
+// value reads the value at i. What is no object is not looked into.
+func (p *patchReader) value(i int) *node {
+	if p.b[i] != '{' {
+		p.end, _ = skip(p.b, i)
+		if raw := p.b[i:p.end]; string(raw) != "null" {
+			return &node{raw: raw}
+		}
+		return &node{}
 	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &members); err != nil {
-		return nil, err
-	}
-	n := &node{members: make(map[string]*node, len(members)), names: make([]string, 0, len(members))}
-	for name, value := range members {
-		m, err := parse(value)
+	n := &node{members: map[string]*node{}}
+	for i = space(p.b, i+1); p.b[i] != '}'; {
+		end, _ := skip(p.b, i)
+		name, err := unquote(p.b[i:end])
 		if err != nil {
-			return nil, err
+			name = string(p.b[i:end]) // cannot be: it is a JSON string
 		}
-		n.members[name] = m
-		n.names = append(n.names, name)
+		if n.members[name] != nil {
+			p.twice = append(p.twice, fmt.Sprintf("duplicate field %q", strings.Join(append(p.path, name), ".")))
+		} else {
+			n.names = append(n.names, name)
+		}
+		p.path = append(p.path, name)
+		n.members[name] = p.value(space(p.b, space(p.b, end)+1))
+		p.path = p.path[:len(p.path)-1]
+		if i = space(p.b, p.end); p.b[i] == ',' {
+			i = space(p.b, i+1)
+		}
 	}
+	p.end = i + 1
 	slices.Sort(n.names)
-	return n, nil
+	return n
 }
 
-// apply appends what becomes of value, which is nil where there is none.
-func (n *node) apply(dst, value []byte) ([]byte, error) {
+// apply appends what becomes of the value at doc[i:], and says where that ends. Where there is none, i is len(doc).
+func (n *node) apply(dst, doc []byte, i int) ([]byte, int, error) {
 	if n.members == nil {
-		return append(dst, n.raw...), nil
+		end, err := skipIf(doc, i)
+		return append(dst, n.raw...), end, err
 	}
-	met := make([]bool, len(n.names))
-	first := true
-	add := func(name []byte) {
-		if !first {
-			dst = append(dst, ',')
+	if i == len(doc) || doc[i] != '{' {
+		dst, err := n.appendNew(append(dst, '{'), 0, nil)
+		if err != nil {
+			return nil, 0, err
 		}
-		first = false
-		dst = append(append(dst, name...), ':')
+		end, err := skipIf(doc, i)
+		return dst, end, err
 	}
 	dst = append(dst, '{')
-	err := eachMember(value, func(name, old []byte) error {
-		key, err := unquote(name)
+	first := len(dst)
+	met := make([]bool, len(n.names))
+	for i = space(doc, i+1); i < len(doc) && doc[i] != '}'; {
+		from := i
+		to, err := skip(doc, i)
+		if err != nil || doc[from] != '"' {
+			return nil, 0, errBroken
+		}
+		if i = space(doc, to); i == len(doc) || doc[i] != ':' {
+			return nil, 0, errBroken
+		}
+		i = space(doc, i+1)
+		key, err := unquote(doc[from:to])
 		if err != nil {
-			return err
+			return nil, 0, err
 		}
-		i, ours := slices.BinarySearch(n.names, key)
-		if !ours {
-			add(name)
-			dst = append(dst, old...)
-			return nil
+		at, ours := slices.BinarySearch(n.names, key)
+		if ours {
+			met[at] = true
 		}
-		m := n.members[key]
-		if met[i] = true; m.removes() {
-			return nil
+		if ours && n.members[key].removes() {
+			i, err = skip(doc, i)
+		} else {
+			if len(dst) > first {
+				dst = append(dst, ',')
+			}
+			dst = append(append(dst, doc[from:to]...), ':')
+			if ours {
+				dst, i, err = n.members[key].apply(dst, doc, i)
+			} else {
+				value := i
+				if i, err = skip(doc, i); err == nil {
+					dst = append(dst, doc[value:i]...)
+				}
+			}
 		}
-		add(name)
-		dst, err = m.apply(dst, old)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading the object to patch: %w", err)
+		if err != nil {
+			return nil, 0, err
+		}
+		if i = space(doc, i); i < len(doc) && doc[i] == ',' {
+			if i = space(doc, i+1); i == len(doc) || doc[i] == '}' {
+				return nil, 0, errBroken
+			}
+		} else if i == len(doc) || doc[i] != '}' {
+			return nil, 0, errBroken
+		}
+	}
+	if i == len(doc) {
+		return nil, 0, errBroken
+	}
+	dst, err := n.appendNew(dst, first, met)
+	return dst, i + 1, err
+}
+
+// appendNew appends the members that the document has not, and the end of the object whose first member is at dst[first].
+func (n *node) appendNew(dst []byte, first int, met []bool) ([]byte, error) {
+	if first == 0 {
+		first = len(dst)
 	}
 	for i, key := range n.names {
 		m := n.members[key]
-		if met[i] || m.removes() {
+		if met != nil && met[i] || m.removes() {
 			continue
 		}
 		name, err := json.Marshal(key)
 		if err != nil {
 			return nil, err
 		}
-		add(name)
-		if dst, err = m.apply(dst, nil); err != nil {
+		if len(dst) > first {
+			dst = append(dst, ',')
+		}
+		dst = append(append(dst, name...), ':')
+		if dst, _, err = m.apply(dst, nil, 0); err != nil {
 			return nil, err
 		}
 	}
 	return append(dst, '}'), nil
+}
+
+// skipIf is skip, where there may be nothing.
+func skipIf(doc []byte, i int) (int, error) {
+	if i == len(doc) {
+		return i, nil
+	}
+	return skip(doc, i)
 }
 
 func unquote(name []byte) (string, error) {
@@ -125,46 +196,6 @@ func unquote(name []byte) (string, error) {
 }
 
 var errBroken = errors.New("it is not JSON")
-
-// eachMember calls f with the quoted name and the value of each member of a JSON object; of anything else there are none.
-func eachMember(b []byte, f func(name, value []byte) error) error {
-	i := space(b, 0)
-	if i == len(b) || b[i] != '{' {
-		return nil
-	}
-	if i = space(b, i+1); i < len(b) && b[i] == '}' {
-		return nil
-	}
-	for {
-		from := i
-		to, err := skip(b, i)
-		if err != nil || b[from] != '"' {
-			return errBroken
-		}
-		if i = space(b, to); i == len(b) || b[i] != ':' {
-			return errBroken
-		}
-		start := space(b, i+1)
-		end, err := skip(b, start)
-		if err != nil {
-			return err
-		}
-		if err := f(b[from:to], b[start:end]); err != nil {
-			return err
-		}
-		if i = space(b, end); i == len(b) {
-			return errBroken
-		}
-		switch b[i] {
-		case '}':
-			return nil
-		case ',':
-			i = space(b, i+1)
-		default:
-			return errBroken
-		}
-	}
-}
 
 func space(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {

@@ -3,6 +3,7 @@ package patch
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,20 +32,44 @@ func TestMerge(t *testing.T) {
 		{"nothing", `{"a":1}`, `{}`, `{"a":1}`},
 		{"empty", `{}`, `{}`, `{}`},
 	} {
-		got, err := merge([]byte(c.doc), []byte(c.patch))
+		got, _, err := merge([]byte(c.doc), []byte(c.patch))
 		if err != nil || string(got) != c.want {
 			t.Errorf("%s: %s, %v; want %s", c.name, got, err, c.want)
 		}
 	}
 	for _, patch := range []string{``, `[]`, `1`, `null`, `{`, `{"a":}`, `{"a":1}x`, `{"a":nul}`} {
-		if got, err := merge([]byte(`{"a":1}`), []byte(patch)); err == nil {
+		if got, _, err := merge([]byte(`{"a":1}`), []byte(patch)); err == nil {
 			t.Errorf("patch %q is taken: %s", patch, got)
 		}
 	}
 	for _, doc := range []string{`{`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":"`, `{"a":"\`, `{a:1}`, `{"a":]}`, `{"a":,}`} {
-		if got, err := merge([]byte(doc), []byte(`{"b":1}`)); err == nil {
+		if got, _, err := merge([]byte(doc), []byte(`{"b":1}`)); err == nil {
 			t.Errorf("document %q is taken: %s", doc, got)
 		}
+	}
+}
+
+// What a patch says twice is told, the last counts.
+func TestMergeTwice(t *testing.T) {
+	got, twice, err := merge([]byte(`{"a":{"b":1}}`), []byte(`{"a":{"b":2,"c":{"d":1,"d":2},"b":3},"a\u0062":1,"ab":2}`))
+	if want := `{"a":{"b":3,"c":{"d":2}},"ab":2}`; err != nil || string(got) != want {
+		t.Errorf("got %s, %v; want %s", got, err, want)
+	}
+	if want := []string{`duplicate field "a.c.d"`, `duplicate field "a.b"`, `duplicate field "ab"`}; !slices.Equal(twice, want) {
+		t.Errorf("got %q, want %q", twice, want)
+	}
+}
+
+// A patch is read once and not nested deeper than JSON may be.
+func TestMergeDeep(t *testing.T) {
+	nested := func(depth int) []byte {
+		return []byte(strings.Repeat(`{"a":`, depth) + `1` + strings.Repeat(`}`, depth))
+	}
+	if got, _, err := merge(nested(9_000), nested(9_000)); err != nil || len(got) != len(nested(9_000)) {
+		t.Errorf("deep: %d bytes, %v", len(got), err)
+	}
+	if _, _, err := merge(nested(1), nested(10_001)); err == nil || !strings.Contains(err.Error(), "exceeded max depth") {
+		t.Errorf("too deep: got %v", err)
 	}
 }
 
@@ -55,12 +80,12 @@ func FuzzMerge(f *testing.F) {
 	f.Fuzz(func(t *testing.T, doc, patch string) {
 		var o map[string]any
 		if json.Unmarshal([]byte(doc), &o) != nil || o == nil {
-			if got, err := merge([]byte(doc), []byte(patch)); err == nil && json.Valid([]byte(doc)) && !json.Valid(got) {
+			if got, _, err := merge([]byte(doc), []byte(patch)); err == nil && json.Valid([]byte(doc)) && !json.Valid(got) {
 				t.Fatalf("no JSON: %s", got)
 			}
 			return
 		}
-		got, err := merge([]byte(doc), []byte(patch))
+		got, _, err := merge([]byte(doc), []byte(patch))
 		if err != nil {
 			return
 		}
@@ -98,7 +123,7 @@ func BenchmarkMerge(b *testing.B) {
 	for _, c := range []struct {
 		name  string
 		merge func(doc, patch []byte) ([]byte, error)
-	}{{"ours", merge}, {"evanphx", jsonpatch.MergePatch}} {
+	}{{"ours", func(doc, patch []byte) ([]byte, error) { b, _, err := merge(doc, patch); return b, err }}, {"evanphx", jsonpatch.MergePatch}} {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
