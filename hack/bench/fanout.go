@@ -125,7 +125,7 @@ func (b *bench) fanOutAPI(ctx context.Context, watchers int) (took, used time.Du
 			return err
 		}
 		b.report.add("Memory of a watcher more, ten on a connection", row{fmt.Sprintf("with %d watchers", watchers),
-			fmt.Sprintf("%.1f KiB", float64(with.rss-alone.rss)/float64(watchers)), "aim: 12 KiB", ""})
+			fmt.Sprintf("%.1f KiB", float64(with.anon-alone.anon)/float64(watchers)), "aim: 12 KiB", ""})
 		before, err = cpu(pid)
 		return err
 	}, func() error { return api.update(ctx, 0, key) })
