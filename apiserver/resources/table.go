@@ -5,6 +5,8 @@ package resources
 import (
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/resources/admissionregistration"
+	"pilothouse.dev/apiserver/resources/apiextensions"
+	"pilothouse.dev/apiserver/resources/apiregistration"
 	"pilothouse.dev/apiserver/resources/apps"
 	"pilothouse.dev/apiserver/resources/authentication"
 	"pilothouse.dev/apiserver/resources/authorization"
@@ -51,6 +53,10 @@ var Table = []*registry.Resource{
 	admissionregistration.ValidatingAdmissionPolicies,
 	admissionregistration.ValidatingAdmissionPolicyBindings,
 	admissionregistration.ValidatingWebhookConfigurations,
+
+	apiextensions.CustomResourceDefinitions,
+
+	apiregistration.APIServices,
 
 	apps.ControllerRevisions,
 	apps.DaemonSets,

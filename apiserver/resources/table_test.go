@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -11,10 +12,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/diff"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/sets"
+	clientscheme "k8s.io/client-go/kubernetes/scheme"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/randfill"
 
 	"pilothouse.dev/apiserver/registry"
-	"pilothouse.dev/pkg/api"
 )
 
 // Every kind must live through its functions with an empty object, and say of it what it says of any.
@@ -115,6 +118,7 @@ func TestVersionsKeepEverything(t *testing.T) {
 }
 
 func TestTableNamesEachKindOnce(t *testing.T) {
+	scheme := everyType(t)
 	seen := map[string]bool{}
 	short := map[string]string{}
 	for _, r := range Table {
@@ -122,7 +126,7 @@ func TestTableNamesEachKindOnce(t *testing.T) {
 			t.Errorf("%s stands twice", r.GVR())
 		}
 		seen[r.GVR().String()] = true
-		if kinds, _, err := api.Scheme.ObjectKinds(r.New()); err != nil || kinds[0] != r.GVK {
+		if kinds, _, err := scheme.ObjectKinds(r.New()); err != nil || kinds[0] != r.GVK {
 			t.Errorf("%s is %v in the scheme (%v)", r.GVK, kinds, err)
 		}
 		for _, s := range r.Short {
@@ -135,6 +139,18 @@ func TestTableNamesEachKindOnce(t *testing.T) {
 			t.Errorf("%s is not in lower case", r.Plural)
 		}
 	}
+}
+
+// everyType knows what the published packages say of their types, also of those that clients' schemes do not hold.
+func everyType(t *testing.T) *runtime.Scheme {
+	t.Helper()
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientscheme.AddToScheme, apiextensionsv1.AddToScheme, apiregistrationv1.AddToScheme} {
+		if err := add(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
 }
 
 func hub(r *registry.Resource, served registry.Object) registry.Object {
@@ -157,6 +173,13 @@ func filler(t *testing.T) *randfill.Filler {
 			}
 		},
 		func(*runtime.RawExtension, randfill.Continue) {},
+		func(s *apiextensionsv1.JSONSchemaProps, c randfill.Continue) { // one level of what may contain itself
+			*s = apiextensionsv1.JSONSchemaProps{Description: c.String(0), Type: "object", Pattern: c.String(0)}
+			if c.Bool() {
+				s.Properties = map[string]apiextensionsv1.JSONSchemaProps{"a": {Type: "string", MaxLength: ptr.To(c.Int63())}}
+				s.XListMapKeys = []string{c.String(0)}
+			}
+		},
 		func(*metav1.FieldsV1, randfill.Continue) {},
 		func(m *metav1.Time, c randfill.Continue) { *m = metav1.Unix(c.Int63n(1e9), 0) },
 		func(m *metav1.MicroTime, c randfill.Continue) {

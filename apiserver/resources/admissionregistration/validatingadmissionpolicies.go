@@ -21,6 +21,9 @@ var ValidatingAdmissionPolicies = registry.Define(registry.Kind[*admissionregist
 		fill(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 		defaultMatch(p.Spec.MatchConstraints)
 	},
+	BeforeCreate: func(p *admissionregistrationv1.ValidatingAdmissionPolicy) {
+		p.Status = admissionregistrationv1.ValidatingAdmissionPolicyStatus{}
+	},
 	Validate:       validateValidatingPolicy,
 	ValidateStatus: validatePolicyStatus,
 	Columns: []registry.Column[*admissionregistrationv1.ValidatingAdmissionPolicy]{

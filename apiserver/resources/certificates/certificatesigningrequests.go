@@ -18,6 +18,9 @@ var CertificateSigningRequests = registry.Define(registry.Kind[*certificatesv1.C
 	Short:  []string{"csr"},
 	Status: true,
 	Name:   anyName,
+	BeforeCreate: func(r *certificatesv1.CertificateSigningRequest) {
+		r.Status = certificatesv1.CertificateSigningRequestStatus{}
+	},
 	BeforeUpdate: func(r, old *certificatesv1.CertificateSigningRequest) {
 		r.Spec = old.Spec
 	},

@@ -20,6 +20,9 @@ var PodCertificateRequests = registry.Define(registry.Kind[*certificatesv1.PodCe
 			r.Spec.MaxExpirationSeconds = ptr.To[int32](86400)
 		}
 	},
+	BeforeCreate: func(r *certificatesv1.PodCertificateRequest) {
+		r.Status = certificatesv1.PodCertificateRequestStatus{}
+	},
 	Validate:       validatePodRequest,
 	ValidateUpdate: validatePodRequestUpdate,
 	ValidateStatus: validatePodRequestStatus,

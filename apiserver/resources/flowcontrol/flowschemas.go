@@ -15,6 +15,7 @@ var FlowSchemas = registry.Define(registry.Kind[*flowcontrolv1.FlowSchema]{
 			f.Spec.MatchingPrecedence = 1000
 		}
 	},
+	BeforeCreate:   func(f *flowcontrolv1.FlowSchema) { f.Status = flowcontrolv1.FlowSchemaStatus{} },
 	Validate:       validateFlow,
 	ValidateStatus: validateFlowStatus,
 	Columns: []registry.Column[*flowcontrolv1.FlowSchema]{

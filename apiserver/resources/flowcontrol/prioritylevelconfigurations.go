@@ -17,7 +17,10 @@ import (
 var PriorityLevelConfigurations = registry.Define(registry.Kind[*flowcontrolv1.PriorityLevelConfiguration]{
 	Group: group, Version: version, Kind: "PriorityLevelConfiguration", Plural: "prioritylevelconfigurations",
 	Status: true, Generation: true,
-	Default:  defaultLevel,
+	Default: defaultLevel,
+	BeforeCreate: func(l *flowcontrolv1.PriorityLevelConfiguration) {
+		l.Status = flowcontrolv1.PriorityLevelConfigurationStatus{}
+	},
 	Validate: validateLevel,
 	ValidateStatus: func(l, _ *flowcontrolv1.PriorityLevelConfiguration) field.ErrorList {
 		var types []string

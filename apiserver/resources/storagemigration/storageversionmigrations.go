@@ -19,7 +19,10 @@ import (
 // StorageVersionMigrations ask for all objects of a resource to be written anew.
 var StorageVersionMigrations = registry.Define(registry.Kind[*storagemigrationv1.StorageVersionMigration]{
 	Group: "storagemigration.k8s.io", Version: "v1", Kind: "StorageVersionMigration", Plural: "storageversionmigrations",
-	Status:   true,
+	Status: true,
+	BeforeCreate: func(m *storagemigrationv1.StorageVersionMigration) {
+		m.Status = storagemigrationv1.StorageVersionMigrationStatus{}
+	},
 	Validate: validateMigration,
 	ValidateUpdate: func(m, old *storagemigrationv1.StorageVersionMigration) field.ErrorList {
 		return apivalidation.ValidateImmutableField(m.Spec, old.Spec, field.NewPath("spec"))
