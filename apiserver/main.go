@@ -74,7 +74,9 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	}
 	who, may := authn.New(tokens), authz.New()
 	admit := admission.New(plugins.Table(plugins.Parts{
-		Namespaces: look, ServiceAccounts: look, Pods: look, IPs: plugins.Ranges(addrs), Ports: addrs.Ports, TolerationSeconds: int64(cfg.Tolerate.Seconds()),
+		Namespaces: look, ServiceAccounts: look, Pods: look, LimitRanges: look, PriorityClasses: look, RuntimeClasses: look,
+		StorageClasses: look, IngressClasses: look,
+		IPs: plugins.Ranges(addrs), Ports: addrs.Ports, TolerationSeconds: int64(cfg.Tolerate.Seconds()),
 	}))
 
 	draining, drain := context.WithCancel(context.WithoutCancel(ctx))

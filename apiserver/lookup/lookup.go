@@ -28,15 +28,29 @@ func core(plural string) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Version: "v1", Resource: plural}
 }
 
+// get reads what is at hand, and what is not there of the newest state.
 func get[T registry.Object](ctx context.Context, l *Lookup, gvr schema.GroupVersionResource, key storage.Key) (T, error) {
+	return read[T](ctx, l, gvr, key, storage.Cached, storage.Read{})
+}
+
+// fresh reads the newest state.
+func fresh[T registry.Object](ctx context.Context, l *Lookup, gvr schema.GroupVersionResource, key storage.Key) (T, error) {
+	return read[T](ctx, l, gvr, key, storage.Read{})
+}
+
+// read reads in the ways given until one finds the object.
+func read[T registry.Object](ctx context.Context, l *Lookup, gvr schema.GroupVersionResource, key storage.Key, ways ...storage.Read) (T, error) {
 	var none T
 	r := l.reg.Find(gvr)
 	if r == nil {
 		return none, apierrors.NewNotFound(gvr.GroupResource(), key.Name)
 	}
-	e, err := r.Store.Get(ctx, key, storage.Cached)
-	if errors.Is(err, storage.ErrNotFound) {
-		e, err = r.Store.Get(ctx, key, storage.Read{})
+	var e *storage.Entry
+	var err error
+	for _, way := range ways {
+		if e, err = r.Store.Get(ctx, key, way); !errors.Is(err, storage.ErrNotFound) {
+			break
+		}
 	}
 	if errors.Is(err, storage.ErrNotFound) {
 		return none, apierrors.NewNotFound(gvr.GroupResource(), key.Name)

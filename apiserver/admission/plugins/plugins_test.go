@@ -231,7 +231,7 @@ func TestPriority(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := aPod(func(p *corev1.Pod) { p.Spec.PriorityClassName, p.Spec.Priority = c.class, c.given })
-			err := (priority{}).Mutate(t.Context(), attributes(admission.Create, podKind, p, nil))
+			err := (&priority{classes{}}).Mutate(t.Context(), attributes(admission.Create, podKind, p, nil))
 			refused(t, err, c.reason, c.words)
 			if err == nil && (*p.Spec.Priority != c.want || *p.Spec.PreemptionPolicy != corev1.PreemptLowerPriority) {
 				t.Errorf("priority %d, %s", *p.Spec.Priority, *p.Spec.PreemptionPolicy)
@@ -240,7 +240,7 @@ func TestPriority(t *testing.T) {
 	}
 	old := aPod(func(p *corev1.Pod) { p.Spec.Priority = ptr.To[int32](3) })
 	p := aPod(nil)
-	if err := (priority{}).Mutate(t.Context(), attributes(admission.Update, podKind, p, old)); err != nil || ptr.Deref(p.Spec.Priority, 0) != 3 {
+	if err := (&priority{classes{}}).Mutate(t.Context(), attributes(admission.Update, podKind, p, old)); err != nil || ptr.Deref(p.Spec.Priority, 0) != 3 {
 		t.Errorf("an update that names no priority has %v (%v)", p.Spec.Priority, err)
 	}
 }

@@ -6,6 +6,10 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	nodev1 "k8s.io/api/node/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
+	storagev1 "k8s.io/api/storage/v1"
 
 	"pilothouse.dev/apiserver/admission"
 )
@@ -25,27 +29,65 @@ type Pods interface {
 	Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error)
 }
 
+// LimitRanges finds the limit ranges of a namespace.
+type LimitRanges interface {
+	LimitRanges(ctx context.Context, namespace string) ([]*corev1.LimitRange, error)
+}
+
+// PriorityClasses finds priority classes; one that does not exist is an apierrors NotFound.
+type PriorityClasses interface {
+	PriorityClass(ctx context.Context, name string) (*schedulingv1.PriorityClass, error)
+	PriorityClasses(ctx context.Context) ([]*schedulingv1.PriorityClass, error)
+}
+
+// RuntimeClasses finds a runtime class; one that does not exist is an apierrors NotFound.
+type RuntimeClasses interface {
+	RuntimeClass(ctx context.Context, name string) (*nodev1.RuntimeClass, error)
+}
+
+// StorageClasses finds all storage classes.
+type StorageClasses interface {
+	StorageClasses(ctx context.Context) ([]*storagev1.StorageClass, error)
+}
+
+// IngressClasses finds all ingress classes.
+type IngressClasses interface {
+	IngressClasses(ctx context.Context) ([]*networkingv1.IngressClass, error)
+}
+
 // Parts are what the plugins are made of.
 type Parts struct {
 	Namespaces      Namespaces
 	ServiceAccounts ServiceAccounts
 	Pods            Pods
+	LimitRanges     LimitRanges
+	PriorityClasses PriorityClasses
+	RuntimeClasses  RuntimeClasses
+	StorageClasses  StorageClasses
+	IngressClasses  IngressClasses
 	IPs             []IPs // a range of cluster IPs a family, the preferred one first; see Ranges
 	Ports           Ports
 	// TolerationSeconds is how long a pod stays on a node that is not ready or unreachable, unless it says so itself.
 	TolerationSeconds int64
 }
 
-// Table is every plugin in the order in which they run.
+// Table is every plugin in the order in which they run: that of
+// https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/, with our own last.
 func Table(p Parts) []admission.Plugin {
 	return []admission.Plugin{
 		&namespaceLifecycle{p.Namespaces},
-		&nodeRestriction{p.Pods},
+		&limitRanger{p.LimitRanges},
 		&serviceAccount{p.ServiceAccounts},
+		&nodeRestriction{p.Pods},
 		taintNewNodes{},
-		priority{},
+		&priority{p.PriorityClasses},
 		&tolerateForAWhile{p.TolerationSeconds},
+		&defaultStorageClass{p.StorageClasses},
+		storageProtection{},
+		&claimResize{p.StorageClasses},
+		&runtimeClass{p.RuntimeClasses},
 		certificateRequest{},
+		&defaultIngressClass{p.IngressClasses},
 		&serviceAddresses{ips: p.IPs, ports: p.Ports},
 	}
 }
