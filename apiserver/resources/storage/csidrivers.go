@@ -39,7 +39,7 @@ var CSIDrivers = registry.Define(registry.Kind[*storagev1.CSIDriver]{
 	},
 	Validate: validateDriver,
 	ValidateUpdate: func(d, old *storagev1.CSIDriver) field.ErrorList {
-		errs := apivalidation.ValidateImmutableField(d.Spec.AttachRequired, old.Spec.AttachRequired, field.NewPath("spec", "attachedRequired"))
+		errs := apivalidation.ValidateImmutableField(d.Spec.AttachRequired, old.Spec.AttachRequired, field.NewPath("spec", "attachRequired"))
 		return append(errs, apivalidation.ValidateImmutableField(d.Spec.VolumeLifecycleModes, old.Spec.VolumeLifecycleModes, field.NewPath("spec", "volumeLifecycleModes"))...)
 	},
 	Columns: []registry.Column[*storagev1.CSIDriver]{
