@@ -333,6 +333,7 @@ func (h *Handlers) changed(ctx context.Context, u Update, b base) (*admission.At
 		}
 		res.Default(obj)
 	case u.Part == statusOnly:
+		res.Default(obj) // of the status; the rest is the old
 		registry.KeepAllButStatus(obj, old)
 	}
 	if res.HasGeneration && u.Part.countsGeneration() && !registry.SameSpec(obj, old) {
