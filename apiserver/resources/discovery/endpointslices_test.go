@@ -3,11 +3,14 @@ package discovery
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
+
+	"pilothouse.dev/apiserver/registry/kindtest"
 )
 
 // brief is errors as «path: type», sorted.
@@ -72,5 +75,38 @@ func TestColumns(t *testing.T) {
 	}
 	if v := addressesText(nil); v != "<unset>" {
 		t.Errorf("nothing is %q", v)
+	}
+}
+
+func TestLives(t *testing.T) {
+	const slice = `{addressType: IPv4, metadata: {labels: {kubernetes.io/service-name: web}}, endpoints: [{addresses: [10.0.0.1], deprecatedTopology: {a: b}}]}`
+	s := kindtest.New(t, EndpointSlices, slice, "").(*discoveryv1.EndpointSlice)
+	EndpointSlices.BeforeCreate(s)
+	if s.Endpoints[0].DeprecatedTopology != nil {
+		t.Error("keeps the topology")
+	}
+	for diff, counted := range map[string]bool{`{metadata: {labels: {a: b}}}`: true, `{metadata: {annotations: {a: b}}}`: false} {
+		old, s := kindtest.New(t, EndpointSlices, slice, ""), kindtest.New(t, EndpointSlices, slice, diff)
+		EndpointSlices.BeforeUpdate(s, old)
+		if got := s.GetGeneration() > old.GetGeneration(); got != counted {
+			t.Errorf("%s: counted is %t", diff, got)
+		}
+	}
+}
+
+func TestHintsAndWarnings(t *testing.T) {
+	const slice = `{addressType: IPv4, endpoints: [{addresses: [10.0.0.1]}]}`
+	nine := strings.TrimSuffix(strings.Repeat("{name: z}, ", 9), ", ")
+	kindtest.Create(t, EndpointSlices, slice, []kindtest.Case{
+		{Name: "good", Diff: `{endpoints: [{addresses: [10.0.0.1], hints: {forZones: [{name: a}], forNodes: [{name: b}]}}]}`},
+		{Name: "twice", Diff: `{endpoints: [{addresses: [10.0.0.1], hints: {forZones: [{name: a}, {name: a}], forNodes: [{name: b}, {name: B_}]}}]}`,
+			Want: []string{"endpoints[0].hints.forNodes[1].name: Invalid value", "endpoints[0].hints.forZones[1]: Duplicate value"}},
+		{Name: "many", Diff: `{endpoints: [{addresses: [10.0.0.1], hints: {forZones: [` + nine + `]}}]}`, Want: []string{"endpoints[0].hints.forZones: Too many"}},
+		{Name: "mapped", Diff: `{addressType: IPv6, endpoints: [{addresses: ["::ffff:10.0.0.1"]}]}`, Want: []string{"endpoints[0].addresses[0]: Invalid value"}},
+	})
+	for diff, want := range map[string]int{"": 0, `{addressType: FQDN, endpoints: []}`: 1, `{addressType: IPv6, endpoints: [{addresses: ["FD00::0:1"]}]}`: 1} {
+		if got := EndpointSlices.Warn(kindtest.New(t, EndpointSlices, slice, diff), nil); len(got) != want {
+			t.Errorf("%s: warns %q", diff, got)
+		}
 	}
 }
