@@ -95,6 +95,17 @@ unit: build ## unit and integration tests of every module, with the race detecto
 		(cd $$m && $(GOTEST) $$(go list ./... | grep -v '^pilothouse.dev/hack/\(e2e\|lint\|tools\)')); \
 	done
 
+FUZZTIME ?= 60s
+
+.PHONY: fuzz
+fuzz: build ## fuzz all that reads bytes from outside, each target for FUZZTIME (60s)
+	@for d in $$(grep -rl --include='*_test.go' '^func Fuzz' $(MODULES) | xargs -n1 dirname | sort -u); do \
+		for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$d/*_test.go | cut -c6-); do \
+			echo "== $$d $$f"; \
+			go test ./$$d -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x || exit 1; \
+		done; \
+	done
+
 .PHONY: e2e
 e2e: build images ## end-to-end tests on a cluster of three nodes (RUN=regexp chooses)
 	@cd hack && go test -count=1 -timeout 20m ./e2e -parallel 4 $(if $(RUN),-run '$(RUN)') -cluster=namespaces -v
