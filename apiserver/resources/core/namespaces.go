@@ -14,6 +14,7 @@ import (
 var Namespaces = registry.Define(registry.Kind[*corev1.Namespace]{
 	Version: "v1", Kind: "Namespace", Plural: "namespaces", Short: []string{"ns"},
 	Status:         true,
+	Verbs:          []string{"create", "delete", "get", "list", "patch", "update", "watch"}, // never many at once
 	Name:           apivalidation.NameIsDNSLabel,
 	Default:        defaultNamespace,
 	BeforeCreate:   prepareNamespace,

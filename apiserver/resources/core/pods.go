@@ -39,6 +39,7 @@ var Pods = registry.Define(registry.Kind[*corev1.Pod]{
 
 // preparePod starts a pod as pending, with the class its resources make; nobody may bring a status along.
 func preparePod(p *corev1.Pod) {
+	podspec.MergeLabelKeys(p)
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: pod.SpecQoS(p)}
 	if len(p.Spec.SchedulingGates) > 0 {
 		p.Status.Conditions = []corev1.PodCondition{{

@@ -53,8 +53,14 @@ func validateContainers(s *corev1.PodSpec, volumes map[string]*corev1.Volume, pa
 			errs = append(errs, forbidProbes(c, at)...)
 		}
 	}
-	errs = append(errs, validateHostPorts(s.Containers, path.Child("containers"))...)
-	return append(errs, validateHostPorts(s.InitContainers, path.Child("initContainers"))...)
+	taken := sets.New[string]()
+	for i := range s.Containers {
+		errs = append(errs, validateHostPorts(&s.Containers[i], taken, s.HostNetwork, path.Child("containers").Index(i).Child("ports"))...)
+	}
+	for i := range s.InitContainers { // they run one after the other
+		errs = append(errs, validateHostPorts(&s.InitContainers[i], sets.New[string](), false, path.Child("initContainers").Index(i).Child("ports"))...)
+	}
+	return errs
 }
 
 // validateContainer checks what containers of every list have in common.
@@ -68,13 +74,13 @@ func validateContainer(c *corev1.Container, s *corev1.PodSpec, volumes map[strin
 	errs = append(errs, required(c.Image, at.Child("image"))...)
 	errs = append(errs, oneOf(c.TerminationMessagePolicy, messagePolicies, at.Child("terminationMessagePolicy"))...)
 	errs = append(errs, oneOf(c.ImagePullPolicy, pullPolicies, at.Child("imagePullPolicy"))...)
-	errs = append(errs, validatePorts(c.Ports, s.HostNetwork, at.Child("ports"))...)
+	errs = append(errs, validatePorts(c.Ports, at.Child("ports"))...)
 	errs = append(errs, validateEnv(c.Env, volumes, at.Child("env"))...)
 	errs = append(errs, validateEnvFrom(c.EnvFrom, at.Child("envFrom"))...)
 	errs = append(errs, validateMounts(c, volumes, at)...)
 	errs = append(errs, validateDevices(c, volumes, at)...)
 	errs = append(errs, validateRequirements(&c.Resources, claims, at.Child("resources"))...)
-	errs = append(errs, validateResize(c.ResizePolicy, at.Child("resizePolicy"))...)
+	errs = append(errs, validateResize(c.ResizePolicy, s.RestartPolicy, at.Child("resizePolicy"))...)
 	return append(errs, validateSecurity(c.SecurityContext, s, at.Child("securityContext"))...)
 }
 
@@ -137,12 +143,16 @@ func validateRestart(c *corev1.Container, at *field.Path) field.ErrorList {
 			errs = append(errs, field.Required(rules.Index(i).Child("exitCodes"), "must be specified"))
 			continue
 		}
-		errs = append(errs, oneOf(r.ExitCodes.Operator, operators, rules.Index(i).Child("exitCodes").Child("operator"))...)
+		codes := rules.Index(i).Child("exitCodes")
+		errs = append(errs, oneOf(r.ExitCodes.Operator, operators, codes.Child("operator"))...)
+		if n := len(r.ExitCodes.Values); n > 255 {
+			errs = append(errs, field.TooMany(codes.Child("values"), n, 255))
+		}
 	}
 	return errs
 }
 
-func validateResize(policies []corev1.ContainerResizePolicy, path *field.Path) field.ErrorList {
+func validateResize(policies []corev1.ContainerResizePolicy, restart corev1.RestartPolicy, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	seen := sets.New[corev1.ResourceName]()
 	for i, p := range policies {
@@ -150,15 +160,18 @@ func validateResize(policies []corev1.ContainerResizePolicy, path *field.Path) f
 			errs = append(errs, field.Duplicate(path.Index(i), p.ResourceName))
 		}
 		seen.Insert(p.ResourceName)
-		errs = append(errs, oneOf(p.ResourceName, resizable, path.Index(i))...)
-		errs = append(errs, oneOf(p.RestartPolicy, resizePolicies, path.Index(i))...)
+		errs = append(errs, oneOf(p.ResourceName, resizable, path)...)
+		errs = append(errs, oneOf(p.RestartPolicy, resizePolicies, path)...)
+		if restart == corev1.RestartPolicyNever && p.RestartPolicy == corev1.RestartContainer {
+			errs = append(errs, field.Invalid(path, p.RestartPolicy, "must be 'NotRequired' when `restartPolicy` is 'Never'"))
+		}
 	}
 	return errs
 }
 
 var portProtocols = sets.New(corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP)
 
-func validatePorts(ports []corev1.ContainerPort, hostNetwork bool, path *field.Path) field.ErrorList {
+func validatePorts(ports []corev1.ContainerPort, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	names := sets.New[string]()
 	for i, p := range ports {
@@ -179,9 +192,6 @@ func validatePorts(ports []corev1.ContainerPort, hostNetwork bool, path *field.P
 		if p.HostPort != 0 {
 			errs = append(errs, invalid(p.HostPort, validation.IsValidPortNum(int(p.HostPort)), at.Child("hostPort"))...)
 		}
-		if hostNetwork && p.HostPort != 0 && p.HostPort != p.ContainerPort {
-			errs = append(errs, field.Invalid(at.Child("containerPort"), p.ContainerPort, "must match `hostPort` when `hostNetwork` is true"))
-		}
 		errs = append(errs, oneOf(p.Protocol, portProtocols, at.Child("protocol"))...)
 		if p.HostIP != "" {
 			errs = append(errs, validation.IsValidIPForLegacyField(at.Child("hostIP"), p.HostIP, true, nil)...)
@@ -190,21 +200,22 @@ func validatePorts(ports []corev1.ContainerPort, hostNetwork bool, path *field.P
 	return errs
 }
 
-// validateHostPorts lets each port of the host be taken once.
-func validateHostPorts(containers []corev1.Container, path *field.Path) field.ErrorList {
+// validateHostPorts lets each port of the host be taken once; on the host's network a port has one number.
+func validateHostPorts(c *corev1.Container, taken sets.Set[string], hostNetwork bool, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	taken := sets.New[string]()
-	for i := range containers {
-		for j, p := range containers[i].Ports {
-			if p.HostPort == 0 {
-				continue
-			}
-			key := fmt.Sprintf("%s/%s/%d", p.Protocol, p.HostIP, p.HostPort)
-			if taken.Has(key) {
-				errs = append(errs, field.Duplicate(path.Index(i).Child("ports").Index(j).Child("hostPort"), key))
-			}
-			taken.Insert(key)
+	for i, p := range c.Ports {
+		at := path.Index(i).Child("hostPort")
+		if hostNetwork && p.HostPort != 0 && p.HostPort != p.ContainerPort {
+			errs = append(errs, field.Invalid(at, p.HostPort, "must match `containerPort` when `hostNetwork` is true"))
 		}
+		if p.HostPort == 0 {
+			continue
+		}
+		key := fmt.Sprintf("%s/%s/%d", p.Protocol, p.HostIP, p.HostPort)
+		if taken.Has(key) {
+			errs = append(errs, field.Duplicate(at, key))
+		}
+		taken.Insert(key)
 	}
 	return errs
 }

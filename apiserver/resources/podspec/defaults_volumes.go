@@ -6,8 +6,9 @@ import (
 )
 
 const (
-	fileMode    int32 = 0o644 // of files made from objects
-	tokenExpiry int64 = 60 * 60
+	fileMode          int32 = 0o644 // of files made from objects
+	tokenExpiry       int64 = 60 * 60
+	certificateExpiry int32 = 24 * 60 * 60
 )
 
 func defaultVolume(v *corev1.Volume) {
@@ -60,6 +61,9 @@ func defaultProjected(p *corev1.ProjectedVolumeSource) {
 		}
 		if from.ServiceAccountToken != nil {
 			orNew(&from.ServiceAccountToken.ExpirationSeconds, tokenExpiry)
+		}
+		if from.PodCertificate != nil {
+			orNew(&from.PodCertificate.MaxExpirationSeconds, certificateExpiry)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -164,26 +165,33 @@ func validateFileKey(k *corev1.FileKeySelector, volumes map[string]*corev1.Volum
 	return append(errs, validateInside(k.Path, at.Child("path"))...)
 }
 
-func validateEnvFrom(sources []corev1.EnvFromSource, at *field.Path) field.ErrorList {
+func validateObjectName(name string, at *field.Path) field.ErrorList {
+	if name == "" {
+		return field.ErrorList{field.Required(at, "")}
+	}
+	return invalid(name, apivalidation.NameIsDNSSubdomain(name, true), at)
+}
+
+func validateEnvFrom(sources []corev1.EnvFromSource, list *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i, s := range sources {
-		at, set := at.Index(i), 0
+		at, set := list.Index(i), 0
 		if s.Prefix != "" {
 			errs = append(errs, invalid(s.Prefix, validation.IsRelaxedEnvVarName(s.Prefix), at.Child("prefix"))...)
 		}
 		if s.ConfigMapRef != nil {
 			set++
-			errs = append(errs, required(s.ConfigMapRef.Name, at.Child("configMapRef").Child("name"))...)
+			errs = append(errs, validateObjectName(s.ConfigMapRef.Name, at.Child("configMapRef").Child("name"))...)
 		}
 		if s.SecretRef != nil {
 			set++
-			errs = append(errs, required(s.SecretRef.Name, at.Child("secretRef").Child("name"))...)
+			errs = append(errs, validateObjectName(s.SecretRef.Name, at.Child("secretRef").Child("name"))...)
 		}
 		switch set {
 		case 0:
-			errs = append(errs, field.Invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"))
+			errs = append(errs, field.Invalid(list, "", "must specify one of: `configMapRef` or `secretRef`"))
 		case 2:
-			errs = append(errs, field.Invalid(at, "", "may not have more than one field specified at a time"))
+			errs = append(errs, field.Invalid(list, "", "may not have more than one field specified at a time"))
 		}
 	}
 	return errs

@@ -8,15 +8,17 @@ import (
 
 var (
 	propagations = sets.New(corev1.MountPropagationBidirectional, corev1.MountPropagationHostToContainer, corev1.MountPropagationNone)
+	bindOptions  = sets.New(corev1.BindMountOptionNoExec, corev1.BindMountOptionNoDev, corev1.BindMountOptionNoSUID)
 	recursions   = sets.New(corev1.RecursiveReadOnlyDisabled, corev1.RecursiveReadOnlyIfPossible, corev1.RecursiveReadOnlyEnabled)
 )
 
 // validateMounts checks where volumes appear in a container.
 func validateMounts(c *corev1.Container, volumes map[string]*corev1.Volume, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	places, devices := sets.New[string](), sets.New[string]()
+	places, devices, nodes := sets.New[string](), sets.New[string](), sets.New[string]()
 	for _, d := range c.VolumeDevices {
 		devices.Insert(d.Name)
+		nodes.Insert(d.DevicePath)
 	}
 	for i := range c.VolumeMounts {
 		m, at := &c.VolumeMounts[i], at.Child("volumeMounts").Index(i)
@@ -33,6 +35,9 @@ func validateMounts(c *corev1.Container, volumes map[string]*corev1.Volume, at *
 		if devices.Has(m.Name) {
 			errs = append(errs, field.Invalid(at.Child("name"), m.Name, "must not already exist in volumeDevices"))
 		}
+		if nodes.Has(m.MountPath) {
+			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must not already exist as a path in volumeDevices"))
+		}
 		if m.SubPath != "" {
 			errs = append(errs, validateInside(m.SubPath, at.Child("subPath"))...)
 		}
@@ -43,6 +48,7 @@ func validateMounts(c *corev1.Container, volumes map[string]*corev1.Volume, at *
 			errs = append(errs, validateInside(m.SubPathExpr, at.Child("subPathExpr"))...)
 		}
 		errs = append(errs, validatePropagation(m, c, at)...)
+		errs = append(errs, validateBindOptions(m, v, at.Child("bindMountOptions"))...)
 	}
 	return errs
 }
@@ -64,6 +70,24 @@ func validatePropagation(m *corev1.VolumeMount, c *corev1.Container, at *field.P
 	}
 	if m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone {
 		errs = append(errs, field.Forbidden(path, "may only be specified when mountPropagation is None or not specified"))
+	}
+	return errs
+}
+
+func validateBindOptions(m *corev1.VolumeMount, v *corev1.Volume, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	seen := sets.New[string]()
+	for i, o := range m.BindMountOptions {
+		if !bindOptions.Has(corev1.BindMountOption(o)) {
+			errs = append(errs, field.NotSupported(path.Index(i), o, sets.List(bindOptions)))
+		}
+		if seen.Has(o) {
+			errs = append(errs, field.Duplicate(path.Index(i), o))
+		}
+		seen.Insert(o)
+	}
+	if len(m.BindMountOptions) > 0 && v != nil && v.Image != nil {
+		errs = append(errs, field.Forbidden(path, "not supported with image volumes"))
 	}
 	return errs
 }

@@ -2,6 +2,7 @@ package podspec
 
 import (
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,10 +54,12 @@ func validateTolerations(all []corev1.Toleration, path *field.Path) field.ErrorL
 		}
 		switch t.Operator {
 		case corev1.TolerationOpEqual, "":
-			errs = append(errs, invalid(t.Value, validation.IsValidLabelValue(t.Value), at.Child("operator"))...)
+			if bad := validation.IsValidLabelValue(t.Value); len(bad) > 0 {
+				errs = append(errs, field.Invalid(at.Child("operator"), t.Value, strings.Join(bad, ";")))
+			}
 		case corev1.TolerationOpExists:
 			if t.Value != "" {
-				errs = append(errs, field.Invalid(at.Child("operator"), t, "value must be empty when `operator` is 'Exists'"))
+				errs = append(errs, field.Invalid(at.Child("operator"), t.Value, "value must be empty when `operator` is 'Exists'"))
 			}
 		default:
 			errs = append(errs, field.NotSupported(at.Child("operator"), t.Operator, sets.List(tolerationWords)))
@@ -73,7 +76,7 @@ func validateSpread(all []corev1.TopologySpreadConstraint, path *field.Path) fie
 		if c.MaxSkew <= 0 {
 			errs = append(errs, field.Invalid(at.Child("maxSkew"), c.MaxSkew, "must be greater than zero"))
 		}
-		errs = append(errs, validateTopologyKey(c.TopologyKey, at.Child("topologyKey"))...)
+		errs = append(errs, required(c.TopologyKey, at.Child("topologyKey"))...)
 		if !unsatisfiable.Has(c.WhenUnsatisfiable) {
 			errs = append(errs, field.NotSupported(at.Child("whenUnsatisfiable"), c.WhenUnsatisfiable, sets.List(unsatisfiable)))
 		}
@@ -94,12 +97,7 @@ func validateSpread(all []corev1.TopologySpreadConstraint, path *field.Path) fie
 		errs = append(errs, oneOfIfSet(c.NodeAffinityPolicy, inclusions, at.Child("nodeAffinityPolicy"))...)
 		errs = append(errs, oneOfIfSet(c.NodeTaintsPolicy, inclusions, at.Child("nodeTaintsPolicy"))...)
 		errs = append(errs, metav1validation.ValidateLabelSelector(c.LabelSelector, selectorFineness, at.Child("labelSelector"))...)
-		if len(c.MatchLabelKeys) > 0 && c.LabelSelector == nil {
-			errs = append(errs, field.Forbidden(at.Child("matchLabelKeys"), "must not be specified when labelSelector is not set"))
-		}
-		for j, key := range c.MatchLabelKeys {
-			errs = append(errs, metav1validation.ValidateLabelName(key, at.Child("matchLabelKeys").Index(j))...)
-		}
+		errs = append(errs, validateSpreadKeys(c, at.Child("matchLabelKeys"))...)
 	}
 	return errs
 }
@@ -211,18 +209,9 @@ func validateNodeTerm(t *corev1.NodeSelectorTerm, path *field.Path) field.ErrorL
 func validatePodTerm(t *corev1.PodAffinityTerm, path *field.Path) field.ErrorList {
 	errs := metav1validation.ValidateLabelSelector(t.LabelSelector, selectorFineness, path.Child("labelSelector"))
 	errs = append(errs, metav1validation.ValidateLabelSelector(t.NamespaceSelector, selectorFineness, path.Child("namespaceSelector"))...)
-	for i, ns := range t.Namespaces {
-		errs = append(errs, invalid(ns, validation.IsDNS1123Label(ns), path.Child("namespaces").Index(i))...)
+	for _, ns := range t.Namespaces {
+		errs = append(errs, invalid(ns, validation.IsDNS1123Label(ns), path.Child("namespace"))...)
 	}
-	keys := func(list []string, name string) {
-		if len(list) > 0 && t.LabelSelector == nil {
-			errs = append(errs, field.Forbidden(path.Child(name), "must not be specified when labelSelector is not set"))
-		}
-		for i, key := range list {
-			errs = append(errs, metav1validation.ValidateLabelName(key, path.Child(name).Index(i))...)
-		}
-	}
-	keys(t.MatchLabelKeys, "matchLabelKeys")
-	keys(t.MismatchLabelKeys, "mismatchLabelKeys")
+	errs = append(errs, validateTermKeys(t, path)...)
 	return append(errs, validateTopologyKey(t.TopologyKey, path.Child("topologyKey"))...)
 }

@@ -103,7 +103,7 @@ func TestValidatePod(t *testing.T) {
 		{"other host port on the host's network", func(p *corev1.Pod) {
 			p.Spec.HostNetwork = true
 			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 81}}
-		}, []string{"spec.containers[0].ports[0].containerPort: Invalid value"}},
+		}, []string{"spec.containers[0].ports[0].hostPort: Invalid value"}},
 
 		// environment
 		{"variable without name", env(corev1.EnvVar{Value: "x"}), []string{"spec.containers[0].env[0].name: Required value"}},
@@ -123,7 +123,7 @@ func TestValidatePod(t *testing.T) {
 			[]string{"spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: Invalid value"}},
 		{"from a key without a name", from(corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{}}),
 			[]string{"spec.containers[0].env[0].valueFrom.secretKeyRef.key: Required value", "spec.containers[0].env[0].valueFrom.secretKeyRef.name: Required value"}},
-		{"all of nothing", first(func(c *corev1.Container) { c.EnvFrom = []corev1.EnvFromSource{{}} }), []string{"spec.containers[0].envFrom[0]: Invalid value"}},
+		{"all of nothing", first(func(c *corev1.Container) { c.EnvFrom = []corev1.EnvFromSource{{}} }), []string{"spec.containers[0].envFrom: Invalid value"}},
 
 		// probes and hooks
 		{"probe of nothing", first(func(c *corev1.Container) { c.LivenessProbe = &corev1.Probe{} }), []string{"spec.containers[0].livenessProbe: Required value"}},
@@ -140,11 +140,11 @@ func TestValidatePod(t *testing.T) {
 			c.ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
 				Port: intstr.FromInt32(0), Scheme: "ftp", HTTPHeaders: []corev1.HTTPHeader{{Name: "a b"}},
 			}}}
-		}), []string{"spec.containers[0].readinessProbe.httpGet.httpHeaders[0].name: Invalid value", "spec.containers[0].readinessProbe.httpGet.port: Invalid value",
+		}), []string{"spec.containers[0].readinessProbe.httpGet.httpHeaders: Invalid value", "spec.containers[0].readinessProbe.httpGet.port: Invalid value",
 			"spec.containers[0].readinessProbe.httpGet.scheme: Unsupported value"}},
 		{"sleeps longer than it may", first(func(c *corev1.Container) {
 			c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 31}}}
-		}), []string{"spec.containers[0].lifecycle.preStop.sleep.seconds: Invalid value"}},
+		}), []string{"spec.containers[0].lifecycle.preStop.sleep: Invalid value"}},
 
 		// resources
 		{"more than the limit", first(func(c *corev1.Container) {
@@ -184,12 +184,12 @@ func TestValidatePod(t *testing.T) {
 		}}), []string{"spec.volumes[0].secret.defaultMode: Invalid value", "spec.volumes[0].secret.items[0].path: Invalid value", "spec.volumes[0].secret.secretName: Required value"}},
 		{"config map without name", volume(corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{}}), []string{"spec.volumes[0].configMap.name: Required value"}},
 		{"projected twice to one path", volume(corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
-			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}},
+			{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{{Path: "token", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}}}},
 			{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "c"}, Items: []corev1.KeyToPath{{Key: "k", Path: "token"}}}},
-		}}}), []string{"spec.volumes[0].projected.sources[1].configMap.items[0].path: Invalid value"}},
+		}}}), []string{"spec.volumes[0].projected: Invalid value"}},
 		{"token for a moment", volume(corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
 			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token", ExpirationSeconds: ptr.To[int64](5)}},
-		}}}), []string{"spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value"}},
+		}}}), []string{"spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value", "spec.volumes[0].projected.sources[0].serviceAccountToken: Forbidden"}},
 		{"downward file of nothing", volume(corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{{Path: "x"}}}}),
 			[]string{"spec.volumes[0].downwardAPI: Required value"}},
 		{"downward labels", volume(corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{
@@ -242,7 +242,7 @@ func TestValidatePod(t *testing.T) {
 			p.Spec.SecurityContext = &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost}, RunAsUser: ptr.To[int64](-1)}
 		}, []string{"spec.securityContext.runAsUser: Invalid value", "spec.securityContext.seccompProfile.localhostProfile: Required value"}},
 		{"one process namespace, and the host's", func(p *corev1.Pod) { p.Spec.ShareProcessNamespace, p.Spec.HostPID = ptr.To(true), true },
-			[]string{"spec.shareProcessNamespace: Invalid value"}},
+			[]string{"spec.securityContext.shareProcessNamespace: Invalid value"}},
 		{"sysctl of the host's network", func(p *corev1.Pod) {
 			p.Spec.HostNetwork = true
 			p.Spec.SecurityContext = &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: "net.core.somaxconn", Value: "1"}, {Name: "A!"}}}
@@ -354,7 +354,7 @@ func TestValidatePodUpdate(t *testing.T) {
 			p.Spec.Tolerations = []corev1.Toleration{{Key: "a", Operator: "Exists", Effect: "NoExecute", TolerationSeconds: ptr.To[int64](1)}}
 		}, nil},
 		{"one gate less", gated, func(p *corev1.Pod) { gated(p); p.Spec.SchedulingGates = p.Spec.SchedulingGates[1:] }, nil},
-		{"one gate more", gated, func(p *corev1.Pod) { gated(p); p.Spec.SchedulingGates[1].Name = "c" }, []string{"spec.schedulingGates[1]: Forbidden"}},
+		{"one gate more", gated, func(p *corev1.Pod) { gated(p); p.Spec.SchedulingGates[1].Name = "c" }, []string{"spec.schedulingGates[1].name: Forbidden"}},
 		{"fewer nodes while gated", gated, func(p *corev1.Pod) { gated(p); p.Spec.NodeSelector["z"] = "1" }, nil},
 		{"other nodes while gated", gated, func(p *corev1.Pod) { gated(p); p.Spec.NodeSelector["x"] = "1" }, []string{"spec.nodeSelector[x]: Invalid value"}},
 		{"fewer nodes while not gated", nil, func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"z": "1"} }, []string{"spec: Forbidden"}},

@@ -2,6 +2,7 @@ package podspec
 
 import (
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -11,7 +12,28 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-var schemes = sets.New(corev1.URISchemeHTTP, corev1.URISchemeHTTPS)
+var (
+	schemes        = sets.New(corev1.URISchemeHTTP, corev1.URISchemeHTTPS)
+	httpProtocols  = sets.New(corev1.HTTPProtocolHTTP1, corev1.HTTPProtocolHTTP2)
+	grpcModes      = sets.New(corev1.GRPCProbeModePlaintext, corev1.GRPCProbeModeTLS)
+	windowsSignals = sets.New(corev1.SIGTERM, corev1.SIGKILL)
+)
+
+// linuxSignals are the names that may stand for the signal that ends a container.
+func linuxSignals() sets.Set[corev1.Signal] {
+	all := sets.New(corev1.SIGRTMIN, corev1.SIGRTMAX)
+	for _, name := range strings.Fields("ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG " +
+		"USR1 USR2 VTALRM WINCH XCPU XFSZ") {
+		all.Insert(corev1.Signal("SIG" + name))
+	}
+	for i := 1; i <= 15; i++ {
+		all.Insert(corev1.Signal(fmt.Sprintf("SIGRTMIN+%d", i)))
+	}
+	for i := 1; i <= 14; i++ {
+		all.Insert(corev1.Signal(fmt.Sprintf("SIGRTMAX-%d", i)))
+	}
+	return all
+}
 
 // handler is what probes and lifecycle hooks can do, in one form.
 type handler struct {
@@ -43,10 +65,11 @@ func validateHandler(h handler, grace *int64, path *field.Path) field.ErrorList 
 	}
 	if h.grpc != nil && only("grpc") {
 		errs = append(errs, invalid(h.grpc.Port, validation.IsValidPortNum(int(h.grpc.Port)), path.Child("grpc").Child("port"))...)
+		errs = append(errs, oneOfIfSet(h.grpc.Mode, grpcModes, path.Child("grpc").Child("mode"))...)
 	}
 	if h.sleep != nil && only("sleep") && grace != nil {
 		if h.sleep.Seconds < 0 || h.sleep.Seconds > *grace {
-			errs = append(errs, field.Invalid(path.Child("sleep").Child("seconds"), h.sleep.Seconds,
+			errs = append(errs, field.Invalid(path.Child("sleep"), h.sleep.Seconds,
 				fmt.Sprintf("must be non-negative and less than terminationGracePeriodSeconds (%d)", *grace)))
 		}
 	}
@@ -62,10 +85,10 @@ func validateHTTPGet(h *corev1.HTTPGetAction, path *field.Path) field.ErrorList 
 	if !schemes.Has(h.Scheme) {
 		errs = append(errs, field.NotSupported(path.Child("scheme"), h.Scheme, sets.List(schemes)))
 	}
-	for i, header := range h.HTTPHeaders {
-		errs = append(errs, invalid(header.Name, validation.IsHTTPHeaderName(header.Name), path.Child("httpHeaders").Index(i).Child("name"))...)
+	for _, header := range h.HTTPHeaders {
+		errs = append(errs, invalid(header.Name, validation.IsHTTPHeaderName(header.Name), path.Child("httpHeaders"))...)
 	}
-	return errs
+	return append(errs, oneOfIfSet(h.Protocol, httpProtocols, path.Child("protocol"))...)
 }
 
 func validatePort(p intstr.IntOrString, path *field.Path) field.ErrorList {
@@ -113,8 +136,16 @@ func validateLifecycle(l *corev1.Lifecycle, s *corev1.PodSpec, path *field.Path)
 	}
 	hook(l.PostStart, "postStart")
 	hook(l.PreStop, "preStop")
-	if l.StopSignal != nil && s.OS == nil {
-		errs = append(errs, field.Forbidden(path.Child("stopSignal"), "may not be set for containers with empty `spec.os.name`"))
+	if l.StopSignal == nil {
+		return errs
+	}
+	switch at := path.Child("stopSignal"); {
+	case s.OS == nil:
+		errs = append(errs, field.Forbidden(at, "may not be set for containers with empty `spec.os.name`"))
+	case s.OS.Name == corev1.Windows:
+		errs = append(errs, oneOfIfSet(l.StopSignal, windowsSignals, at)...)
+	default:
+		errs = append(errs, oneOfIfSet(l.StopSignal, linuxSignals(), at)...)
 	}
 	return errs
 }

@@ -69,6 +69,9 @@ func ValidateQuantity(name corev1.ResourceName, q resource.Quantity, path *field
 	if whole && q.MilliValue()%1000 != 0 {
 		return field.ErrorList{field.Invalid(path, q.String(), "must be an integer")}
 	}
+	if size, err := resource.ParseQuantity(strings.TrimPrefix(string(name), corev1.ResourceHugePagesPrefix)); hugePages(name) && err == nil && size.Sign() > 0 && q.Value()%size.Value() != 0 {
+		return field.ErrorList{field.Invalid(path, q.String(), fmt.Sprintf("%s is not positive integer multiple of %s", q.String(), name))}
+	}
 	return nil
 }
 
@@ -78,15 +81,25 @@ func validateRequirements(r *corev1.ResourceRequirements, claims sets.Set[string
 	seen := sets.New[string]()
 	for i, c := range r.Claims {
 		at := path.Child("claims").Index(i)
-		switch key := c.Name + "/" + c.Request; {
-		case c.Name == "":
-			errs = append(errs, field.Required(at.Child("name"), ""))
-		case seen.Has(key):
+		if c.Name == "" {
+			errs = append(errs, field.Required(at, ""))
+			continue
+		}
+		key := c.Name
+		if c.Request != "" {
+			key += "/" + c.Request
+		}
+		if seen.Has(key) {
 			errs = append(errs, field.Duplicate(at, key))
-		case !claims.Has(c.Name):
-			errs = append(errs, field.NotFound(at.Child("name"), c.Name))
-		default:
-			seen.Insert(key)
+		}
+		seen.Insert(key)
+		if !claims.Has(c.Name) {
+			missing := field.NotFound(at, c.Name)
+			missing.Detail = "must be one of the names in pod.spec.resourceClaims"
+			if len(claims) == 0 {
+				missing.Detail += " which is empty"
+			}
+			errs = append(errs, missing)
 		}
 	}
 	return errs
@@ -101,7 +114,7 @@ func validatePodRequirements(r *corev1.ResourceRequirements, path *field.Path) f
 		return field.ErrorList{field.NotSupported(at, name, []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceHugePagesPrefix + "*", corev1.ResourceMemory})}
 	}, path)
 	if len(r.Claims) > 0 {
-		errs = append(errs, field.Forbidden(path.Child("claims"), "claims may not be set for Resources at pod-level"))
+		errs = append(errs, field.Forbidden(path.Child("claims"), "claims cannot be set for Resources at pod-level"))
 	}
 	return errs
 }

@@ -26,12 +26,12 @@ const longestSysctl = 253
 func validatePodSecurity(s *corev1.PodSpec, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if s.ShareProcessNamespace != nil && *s.ShareProcessNamespace && s.HostPID {
-		errs = append(errs, field.Invalid(at.Child("shareProcessNamespace"), *s.ShareProcessNamespace, "ShareProcessNamespace and HostPID cannot both be enabled"))
+		errs = append(errs, field.Invalid(at.Child("securityContext").Child("shareProcessNamespace"), *s.ShareProcessNamespace, "ShareProcessNamespace and HostPID cannot both be enabled"))
 	}
 	if s.HostUsers != nil && !*s.HostUsers {
 		for name, set := range map[string]bool{"hostNetwork": s.HostNetwork, "HostPID": s.HostPID, "HostIPC": s.HostIPC} {
 			if set {
-				errs = append(errs, field.Forbidden(at.Child("hostUsers").Child(name), "when `hostUsers` is false"))
+				errs = append(errs, field.Forbidden(at.Child(name), "when `pod.Spec.HostUsers` is false"))
 			}
 		}
 	}
@@ -50,6 +50,7 @@ func validatePodSecurity(s *corev1.PodSpec, at *field.Path) field.ErrorList {
 	errs = append(errs, oneOfIfSet(c.SELinuxChangePolicy, selinuxChanges, at.Child("seLinuxChangePolicy"))...)
 	errs = append(errs, validateSysctls(c.Sysctls, s, at.Child("sysctls"))...)
 	errs = append(errs, validateSeccomp(c.SeccompProfile, at.Child("seccompProfile"))...)
+	errs = append(errs, validateWindowsOptions(c.WindowsOptions, at.Child("windowsOptions"))...)
 	return append(errs, validateAppArmor(c.AppArmorProfile, at.Child("appArmorProfile"))...)
 }
 
@@ -76,10 +77,10 @@ func validateSysctls(all []corev1.Sysctl, s *corev1.PodSpec, at *field.Path) fie
 		}
 		seen.Insert(plain)
 		if s.HostNetwork && strings.HasPrefix(plain, "net.") {
-			errs = append(errs, field.Invalid(name, c.Name, "may not be specified when 'hostNetwork' is set to true"))
+			errs = append(errs, field.Invalid(name, c.Name, "may not be specified when 'hostNetwork' is true"))
 		}
 		if s.HostIPC && (strings.HasPrefix(plain, "fs.mqueue.") || strings.HasPrefix(plain, "kernel.shm") || strings.HasPrefix(plain, "kernel.msg") || plain == "kernel.sem") {
-			errs = append(errs, field.Invalid(name, c.Name, "may not be specified when 'hostIPC' is set to true"))
+			errs = append(errs, field.Invalid(name, c.Name, "may not be specified when 'hostIPC' is true"))
 		}
 	}
 	return errs
@@ -97,7 +98,7 @@ func validateSeccomp(p *corev1.SeccompProfile, at *field.Path) field.ErrorList {
 	case local:
 		errs = append(errs, validateInside(*p.LocalhostProfile, profile)...)
 	case p.LocalhostProfile != nil:
-		errs = append(errs, field.Invalid(at, p, "can only be set when seccomp type is Localhost"))
+		errs = append(errs, field.Invalid(profile, p, "can only be set when seccomp type is Localhost"))
 	}
 	return errs
 }
@@ -112,6 +113,9 @@ func validateAppArmor(p *corev1.AppArmorProfile, at *field.Path) field.ErrorList
 	case local && (p.LocalhostProfile == nil || strings.TrimSpace(*p.LocalhostProfile) == ""):
 		errs = append(errs, field.Required(profile, "must be set when AppArmor type is Localhost"))
 	case local:
+		if strings.TrimSpace(*p.LocalhostProfile) != *p.LocalhostProfile {
+			errs = append(errs, field.Invalid(profile, *p.LocalhostProfile, "must not be padded with whitespace"))
+		}
 		if len(*p.LocalhostProfile) > 4095 {
 			errs = append(errs, field.TooLong(profile, *p.LocalhostProfile, 4095))
 		}
@@ -133,6 +137,7 @@ func validateSecurity(c *corev1.SecurityContext, s *corev1.PodSpec, at *field.Pa
 		errs = append(errs, field.Invalid(at.Child("procMount"), *c.ProcMount, "`hostUsers` must be false to use `Unmasked`"))
 	}
 	errs = append(errs, validateSeccomp(c.SeccompProfile, at.Child("seccompProfile"))...)
+	errs = append(errs, validateWindowsOptions(c.WindowsOptions, at.Child("windowsOptions"))...)
 	errs = append(errs, validateAppArmor(c.AppArmorProfile, at.Child("appArmorProfile"))...)
 	if c.AllowPrivilegeEscalation == nil || *c.AllowPrivilegeEscalation {
 		return errs

@@ -9,8 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
-
-	"pilothouse.dev/pkg/pod"
 )
 
 // mutable is what a pod's spec lets change, in the words of the refusal.
@@ -27,9 +25,7 @@ var mutable = []string{
 func ValidatePodUpdate(p, old *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
 	var errs field.ErrorList
-	if p.Annotations[pod.AnnotationMirror] != old.Annotations[pod.AnnotationMirror] {
-		errs = append(errs, field.Forbidden(annotation(pod.AnnotationMirror), "may not add, remove or update mirror pod annotation"))
-	}
+	errs = append(errs, validateFixedAnnotations(p.Annotations, old.Annotations, field.NewPath("metadata", "annotations"))...)
 	if len(p.Spec.Containers) != len(old.Spec.Containers) {
 		return append(errs, field.Forbidden(path.Child("containers"), "pod updates may not add or remove containers"))
 	}
@@ -104,7 +100,7 @@ func validateGates(gates, old []corev1.PodSchedulingGate, path *field.Path) fiel
 	var errs field.ErrorList
 	for i, g := range gates {
 		if !known.Has(g.Name) {
-			errs = append(errs, field.Forbidden(path.Index(i), "only deletion is allowed, but found new scheduling gate '"+g.Name+"'"))
+			errs = append(errs, field.Forbidden(path.Index(i).Child("name"), "only deletion is allowed, but found new scheduling gate '"+g.Name+"'"))
 		}
 	}
 	return errs

@@ -1,7 +1,9 @@
 package podspec
 
 import (
+	"fmt"
 	"math"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -26,9 +28,8 @@ func ValidatePod(p *corev1.Pod) field.ErrorList {
 	if p.ResourceVersion == "" && len(p.Spec.EphemeralContainers) > 0 { // it is new
 		errs = append(errs, field.Forbidden(spec.Child("ephemeralContainers"), "cannot be set on create"))
 	}
-	if pod.Mirror(p) && p.Spec.NodeName == "" {
-		errs = append(errs, field.Required(annotation(pod.AnnotationMirror), "must set spec.nodeName if mirror pod annotation is set"))
-	}
+	errs = append(errs, validateAnnotations(p.Annotations, &p.Spec, field.NewPath("metadata", "annotations"))...)
+	errs = append(errs, validateMadeNames(p, spec)...)
 	eachContainerAt(&p.Spec, spec, func(c *corev1.Container, at *field.Path) {
 		errs = append(errs, validateImageSpace(c.Image, at.Child("image"))...)
 	})
@@ -40,6 +41,7 @@ func ValidateTemplate(t *corev1.PodTemplateSpec, path *field.Path) field.ErrorLi
 	meta, spec := path.Child("metadata"), path.Child("spec")
 	errs := metav1validation.ValidateLabels(t.Labels, meta.Child("labels"))
 	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, meta.Child("annotations"))...)
+	errs = append(errs, validateAnnotations(t.Annotations, &t.Spec, meta.Child("annotations"))...)
 	errs = append(errs, validateSpec(&t.Spec, spec)...)
 	if len(t.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(spec.Child("ephemeralContainers"), "ephemeral containers not allowed in pod template"))
@@ -58,8 +60,121 @@ func validateSpec(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	errs = append(errs, validatePlacement(s, path)...)
 	errs = append(errs, validatePodSecurity(s, path)...)
 	errs = append(errs, validateClaims(s.ResourceClaims, path.Child("resourceClaims"))...)
+	errs = append(errs, validateHostProcess(s, path)...)
+	errs = append(errs, validateOS(s, path)...)
+	errs = append(errs, validateGroup(s, path)...)
 	if s.Resources != nil {
 		errs = append(errs, validatePodRequirements(s.Resources, path.Child("resources"))...)
+		errs = append(errs, validateShares(s, path)...)
+	}
+	return errs
+}
+
+// validateMadeNames checks what will be named after the pod, and what only a pod can be asked.
+func validateMadeNames(p *corev1.Pod, spec *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i := range p.Spec.Volumes {
+		v, at := &p.Spec.Volumes[i], spec.Child("volumes").Index(i)
+		if v.Ephemeral != nil && p.Name != "" && v.Name != "" {
+			claim := p.Name + "-" + v.Name
+			for _, msg := range validation.IsDNS1123Subdomain(claim) {
+				errs = append(errs, field.Invalid(at.Child("name"), v.Name, fmt.Sprintf("PVC name %q: %v", claim, msg)))
+			}
+		}
+		if v.Projected == nil || p.Spec.ServiceAccountName != "" {
+			continue
+		}
+		for j := range v.Projected.Sources {
+			if v.Projected.Sources[j].ServiceAccountToken != nil {
+				errs = append(errs, field.Forbidden(at.Child("projected", "sources").Index(j).Child("serviceAccountToken"), "must not be specified when serviceAccountName is not set"))
+			}
+		}
+	}
+	for i, c := range p.Spec.ResourceClaims {
+		if c.ResourceClaimTemplateName == nil || p.Name == "" || c.Name == "" {
+			continue
+		}
+		claim := p.Name + "-" + c.Name
+		for _, msg := range validation.IsDNS1123Subdomain(claim) {
+			errs = append(errs, field.Invalid(spec.Child("resourceClaims").Index(i).Child("name"), c.Name, fmt.Sprintf("final ResourceClaim name: %s: %v", claim, msg)))
+		}
+	}
+	return errs
+}
+
+// validateShares checks that containers together ask for no more than the pod, and that none may use more.
+func validateShares(s *corev1.PodSpec, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	containers := *s
+	containers.Resources = nil
+	asked := pod.SpecRequests(&corev1.Pod{Spec: containers})
+	for _, name := range sets.List(sets.KeySet(asked)) {
+		all, want := s.Resources.Requests[name], asked[name]
+		if podLevel(name) && want.Cmp(all) > 0 {
+			errs = append(errs, field.Invalid(path.Child("resources", "requests").Key(string(name)), all.String(),
+				fmt.Sprintf("must be greater than or equal to aggregate container requests of %s", want.String())))
+		}
+	}
+	for i := range s.Containers {
+		for _, name := range sets.List(sets.KeySet(s.Containers[i].Resources.Limits)) {
+			limit := s.Containers[i].Resources.Limits[name]
+			if most, ok := s.Resources.Limits[name]; ok && limit.Cmp(most) > 0 {
+				errs = append(errs, field.Invalid(path.Child("containers").Index(i).Child("resources", "limits").Key(string(name)), limit.String(),
+					fmt.Sprintf("must be less than or equal to pod limits of %s", most.String())))
+			}
+		}
+	}
+	return errs
+}
+
+const (
+	mostResponders    = 10
+	highestResponder  = 100_000
+	reservedResponder = 1000 // priorities below are those of Kubernetes' own
+)
+
+// validateGroup checks the group that the pod is scheduled with, and who is asked before it is evicted.
+func validateGroup(s *corev1.PodSpec, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if g := s.SchedulingGroup; g != nil {
+		at := path.Child("schedulingGroup")
+		if g.PodGroupName == nil {
+			errs = append(errs, field.Invalid(at, "", "must specify one of: `podGroupName`"))
+		} else {
+			errs = append(errs, invalid(*g.PodGroupName, validation.IsDNS1123Subdomain(*g.PodGroupName), at.Child("podGroupName"))...)
+		}
+	}
+	at := path.Child("evictionResponders")
+	if n := len(s.EvictionResponders); n > mostResponders {
+		errs = append(errs, field.TooMany(at, n, mostResponders))
+	}
+	if len(s.EvictionResponders) > 0 && s.SchedulingGroup != nil {
+		errs = append(errs, field.Forbidden(at, "may not be specified when `schedulingGroup` is set"))
+	}
+	seen := sets.New[string]()
+	for i, r := range s.EvictionResponders {
+		at := at.Index(i)
+		domain, _, prefixed := strings.Cut(r.Name, "/")
+		switch {
+		case r.Name == "":
+			errs = append(errs, field.Required(at.Child("name"), ""))
+		case !prefixed:
+			errs = append(errs, field.Invalid(at.Child("name"), r.Name, "must be a domain-prefixed key (such as \"acme.io/foo\")"))
+		default:
+			errs = append(errs, invalid(r.Name, validation.IsQualifiedName(r.Name), at.Child("name"))...)
+		}
+		if seen.Has(r.Name) {
+			errs = append(errs, field.Duplicate(at, r.Name))
+		}
+		seen.Insert(r.Name)
+		switch own := strings.HasSuffix("."+domain, ".k8s.io"); {
+		case r.Priority == nil:
+			errs = append(errs, field.Required(at.Child("priority"), ""))
+		case *r.Priority < 0 || *r.Priority > highestResponder:
+			errs = append(errs, field.Invalid(at.Child("priority"), *r.Priority, validation.InclusiveRangeError(0, highestResponder)))
+		case *r.Priority < reservedResponder && !own:
+			errs = append(errs, field.Invalid(at.Child("priority"), *r.Priority, "0-999 is reserved for responders with *.k8s.io suffix"))
+		}
 	}
 	return errs
 }
@@ -72,8 +187,8 @@ func validateLife(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(path.Child("activeDeadlineSeconds"), v, validation.InclusiveRangeError(1, math.MaxInt32)))
 		}
 	}
-	if s.TerminationGracePeriodSeconds != nil {
-		errs = append(errs, apivalidation.ValidateNonnegativeField(*s.TerminationGracePeriodSeconds, path.Child("terminationGracePeriodSeconds"))...)
+	if s.TerminationGracePeriodSeconds == nil { // a negative one is warned of
+		errs = append(errs, field.Required(path.Child("terminationGracePeriodSeconds"), ""))
 	}
 	for i, g := range s.ReadinessGates {
 		at := path.Child("readinessGates").Index(i).Child("conditionType")
@@ -90,9 +205,6 @@ func validateLife(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	}
 	if s.NodeName != "" && len(s.SchedulingGates) > 0 {
 		errs = append(errs, field.Forbidden(path.Child("nodeName"), "cannot be set until all schedulingGates have been cleared"))
-	}
-	if s.OS != nil {
-		errs = append(errs, oneOf(s.OS.Name, systems, path.Child("os").Child("name"))...)
 	}
 	return errs
 }
@@ -155,14 +267,19 @@ func validateClaims(claims []corev1.PodResourceClaim, path *field.Path) field.Er
 			errs = append(errs, invalid(c.Name, validation.IsDNS1123Label(c.Name), at.Child("name"))...)
 			seen.Insert(c.Name)
 		}
-		if (c.ResourceClaimName == nil) == (c.ResourceClaimTemplateName == nil) {
-			errs = append(errs, field.Invalid(at, c, "must specify exactly one of: `resourceClaimName`, `resourceClaimTemplateName`"))
+		switch of, template := c.ResourceClaimName, c.ResourceClaimTemplateName; {
+		case of != nil && template != nil:
+			errs = append(errs, field.Invalid(at, c, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"))
+		case of != nil:
+			errs = append(errs, invalid(*of, validation.IsDNS1123Subdomain(*of), at.Child("resourceClaimName"))...)
+		case template != nil:
+			errs = append(errs, invalid(*template, validation.IsDNS1123Subdomain(*template), at.Child("resourceClaimTemplateName"))...)
+		default:
+			errs = append(errs, field.Invalid(at, c, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"))
 		}
 	}
 	return errs
 }
-
-func annotation(key string) *field.Path { return field.NewPath("metadata", "annotations").Key(key) }
 
 // eachContainerAt walks init containers and containers with their paths.
 func eachContainerAt(s *corev1.PodSpec, path *field.Path, f func(*corev1.Container, *field.Path)) {
