@@ -22,6 +22,7 @@ import (
 	"pilothouse.dev/apiserver/resources/node"
 	"pilothouse.dev/apiserver/resources/policy"
 	"pilothouse.dev/apiserver/resources/rbac"
+	"pilothouse.dev/apiserver/resources/resource"
 	"pilothouse.dev/apiserver/resources/scheduling"
 	"pilothouse.dev/apiserver/resources/storage"
 	"pilothouse.dev/apiserver/resources/storagemigration"
@@ -105,6 +106,12 @@ var Table = []*registry.Resource{
 	rbac.ClusterRoles,
 	rbac.RoleBindings,
 	rbac.Roles,
+
+	resource.DeviceClasses,
+	resource.DeviceTaintRules,
+	resource.ResourceClaimTemplates,
+	resource.ResourceClaims,
+	resource.ResourceSlices,
 
 	scheduling.PriorityClasses,
 
