@@ -2,6 +2,7 @@ package openapi
 
 import (
 	_ "embed"
+	"maps"
 	"reflect"
 	"strconv"
 	"strings"
@@ -52,19 +53,13 @@ func (b *builder) docs(t reflect.Type) map[string]string {
 		return d.SwaggerDoc()
 	}
 	name := t.PkgPath() + "." + t.Name()
+	said := b.comments[name]
 	if own := uncommented[name]; own != nil {
-		return own
+		all := maps.Clone(own)
+		maps.Copy(all, said)
+		return all
 	}
-	return b.comments[name]
-}
-
-// uncommented describes what its source says nothing of.
-var uncommented = map[string]map[string]string{
-	"k8s.io/apimachinery/pkg/apis/meta/v1.GroupResource": {
-		"":         "GroupResource names a resource, whatever its version.",
-		"group":    "group is the API group of the resource; empty for the core group.",
-		"resource": "resource is the plural name of the resource, as in paths.",
-	},
+	return said
 }
 
 // values tells what the values of an enumeration mean, as the end of a description.

@@ -3,6 +3,7 @@ package openapi
 import (
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -143,6 +144,27 @@ func TestSchemas(t *testing.T) {
 	}
 	if f := schemas["io.k8s.api.core.v1.ContainerPort"].Properties["containerPort"]; f.Format != "int32" || f.Type[0] != "integer" {
 		t.Errorf("containerPort is %v %s", f.Type, f.Format)
+	}
+	port := schemas["io.k8s.api.core.v1.ContainerPort"].Properties["protocol"]
+	if port.Default != "TCP" || len(port.Enum) != 3 || !strings.Contains(port.Description, "\n - `\"TCP\"` is the TCP protocol.") {
+		t.Errorf("the protocol of a port is %v of %v: %s", port.Default, port.Enum, port.Description)
+	}
+	container := schemas["io.k8s.api.core.v1.Container"]
+	if got, _ := json.Marshal(container.Properties["ports"].Extensions); string(got) != `{"x-kubernetes-list-map-keys":["containerPort","protocol"],`+
+		`"x-kubernetes-list-type":"map","x-kubernetes-patch-merge-key":"containerPort","x-kubernetes-patch-strategy":"merge"}` {
+		t.Errorf("ports are marked %s", got)
+	}
+	if got := schemas["io.k8s.api.core.v1.NodeSelector"].Extensions["x-kubernetes-map-type"]; got != "atomic" {
+		t.Errorf("a node selector's map type is %v", got)
+	}
+	if got := schemas["io.k8s.api.apps.v1.DeploymentCondition"].Required; len(got) != 0 {
+		t.Errorf("a condition needs %v, though its source says optional", got)
+	}
+	if got := deployment.Required; len(got) != 1 || got[0] != "spec" {
+		t.Errorf("a deployment needs %v, though its source says that its spec is required", got)
+	}
+	if got := schemas["io.k8s.api.apps.v1.DeploymentSpec"].Properties["template"].Default; fmt.Sprint(got) != "map[]" {
+		t.Errorf("a template's default is %v", got)
 	}
 	if q := schemas["io.k8s.apimachinery.pkg.api.resource.Quantity"]; len(q.OneOf) != 2 || q.Type != nil {
 		t.Errorf("a quantity is %v, %v", q.Type, q.OneOf)

@@ -6,22 +6,27 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
-const room = "../../../apiserver/markers"
-
-func TestMarkersAreFresh(t *testing.T) {
-	want, err := generate(room)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(room + "/markers.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Error("generated files are fresh: apiserver/markers/markers.txt is not, run make generate")
+func TestGeneratedFilesAreFresh(t *testing.T) {
+	for file, make := range map[string]func(dir string) ([]byte, error){
+		"../../../apiserver/markers/markers.txt":  generate,
+		"../../../apiserver/openapi/comments.txt": describe,
+	} {
+		want, err := make(filepath.Dir(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("generated files are fresh: %s is not, run make generate", strings.TrimPrefix(file, "../../../"))
+		}
 	}
 }
 
@@ -103,5 +108,66 @@ func TestRenderRefuses(t *testing.T) {
 		if out, err := render(&pkg{fset: fset, files: []*ast.File{f}}); err == nil {
 			t.Errorf("%s: no error but %q", name, out)
 		}
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	const source = `package x
+
+import other "example.com/other"
+
+// Mood is how one feels.
+// +enum
+type Mood string
+
+const (
+	// Glad is a mood
+	// of the better ones.
+	Glad Mood = "Glad"
+	// Far comes from elsewhere.
+	Far = Mood(other.Far)
+)
+
+// Thing is a thing.
+//
+// It has items:
+// - one
+// - two
+//
+// TODO: have more.
+// +k8s:something
+type Thing struct {
+	// Name is
+	// a name.
+	//
+	// +optional
+	Name string ` + "`json:\"name\"`" + `
+	// ---
+	// A note to ourselves.
+	Quiet string ` + "`json:\"quiet\"`" + `
+}
+
+// Known describes itself.
+type Known struct {
+	// Name.
+	Name string ` + "`json:\"name\"`" + `
+}
+
+func (Known) SwaggerDoc() map[string]string { return nil }
+`
+	parse := func(text string) *pkg {
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, "x.go", text, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &pkg{fset: fset, files: []*ast.File{f}}
+	}
+	p := parse(source)
+	p.others = map[string]*pkg{"example.com/other": parse(`package other; const Far = "Away"`)}
+	want := "Mood\n\tAway\t\"comes from elsewhere.\"\n\tGlad\t\"is a mood of the better ones.\"\n" +
+		"Thing\n\t\t\"Thing is a thing.\\n\\nIt has items:\\n- one\\n- two\"\n\tname\t\"Name is a name.\"\n"
+	if got := strings.Join(describePackage(p), ""); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
