@@ -24,7 +24,7 @@ func TestProtobufSaysWhatJSONSays(t *testing.T) {
 		ours := ask(t, d.ServeV2, "/openapi/v2", "Accept", protobuf2[1]).Body.Bytes()
 		same(t, ours, library, &openapi_v2.Document{}, &openapi_v2.Document{})
 	})
-	for at := range d.paths() {
+	for _, at := range []string{"version", "apis", "apis/apps/v1", "apis/apiextensions.k8s.io/v1"} { // every shape there is; the library is slow
 		t.Run(at, func(t *testing.T) {
 			library, err := handler3.ToV3ProtoBinary(ask(t, d.ServeV3, "/openapi/v3/"+at).Body.Bytes())
 			if err != nil {
