@@ -101,7 +101,7 @@ func (c Config) bootstrap() (bootstrap.Config, error) {
 	if err != nil {
 		return bootstrap.Config{}, fmt.Errorf("--service-cluster-ip-range %q: want a CIDR such as 10.96.0.0/16: %w", c.Services, err)
 	}
-	b := bootstrap.Config{ServiceIP: net.IP(prefix.Masked().Addr().Next().AsSlice()), Port: c.Serving.Port}
+	b := bootstrap.Config{ServiceIP: net.IP(prefix.Masked().Addr().Next().AsSlice()), Port: c.Serving.Port, ServiceCIDRs: []string{prefix.Masked().String()}}
 	if c.Advertise != "" {
 		if b.Advertise = net.ParseIP(c.Advertise); b.Advertise == nil {
 			return b, fmt.Errorf("--advertise-address %q: want an IP address", c.Advertise)

@@ -87,6 +87,11 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	})
 	actions.Attach(reg, actions.Parts{
 		Write: handle, Kubelets: kubelets, Admission: admit, Objects: look, Tokens: tokens, Bearers: who, Access: may,
+		Components: []actions.Component{
+			{Name: "etcd-0", Ask: db.Healthy},
+			actions.Answers("scheduler", "https://127.0.0.1:10259/healthz"),
+			actions.Answers("controller-manager", "https://127.0.0.1:10257/healthz"),
+		},
 	})
 	checks := &health.Checks{}
 	checks.AddLive("ping", func(context.Context) error { return nil })

@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -50,12 +51,17 @@ type Parts struct {
 	Tokens    Tokens
 	Bearers   Bearers
 	Access    Access
+	// Components are the parts of the control plane, as componentstatuses tells them.
+	Components []Component
+
+	registry *registry.Registry // set by Attach
 }
 
 // Objects finds objects; one that does not exist is an apierrors NotFound.
 type Objects interface {
 	Node(ctx context.Context, name string) (*corev1.Node, error)
 	Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error)
+	PodDisruptionBudgets(ctx context.Context, namespace string) ([]*policyv1.PodDisruptionBudget, error)
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
 	Service(ctx context.Context, namespace, name string) (*corev1.Service, error)
 	EndpointSlices(ctx context.Context, namespace, service string) ([]*discoveryv1.EndpointSlice, error)
@@ -64,6 +70,7 @@ type Objects interface {
 
 // Attach adds every action of the table to its resource.
 func Attach(reg *registry.Registry, p Parts) {
+	p.registry = reg
 	for _, line := range table(p) {
 		if res := reg.Find(line.on); res != nil {
 			res.Actions[line.action.Name] = &line.action
@@ -91,8 +98,8 @@ func core(kind string) schema.GroupVersionKind {
 // maxBody bounds an action's body.
 const maxBody = 3 << 20
 
-// read decodes a request's body.
-func read(r *http.Request, gvk schema.GroupVersionKind, into runtime.Object) error {
+// read decodes a request's body. A body may also be of one of the other kinds, whose shape is the same.
+func read(r *http.Request, gvk schema.GroupVersionKind, into runtime.Object, also ...schema.GroupVersionKind) error {
 	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
 		return apierrors.NewBadRequest("reading the body: " + err.Error())
@@ -111,6 +118,11 @@ func read(r *http.Request, gvk schema.GroupVersionKind, into runtime.Object) err
 	case codec.Ignore, codec.Warn, codec.Strict:
 	default:
 		return apierrors.NewBadRequest(fmt.Sprintf(`fieldValidation: Unsupported value: %q: supported values: "Ignore", "Strict", "Warn"`, strict))
+	}
+	for _, other := range also {
+		if sent, err := codec.PeekKind(b, media); err == nil && sent == other {
+			gvk = other
+		}
 	}
 	warnings, err := codec.Decode(b, media, gvk, into, strict)
 	for _, text := range warnings {
@@ -138,6 +150,10 @@ func write(w http.ResponseWriter, r *http.Request, code int, obj runtime.Object,
 			Message: "only the following media types are accepted: " + media,
 		}}
 	}
+	return writeAs(w, a, code, obj, gvk)
+}
+
+func writeAs(w http.ResponseWriter, a codec.Accepted, code int, obj runtime.Object, gvk schema.GroupVersionKind) error {
 	b, err := codec.Encode(obj, gvk, a)
 	if err != nil {
 		return err

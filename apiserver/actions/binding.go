@@ -12,6 +12,7 @@ import (
 
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
+	"pilothouse.dev/apiserver/storage"
 )
 
 // bind assigns a pod to a node, once: POST pods/NAME/binding.
@@ -23,18 +24,38 @@ func (p Parts) bind(w http.ResponseWriter, r *http.Request, on *registry.Resourc
 	if b.Name != "" && b.Name != i.Name {
 		return apierrors.NewBadRequest(fmt.Sprintf("name in URL does not match name in Binding object: %q, %q", i.Name, b.Name))
 	}
+	return p.assign(w, r, on, keyOf(i), b)
+}
+
+// bindNamed does so for the pod that the body names: POST bindings.
+func (p Parts) bindNamed(w http.ResponseWriter, r *http.Request, _ *registry.Resource, i *request.Info) error {
+	b := &corev1.Binding{}
+	if err := read(r, core("Binding"), b); err != nil {
+		return err
+	}
+	if b.Namespace != "" && b.Namespace != i.Namespace {
+		return apierrors.NewBadRequest(fmt.Sprintf(
+			"the namespace of the provided object does not match the namespace sent on the request (%s, %s)", b.Namespace, i.Namespace))
+	}
+	if b.Name == "" {
+		return apierrors.NewInvalid(core("Binding").GroupKind(), "", field.ErrorList{field.Required(field.NewPath("metadata", "name"), "name the pod")})
+	}
+	return p.assign(w, r, p.registry.Find(pods), storage.Key{Namespace: i.Namespace, Name: b.Name}, b)
+}
+
+func (p Parts) assign(w http.ResponseWriter, r *http.Request, on *registry.Resource, key storage.Key, b *corev1.Binding) error {
 	var errs field.ErrorList
 	target := field.NewPath("target")
 	if k := b.Target.Kind; k != "" && k != "Node" {
 		errs = append(errs, field.NotSupported(target.Child("kind"), k, []string{"Node", "<empty>"}))
 	}
 	if b.Target.Name == "" {
-		errs = append(errs, field.Required(target.Child("name"), "name the node"))
+		errs = append(errs, field.Required(target.Child("name"), ""))
 	}
 	if len(errs) > 0 {
-		return apierrors.NewInvalid(core("Binding").GroupKind(), i.Name, errs)
+		return apierrors.NewInvalid(core("Binding").GroupKind(), key.Name, errs)
 	}
-	_, err := p.Write.Mutate(r.Context(), on, keyOf(i), "binding", dryRun(r), func(old registry.Object) (registry.Object, error) {
+	_, err := p.Write.Mutate(r.Context(), on, key, "binding", dryRun(r), func(old registry.Object) (registry.Object, error) {
 		pod := old.(*corev1.Pod)
 		switch {
 		case b.UID != "" && b.UID != pod.UID:

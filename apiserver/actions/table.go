@@ -3,6 +3,7 @@ package actions
 import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 
 	"pilothouse.dev/apiserver/registry"
@@ -11,6 +12,8 @@ import (
 // table is every action: where it hangs, what it takes and which verbs it has.
 func table(p Parts) []line {
 	return []line{
+		{corev1.SchemeGroupVersion.WithResource("bindings"), registry.Action{Serve: p.bindNamed}},
+		{corev1.SchemeGroupVersion.WithResource("componentstatuses"), registry.Action{Serve: p.componentStatus}},
 		{pods, registry.Action{Name: "binding", Kind: core("Binding"), Verbs: []string{"create"}, Serve: p.bind}},
 		{pods, registry.Action{
 			Name: "eviction", Kind: policyv1.SchemeGroupVersion.WithKind("Eviction"), Verbs: []string{"create"}, Serve: p.evict,

@@ -71,10 +71,10 @@ func (masters) Rules(u *request.User, _ string) (Rules, error) {
 	if !u.InGroup(Masters) {
 		return Rules{}, nil
 	}
-	any := []string{"*"}
+	every := []string{"*"}
 	return Rules{
-		Resources:    []authorizationv1.ResourceRule{{Verbs: any, APIGroups: any, Resources: any}},
-		NonResources: []authorizationv1.NonResourceRule{{Verbs: any, NonResourceURLs: any}},
+		Resources:    []authorizationv1.ResourceRule{{Verbs: every, APIGroups: every, Resources: every}},
+		NonResources: []authorizationv1.NonResourceRule{{Verbs: every, NonResourceURLs: every}},
 	}, nil
 }
 

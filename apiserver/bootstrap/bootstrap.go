@@ -1,5 +1,5 @@
-// Package bootstrap makes what a new cluster must contain, through an ordinary client, and keeps it: the system namespaces
-// and the `kubernetes` service with this server's address behind it. It runs again every so often, so that what is deleted
+// Package bootstrap makes what a new cluster must contain, through an ordinary client, and keeps it: the system namespaces,
+// the `kubernetes` service with this server's address behind it, and the objects listed in objects.go. It runs again every so often, so that what is deleted
 // by mistake comes back, and so that it succeeds once the storage answers.
 package bootstrap
 
@@ -26,7 +26,9 @@ type Config struct {
 	ServiceIP net.IP // of the kubernetes service
 	Advertise net.IP // where pods reach this server; nil: no endpoint is published
 	Port      int
-	Every     time.Duration // between repairs; 0: 10 s
+	// ServiceCIDRs are the ranges of services' addresses; none: the object that tells them is not made.
+	ServiceCIDRs []string
+	Every        time.Duration // between repairs; 0: 10 s
 }
 
 // Bootstrap repairs. Run it once.
@@ -35,6 +37,8 @@ type Bootstrap struct {
 	// Of the groups in need alone: the clientset of all groups would be a sixth of the program, and of its memory.
 	core      corev1client.CoreV1Interface
 	discovery discoveryv1client.DiscoveryV1Interface
+	raw       rest.Interface
+	objects   []object
 	log       *zap.Logger
 }
 
@@ -51,7 +55,7 @@ func New(cfg Config, self *rest.Config, log *zap.Logger) (*Bootstrap, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the loopback client: %w", err)
 	}
-	return &Bootstrap{cfg, core, discovery, log.Named("bootstrap")}, nil
+	return &Bootstrap{cfg, core, discovery, core.RESTClient(), cfg.objects(), log.Named("bootstrap")}, nil
 }
 
 // Namespaces every cluster has.
@@ -88,13 +92,12 @@ func (b *Bootstrap) once(ctx context.Context) error {
 	if err := b.service(ctx); err != nil {
 		return fmt.Errorf("making the kubernetes service: %w", err)
 	}
-	if b.cfg.Advertise == nil {
-		return nil
+	if b.cfg.Advertise != nil {
+		if err := b.endpoints(ctx); err != nil {
+			return fmt.Errorf("publishing our address: %w", err)
+		}
 	}
-	if err := b.endpoints(ctx); err != nil {
-		return fmt.Errorf("publishing our address: %w", err)
-	}
-	return nil
+	return b.contents(ctx)
 }
 
 const serviceName = "kubernetes"
