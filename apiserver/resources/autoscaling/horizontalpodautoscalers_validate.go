@@ -6,8 +6,8 @@ import (
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -78,7 +78,7 @@ func segment(text, why string, at *field.Path) field.ErrorList {
 		return field.ErrorList{field.Required(at, why)}
 	}
 	var errs field.ErrorList
-	for _, msg := range path.IsValidPathSegmentName(text) {
+	for _, msg := range content.IsPathSegmentName(text) {
 		errs = append(errs, field.Invalid(at, text, msg))
 	}
 	return errs

@@ -2,7 +2,7 @@
 package networking
 
 import (
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -25,5 +25,5 @@ func segment(text string, at *field.Path) field.ErrorList {
 	if text == "" {
 		return field.ErrorList{field.Required(at, "")}
 	}
-	return invalid(text, path.IsValidPathSegmentName(text), at)
+	return invalid(text, content.IsPathSegmentName(text), at)
 }

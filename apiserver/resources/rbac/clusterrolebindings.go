@@ -2,7 +2,6 @@ package rbac
 
 import (
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"pilothouse.dev/apiserver/registry"
@@ -11,7 +10,7 @@ import (
 // ClusterRoleBindings give a cluster role to subjects, everywhere.
 var ClusterRoleBindings = registry.Define(registry.Kind[*rbacv1.ClusterRoleBinding]{
 	Group: group, Version: "v1", Kind: "ClusterRoleBinding", Plural: "clusterrolebindings",
-	Name:    path.ValidatePathSegmentName,
+	Name:    pathSegment,
 	Default: func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 	Validate: func(b *rbacv1.ClusterRoleBinding) field.ErrorList {
 		return validateBinding(&b.RoleRef, b.Subjects, false, "ClusterRole")

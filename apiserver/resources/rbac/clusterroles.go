@@ -2,7 +2,6 @@ package rbac
 
 import (
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -13,7 +12,7 @@ import (
 // aggregation rule gets its rules from others, by a controller.
 var ClusterRoles = registry.Define(registry.Kind[*rbacv1.ClusterRole]{
 	Group: group, Version: "v1", Kind: "ClusterRole", Plural: "clusterroles",
-	Name:     path.ValidatePathSegmentName,
+	Name:     pathSegment,
 	Validate: validateClusterRole,
 	Columns:  []registry.Column[*rbacv1.ClusterRole]{createdAt[*rbacv1.ClusterRole]()},
 })

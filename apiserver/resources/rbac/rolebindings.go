@@ -2,7 +2,6 @@ package rbac
 
 import (
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"pilothouse.dev/apiserver/registry"
@@ -12,7 +11,7 @@ import (
 var RoleBindings = registry.Define(registry.Kind[*rbacv1.RoleBinding]{
 	Group: group, Version: "v1", Kind: "RoleBinding", Plural: "rolebindings",
 	Namespaced: true,
-	Name:       path.ValidatePathSegmentName,
+	Name:       pathSegment,
 	Default:    func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
 	Validate: func(b *rbacv1.RoleBinding) field.ErrorList {
 		return validateBinding(&b.RoleRef, b.Subjects, true, "Role", "ClusterRole")

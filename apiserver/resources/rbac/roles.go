@@ -2,7 +2,6 @@ package rbac
 
 import (
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"pilothouse.dev/apiserver/registry"
@@ -12,7 +11,7 @@ import (
 var Roles = registry.Define(registry.Kind[*rbacv1.Role]{
 	Group: group, Version: "v1", Kind: "Role", Plural: "roles",
 	Namespaced: true,
-	Name:       path.ValidatePathSegmentName,
+	Name:       pathSegment,
 	Validate:   func(r *rbacv1.Role) field.ErrorList { return validateRules(r.Rules, true) },
 	Columns:    []registry.Column[*rbacv1.Role]{createdAt[*rbacv1.Role]()},
 })
