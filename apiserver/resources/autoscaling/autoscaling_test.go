@@ -184,7 +184,7 @@ func TestNothingIsLostInV1(t *testing.T) {
 			}
 		},
 	)
-	for range 2000 {
+	for range 300 {
 		h := &autoscalingv2.HorizontalPodAutoscaler{}
 		fill.Fill(h)
 		h.TypeMeta = metav1.TypeMeta{}
