@@ -5,6 +5,7 @@ package bootstrap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -92,12 +93,18 @@ func (b *Bootstrap) once(ctx context.Context) error {
 	if err := b.service(ctx); err != nil {
 		return fmt.Errorf("making the kubernetes service: %w", err)
 	}
-	if b.cfg.Advertise != nil {
-		if err := b.endpoints(ctx); err != nil {
-			return fmt.Errorf("publishing our address: %w", err)
-		}
+	// That the one fails should not keep away the other.
+	return errors.Join(b.publish(ctx), b.contents(ctx))
+}
+
+func (b *Bootstrap) publish(ctx context.Context) error {
+	if b.cfg.Advertise == nil {
+		return nil
 	}
-	return b.contents(ctx)
+	if err := b.endpoints(ctx); err != nil {
+		return fmt.Errorf("publishing our address: %w", err)
+	}
+	return nil
 }
 
 const serviceName = "kubernetes"

@@ -13,7 +13,7 @@ import (
 
 // TestActions drives what acts instead of storing, what admission adds, and what a new cluster contains.
 func TestActions(t *testing.T) {
-	c := testcluster.Start(t, "--advertise-address=127.0.0.1")
+	c := testcluster.Start(t, "--advertise-address=192.0.2.1")
 	a := &api{c, &http.Client{Transport: &http.Transport{TLSClientConfig: c.TLS(), ForceAttemptHTTP2: true}}}
 	t.Cleanup(a.http.CloseIdleConnections)
 	for _, test := range []struct {
@@ -22,6 +22,8 @@ func TestActions(t *testing.T) {
 	}{
 		{"tokens", testTokens}, {"tokens that are refused", testTokenRequests}, {"issuer's documents", testDocuments},
 		{"who am I", testWhoAmI}, {"access reviews", testAccessReviews}, {"answers in other forms", testActionForms},
+		{"what a new cluster contains", testContents}, {"admission", testPlugins}, {"evictions", testEviction}, {"bindings", testBindings},
+		{"component statuses", testComponents}, {"proxies that are refused", testProxyRefusals},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, a) })
 	}
@@ -156,7 +158,7 @@ func testTokenRequests(t *testing.T, a *api) {
 
 func testDocuments(t *testing.T, a *api) {
 	m := a.must(t, 200, "GET", "/.well-known/openid-configuration", "")
-	if at(m, "issuer") != "https://kubernetes.default.svc.cluster.local" || at(m, "jwks_uri") != a.URL()+"/openid/v1/jwks" {
+	if at(m, "issuer") != "https://kubernetes.default.svc.cluster.local" || at(m, "jwks_uri") != strings.Replace(a.URL(), "127.0.0.1", "192.0.2.1", 1)+"/openid/v1/jwks" {
 		t.Errorf("got %v", m)
 	}
 	if r := a.do(t, "GET", "/openid/v1/jwks", ""); r.header.Get("Content-Type") != "application/jwk-set+json" || !strings.Contains(r.body, `"kid"`) {
