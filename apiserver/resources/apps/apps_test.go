@@ -69,7 +69,7 @@ func TestValidateDeployment(t *testing.T) {
 			d.Spec.Replicas, d.Spec.MinReadySeconds, d.Spec.RevisionHistoryLimit = ptr.To[int32](-1), -1, ptr.To[int32](-1)
 		}, []string{"spec.minReadySeconds: Invalid value", "spec.replicas: Invalid value", "spec.revisionHistoryLimit: Invalid value"}},
 		{"deadline before ready", func(d *appsv1.Deployment) { d.Spec.MinReadySeconds = 600 }, []string{"spec.progressDeadlineSeconds: Invalid value"}},
-		{"no such strategy", func(d *appsv1.Deployment) { d.Spec.Strategy.Type = "Big Bang" }, []string{"spec.strategy.type: Unsupported value"}},
+		{"no such strategy", func(d *appsv1.Deployment) { d.Spec.Strategy.Type = "Big Bang" }, []string{"spec.strategy: Unsupported value"}},
 		{"recreate, rolling", func(d *appsv1.Deployment) {
 			d.Spec.Strategy = appsv1.DeploymentStrategy{Type: "Recreate", RollingUpdate: &appsv1.RollingUpdateDeployment{}}
 		}, []string{"spec.strategy.rollingUpdate: Forbidden"}},

@@ -117,7 +117,7 @@ var daemonStrategies = sets.New(appsv1.RollingUpdateDaemonSetStrategyType, appsv
 
 func validateDaemonStrategy(s *appsv1.DaemonSetUpdateStrategy, path *field.Path) field.ErrorList {
 	if !daemonStrategies.Has(s.Type) {
-		return field.ErrorList{field.NotSupported(path.Child("type"), s.Type, sets.List(daemonStrategies))}
+		return field.ErrorList{field.NotSupported(path, s.Type, sets.List(daemonStrategies))}
 	}
 	if s.Type != appsv1.RollingUpdateDaemonSetStrategyType {
 		return nil

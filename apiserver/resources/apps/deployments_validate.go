@@ -49,7 +49,7 @@ func validateStrategy(s *appsv1.DeploymentStrategy, path *field.Path) field.Erro
 			return field.ErrorList{field.Required(rolling, "this should be defaulted and never be nil")}
 		}
 	default:
-		return field.ErrorList{field.NotSupported(path.Child("type"), s.Type, sets.List(strategies))}
+		return field.ErrorList{field.NotSupported(path, s.Type, sets.List(strategies))}
 	}
 	down, up := ptr.Deref(s.RollingUpdate.MaxUnavailable, intstr.IntOrString{}), ptr.Deref(s.RollingUpdate.MaxSurge, intstr.IntOrString{})
 	errs := validateCountOrShare(down, rolling.Child("maxUnavailable"))

@@ -116,7 +116,7 @@ func TestValidateSets(t *testing.T) {
 		{"daemon set that cannot move", DaemonSets, rolling(n(0), p("0%")), []string{"spec.updateStrategy.rollingUpdate.maxUnavailable: Required value"}},
 		{"daemon set that moves both ways", DaemonSets, rolling(n(1), n(1)), []string{"spec.updateStrategy.rollingUpdate.maxSurge: Invalid value"}},
 		{"daemon set of more than all", DaemonSets, rolling(p("101%"), n(0)), []string{"spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value"}},
-		{"daemon set of an odd strategy", DaemonSets, daemon(func(s *appsv1.DaemonSetSpec) { s.UpdateStrategy.Type = "Any" }), []string{"spec.updateStrategy.type: Unsupported value"}},
+		{"daemon set of an odd strategy", DaemonSets, daemon(func(s *appsv1.DaemonSetSpec) { s.UpdateStrategy.Type = "Any" }), []string{"spec.updateStrategy: Unsupported value"}},
 		{"daemon set of odd numbers and pods that end", DaemonSets, daemon(func(s *appsv1.DaemonSetSpec) {
 			s.MinReadySeconds, s.RevisionHistoryLimit, s.Template.Spec.RestartPolicy = -1, ptr.To[int32](-1), "Never"
 		}), []string{"spec.minReadySeconds: Invalid value", "spec.revisionHistoryLimit: Invalid value", "spec.template.spec.restartPolicy: Unsupported value"}},

@@ -84,10 +84,16 @@ func TestValidate(t *testing.T) {
 		{"service with balancer's fields", Services, service(func(s *corev1.Service) {
 			s.Spec.LoadBalancerSourceRanges, s.Spec.LoadBalancerClass, s.Spec.HealthCheckNodePort = []string{"10.0.0.0/8"}, ptr.To("a/b"), 5
 		}), []string{"spec.healthCheckNodePort: Invalid value", "spec.loadBalancerClass: Forbidden", "spec.loadBalancerSourceRanges: Forbidden"}},
+		{"service with odd annotations", Services, service(func(s *corev1.Service) {
+			s.Annotations = map[string]string{"service.beta.kubernetes.io/load-balancer-source-ranges": "10.0.0.0/8, x", "service.kubernetes.io/topology-mode": "a", "service.kubernetes.io/topology-aware-hints": "b"}
+		}), []string{"metadata.annotations[service.beta.kubernetes.io/load-balancer-source-ranges]: Forbidden", "metadata.annotations[service.beta.kubernetes.io/load-balancer-source-ranges]: Invalid value",
+			"metadata.annotations[service.kubernetes.io/topology-mode]: Invalid value"}},
+		{"balanced service without a port for health", Services, service(func(s *corev1.Service) { s.Spec.Type, s.Spec.ExternalTrafficPolicy = "LoadBalancer", "Local" }), []string{"spec.healthCheckNodePort: Required value"}},
+		{"key for SSH without one", Secrets, &corev1.Secret{Type: corev1.SecretTypeSSHAuth, Data: map[string][]byte{"ssh-privatekey": nil}}, []string{"data[ssh-privatekey]: Required value"}},
 		{"service at a loopback address", Services, service(func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"127.0.0.1"} }), []string{"spec.externalIPs[0]: Invalid value"}},
 
 		{"node with bad taints", Nodes, &corev1.Node{Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "a", Effect: "Go"}, {Key: "b", Effect: "NoSchedule"}, {Key: "b", Effect: "NoSchedule"}}}},
-			[]string{"spec.taints[0].effect: Unsupported value", "spec.taints[2]: Duplicate value"}},
+			[]string{"metadata.taints[0].effect: Unsupported value", "metadata.taints[2]: Duplicate value"}},
 		{"node with bad ranges", Nodes, &corev1.Node{Spec: corev1.NodeSpec{PodCIDR: "x", PodCIDRs: []string{"x", "10.0.0.0/24", "10.0.1.0/24"}}},
 			[]string{"spec.podCIDRs: Invalid value", "spec.podCIDRs[0]: Invalid value"}},
 		{"namespace with an odd finalizer", Namespaces, &corev1.Namespace{Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{"me"}}}, []string{"spec.finalizers[0]: Invalid value"}},
@@ -122,9 +128,14 @@ func TestValidateUpdate(t *testing.T) {
 		{"freezing a config map", ConfigMaps, &corev1.ConfigMap{Immutable: yes, Data: map[string]string{"a": "c"}}, &corev1.ConfigMap{Data: map[string]string{"a": "b"}}, nil},
 		{"frozen secret", Secrets, &corev1.Secret{Immutable: yes, Data: map[string][]byte{"a": nil}}, &corev1.Secret{Immutable: yes}, []string{"data: Forbidden"}},
 		{"a secret's type", Secrets, &corev1.Secret{Type: "a"}, &corev1.Secret{Type: "b"}, []string{"type: Invalid value"}},
-		{"a service's address", Services, &corev1.Service{Spec: corev1.ServiceSpec{ClusterIP: "a"}}, &corev1.Service{Spec: corev1.ServiceSpec{ClusterIP: "b"}},
+		{"a service's address", Services, &corev1.Service{Spec: corev1.ServiceSpec{ClusterIPs: []string{"a"}}}, &corev1.Service{Spec: corev1.ServiceSpec{ClusterIPs: []string{"b"}}},
 			[]string{"spec.clusterIPs[0]: Invalid value"}},
 		{"a service's address given up", Services, &corev1.Service{Spec: corev1.ServiceSpec{Type: "ExternalName"}}, &corev1.Service{Spec: corev1.ServiceSpec{ClusterIP: "b"}}, nil},
+		{"a service without its address", Services, &corev1.Service{}, &corev1.Service{Spec: corev1.ServiceSpec{ClusterIPs: []string{"b"}}}, []string{"spec.clusterIPs[0]: Invalid value"}},
+		{"a service's second address given up", Services, &corev1.Service{Spec: corev1.ServiceSpec{ClusterIPs: []string{"a"}, IPFamilies: []corev1.IPFamily{"IPv4"}}},
+			&corev1.Service{Spec: corev1.ServiceSpec{ClusterIPs: []string{"a", "b"}, IPFamilies: []corev1.IPFamily{"IPv4", "IPv6"}}}, []string{"spec.ipFamilyPolicy: Invalid value", "spec.ipFamilyPolicy: Invalid value"}},
+		{"a balanced service's class and port", Services, &corev1.Service{Spec: corev1.ServiceSpec{Type: "LoadBalancer", ExternalTrafficPolicy: "Local", HealthCheckNodePort: 1, LoadBalancerClass: ptr.To("a/b")}},
+			&corev1.Service{Spec: corev1.ServiceSpec{Type: "LoadBalancer", ExternalTrafficPolicy: "Local", HealthCheckNodePort: 2}}, []string{"spec.healthCheckNodePort: Forbidden", "spec.loadBalancerClass: Invalid value"}},
 		{"a node's range", Nodes, &corev1.Node{}, &corev1.Node{Spec: corev1.NodeSpec{PodCIDRs: []string{"a"}, ProviderID: "p"}},
 			[]string{"spec.podCIDRs: Forbidden", "spec.providerID: Forbidden"}},
 		{"a node's first range", Nodes, &corev1.Node{Spec: corev1.NodeSpec{PodCIDRs: []string{"a"}}}, &corev1.Node{}, nil},

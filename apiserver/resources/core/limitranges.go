@@ -92,7 +92,7 @@ func validateLimitRange(r *corev1.LimitRange) field.ErrorList {
 // validateLimitNames checks what is bounded.
 func validateLimitNames(l *corev1.LimitRangeItem, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	check := validateAnyResource
+	check := podspec.ValidateAnyResource
 	if l.Type == corev1.LimitTypePod || l.Type == corev1.LimitTypeContainer {
 		check = podspec.ValidateResourceName
 	}

@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"pilothouse.dev/apiserver/registry"
 )
@@ -21,7 +23,14 @@ var Nodes = registry.Define(registry.Kind[*corev1.Node]{
 	Validate:       validateNode,
 	ValidateUpdate: validateNodeUpdate,
 	ValidateStatus: validateNodeStatus,
-	FieldNames:     []string{"spec.unschedulable"},
+	Warn: func(n, _ *corev1.Node) []string {
+		var out []string
+		for i, cidr := range n.Spec.PodCIDRs {
+			out = append(out, validation.GetWarningsForCIDR(field.NewPath("spec", "podCIDRs").Index(i), cidr)...)
+		}
+		return out
+	},
+	FieldNames: []string{"spec.unschedulable"},
 	Fields: func(n *corev1.Node) fields.Set {
 		return fields.Set{"spec.unschedulable": strconv.FormatBool(n.Spec.Unschedulable)}
 	},

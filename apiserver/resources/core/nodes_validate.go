@@ -15,7 +15,7 @@ import (
 
 func validateNode(n *corev1.Node) field.ErrorList {
 	spec := field.NewPath("spec")
-	errs := validateTaints(n.Spec.Taints, spec.Child("taints"))
+	errs := validateTaints(n.Spec.Taints, field.NewPath("metadata", "taints")) // the path that users of Kubernetes know
 	errs = append(errs, validateNodeResources(n)...)
 	if len(n.Spec.PodCIDRs) > 0 {
 		errs = append(errs, validatePodCIDRs(n, spec)...)
@@ -43,11 +43,10 @@ func validateNodeResources(n *corev1.Node) field.ErrorList {
 	var errs field.ErrorList
 	status := field.NewPath("status")
 	for name, q := range n.Status.Capacity {
-		errs = append(errs, podspec.ValidateQuantity(name, q, status.Child("capacity").Key(string(name)))...)
+		errs = append(errs, podspec.ValidateQuantity(name, q, status.Child("capacity", string(name)))...)
 	}
 	for name, q := range n.Status.Allocatable {
-		path := status.Child("allocatable").Key(string(name))
-		errs = append(errs, podspec.ValidateQuantity(name, q, path)...)
+		errs = append(errs, podspec.ValidateQuantity(name, q, status.Child("allocatable", string(name)))...)
 	}
 	return errs
 }
@@ -90,8 +89,8 @@ func validateTaints(taints []corev1.Taint, path *field.Path) field.ErrorList {
 	for i, t := range taints {
 		at := path.Index(i)
 		errs = append(errs, metav1validation.ValidateLabelName(t.Key, at.Child("key"))...)
-		for _, msg := range validation.IsValidLabelValue(t.Value) {
-			errs = append(errs, field.Invalid(at.Child("value"), t.Value, msg))
+		if bad := validation.IsValidLabelValue(t.Value); len(bad) > 0 {
+			errs = append(errs, field.Invalid(at.Child("value"), t.Value, strings.Join(bad, ";")))
 		}
 		errs = append(errs, podspec.ValidateTaintEffect(t.Effect, false, at.Child("effect"))...)
 		p := pair{t.Key, t.Effect}

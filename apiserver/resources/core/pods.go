@@ -6,7 +6,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/resources/podspec"
@@ -64,41 +63,6 @@ func preparePodStatus(p, old *corev1.Pod) {
 	if len(p.Status.HostIPs) == 0 && p.Status.HostIP != "" {
 		p.Status.HostIPs = []corev1.HostIP{{IP: p.Status.HostIP}}
 	}
-}
-
-func validatePodStatus(p, old *corev1.Pod) field.ErrorList {
-	var errs field.ErrorList
-	status := field.NewPath("status")
-	if p.Status.QOSClass != old.Status.QOSClass && old.Status.QOSClass != "" {
-		errs = append(errs, field.Invalid(status.Child("qosClass"), p.Status.QOSClass, "field is immutable"))
-	}
-	for i, c := range p.Status.Conditions {
-		if c.Type == "" {
-			errs = append(errs, field.Required(status.Child("conditions").Index(i).Child("type"), ""))
-		}
-	}
-	for _, list := range []struct {
-		name string
-		all  []corev1.ContainerStatus
-	}{
-		{"containerStatuses", p.Status.ContainerStatuses},
-		{"initContainerStatuses", p.Status.InitContainerStatuses},
-		{"ephemeralContainerStatuses", p.Status.EphemeralContainerStatuses},
-	} {
-		for i := range list.all {
-			s, at := &list.all[i].State, status.Child(list.name).Index(i).Child("state")
-			set := 0
-			for _, is := range []bool{s.Waiting != nil, s.Running != nil, s.Terminated != nil} {
-				if is {
-					set++
-				}
-			}
-			if set > 1 {
-				errs = append(errs, field.Forbidden(at, "may have only one of waiting, running and terminated"))
-			}
-		}
-	}
-	return errs
 }
 
 // podGrace says how long a pod may take to end: at most what the first deletion granted; nothing once there is nothing left

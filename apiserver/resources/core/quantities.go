@@ -20,7 +20,6 @@ var (
 		corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory)
 	standardQuota = countedKinds.Union(podQuota).Insert(corev1.ResourceEphemeralStorage, corev1.ResourceRequestsEphemeralStorage, corev1.ResourceLimitsEphemeralStorage,
 		corev1.ResourceRequestsStorage)
-	standardResources = standardQuota.Clone().Insert(corev1.ResourceStorage)
 )
 
 func isStandardQuota(name corev1.ResourceName) bool {
@@ -29,25 +28,11 @@ func isStandardQuota(name corev1.ResourceName) bool {
 }
 
 func validateQuotaName(name corev1.ResourceName, path *field.Path) field.ErrorList {
-	if errs := validateQualified(string(name), path); len(errs) > 0 {
-		return errs
-	}
+	errs := podspec.ValidateAnyResource(name, path)
 	if !strings.Contains(string(name), "/") && !isStandardQuota(name) {
-		return field.ErrorList{field.Invalid(path, string(name), "must be a standard resource for quota")}
+		errs = append(errs, field.Invalid(path, string(name), "must be a standard resource for quota"))
 	}
-	return nil
-}
-
-// validateAnyResource checks the name of a resource that need not be a container's.
-func validateAnyResource(name corev1.ResourceName, path *field.Path) field.ErrorList {
-	if errs := validateQualified(string(name), path); len(errs) > 0 {
-		return errs
-	}
-	known := standardResources.Has(name) || isStandardQuota(name)
-	if !strings.Contains(string(name), "/") && !known {
-		return field.ErrorList{field.Invalid(path, string(name), "must be a standard resource type or fully qualified")}
-	}
-	return nil
+	return errs
 }
 
 func validateQualified(text string, path *field.Path) field.ErrorList {

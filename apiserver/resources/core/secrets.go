@@ -66,7 +66,7 @@ func validateSecret(s *corev1.Secret) field.ErrorList {
 	}
 	for _, key := range mustHave[s.Type] {
 		value, ok := s.Data[key]
-		if !ok {
+		if !ok || key == corev1.SSHAuthPrivateKey && len(value) == 0 {
 			errs = append(errs, field.Required(data.Key(key), ""))
 			continue
 		}

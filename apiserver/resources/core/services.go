@@ -23,6 +23,8 @@ var Services = registry.Define(registry.Kind[*corev1.Service]{
 	Validate:       validateService,
 	ValidateUpdate: validateServiceUpdate,
 	ValidateStatus: validateServiceStatus,
+	BeforeStatus:   func(s, _ *corev1.Service) { defaultIngress(s) },
+	Warn:           warnService,
 	FieldNames:     []string{"spec.clusterIP", "spec.type"},
 	Fields: func(s *corev1.Service) fields.Set {
 		return fields.Set{"spec.clusterIP": s.Spec.ClusterIP, "spec.type": string(s.Spec.Type)}
@@ -73,6 +75,11 @@ func defaultService(s *corev1.Service) {
 	if spec.Type == corev1.ServiceTypeLoadBalancer && spec.AllocateLoadBalancerNodePorts == nil {
 		spec.AllocateLoadBalancerNodePorts = ptr.To(true)
 	}
+	defaultIngress(s)
+}
+
+// defaultIngress says of the addresses of a balancer that they are its own, not the node's.
+func defaultIngress(s *corev1.Service) {
 	for i := range s.Status.LoadBalancer.Ingress {
 		if in := &s.Status.LoadBalancer.Ingress[i]; in.IP != "" && in.IPMode == nil {
 			in.IPMode = ptr.To(corev1.LoadBalancerIPModeVIP)

@@ -37,11 +37,13 @@ func validateClusterIPs(s *corev1.Service, spec *field.Path) field.ErrorList {
 		}
 		return errs
 	}
-	if s.Spec.ClusterIP != "" && (len(ips) == 0 || ips[0] != s.Spec.ClusterIP) {
+	switch first := s.Spec.ClusterIP; {
+	case first != "" && len(ips) == 0:
+		errs = append(errs, field.Required(plural, ""))
+	case first != "" && ips[0] != first:
 		errs = append(errs, field.Invalid(plural, ips, "first value must match `clusterIP`"))
-	}
-	if s.Spec.ClusterIP == "" && len(ips) > 0 {
-		errs = append(errs, field.Invalid(plural, ips, "may only be set when `clusterIP` is set"))
+	case first == "" && len(ips) > 0:
+		errs = append(errs, field.Invalid(plural, ips, "must be empty when `clusterIP` is not specified"))
 	}
 	errs = append(errs, validateFamilies(s, spec)...)
 	if len(ips) > 2 {
@@ -69,7 +71,7 @@ func validateClusterIPs(s *corev1.Service, spec *field.Path) field.ErrorList {
 		}
 	}
 	if len(seen) == 2 && seen[0] == seen[1] {
-		errs = append(errs, field.Invalid(plural, ips, "may specify no more than one IP for each IP family, i.e 192.168.1.100 and 2001:db8::1"))
+		errs = append(errs, field.Invalid(plural, ips, "may specify no more than one IP for each IP family"))
 	}
 	return errs
 }
@@ -94,21 +96,37 @@ func validateFamilies(s *corev1.Service, spec *field.Path) field.ErrorList {
 	return errs
 }
 
-// validateClusterIPChange lets addresses be added and given up with the type, but never exchanged.
+// validateClusterIPChange lets addresses be added and given up with the type, and a second one at any time, but never
+// exchanged.
 func validateClusterIPChange(s, old *corev1.Service, spec *field.Path) field.ErrorList {
 	if !hasClusterIP(s) || !hasClusterIP(old) {
 		return nil
 	}
+	was, is := headless(old), headless(s)
 	var errs field.ErrorList
-	const fixed = "field is immutable"
-	if old.Spec.ClusterIP != "" && s.Spec.ClusterIP != old.Spec.ClusterIP {
-		errs = append(errs, field.Invalid(spec.Child("clusterIPs").Index(0), s.Spec.ClusterIPs, "may not change once set"))
+	if !was || !is {
+		errs = append(errs, validateKept(s.Spec.ClusterIPs, old.Spec.ClusterIPs, s, "clusterIP", spec)...)
 	}
-	if len(old.Spec.ClusterIPs) == 2 && len(s.Spec.ClusterIPs) == 2 && s.Spec.ClusterIPs[1] != old.Spec.ClusterIPs[1] {
-		errs = append(errs, field.Invalid(spec.Child("clusterIPs").Index(1), s.Spec.ClusterIPs, "may not change once set"))
+	if !was && !is {
+		errs = append(errs, validateKept(s.Spec.IPFamilies, old.Spec.IPFamilies, s, "ipFamily", spec)...)
 	}
-	if len(old.Spec.IPFamilies) > 0 && len(s.Spec.IPFamilies) > 0 && s.Spec.IPFamilies[0] != old.Spec.IPFamilies[0] {
-		errs = append(errs, field.Invalid(spec.Child("ipFamilies").Index(0), s.Spec.IPFamilies[0], fixed))
+	return errs
+}
+
+// validateKept checks that the first of a list stays, and that the second is given up on purpose.
+func validateKept[T comparable](list, old []T, s *corev1.Service, word string, spec *field.Path) field.ErrorList {
+	path := spec.Child(map[string]string{"clusterIP": "clusterIPs", "ipFamily": "ipFamilies"}[word])
+	var errs field.ErrorList
+	if len(old) > 0 && len(list) == 0 {
+		return field.ErrorList{field.Invalid(path.Index(0), list, "primary "+word+" can not be unset")}
+	}
+	for i := range min(len(list), len(old)) {
+		if list[i] != old[i] {
+			errs = append(errs, field.Invalid(path.Index(i), list, "may not change once set"))
+		}
+	}
+	if p := s.Spec.IPFamilyPolicy; len(old) == 2 && len(list) == 1 && (p == nil || *p != corev1.IPFamilyPolicySingleStack) {
+		errs = append(errs, field.Invalid(spec.Child("ipFamilyPolicy"), p, "must be set to 'SingleStack' when releasing the secondary "+word))
 	}
 	return errs
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -34,6 +33,12 @@ func validateService(s *corev1.Service) field.ErrorList {
 	errs = append(errs, validateClusterIPs(s, spec)...)
 	errs = append(errs, validateServiceTraffic(s, spec)...)
 	errs = append(errs, validateLoadBalancer(s, spec)...)
+	hints, old := s.Annotations[corev1.DeprecatedAnnotationTopologyAwareHints]
+	mode, now := s.Annotations[corev1.AnnotationTopologyMode]
+	if old && now && mode != hints {
+		errs = append(errs, field.Invalid(field.NewPath("metadata", "annotations").Key(corev1.AnnotationTopologyMode), mode,
+			fmt.Sprintf("must match annotations[%s] when both are specified", corev1.DeprecatedAnnotationTopologyAwareHints)))
+	}
 	for i, ip := range s.Spec.ExternalIPs {
 		path := spec.Child("externalIPs").Index(i)
 		bad := validation.IsValidIPForLegacyField(path, ip, true, nil)
@@ -153,6 +158,7 @@ func validateTargetPort(p intstr.IntOrString, path *field.Path) field.ErrorList 
 
 func validateSessionAffinity(s *corev1.Service, spec *field.Path) field.ErrorList {
 	config := spec.Child("sessionAffinityConfig")
+	when := fmt.Sprintf("when session affinity type is %s", corev1.ServiceAffinityClientIP)
 	switch s.Spec.SessionAffinity {
 	case "":
 		return field.ErrorList{field.Required(spec.Child("sessionAffinity"), "")}
@@ -162,8 +168,13 @@ func validateSessionAffinity(s *corev1.Service, spec *field.Path) field.ErrorLis
 		}
 	case corev1.ServiceAffinityClientIP:
 		c := s.Spec.SessionAffinityConfig
-		if c == nil || c.ClientIP == nil || c.ClientIP.TimeoutSeconds == nil {
-			return field.ErrorList{field.Required(config.Child("clientIP").Child("timeoutSeconds"), "")}
+		switch {
+		case c == nil:
+			return field.ErrorList{field.Required(config, when)}
+		case c.ClientIP == nil:
+			return field.ErrorList{field.Required(config.Child("clientIP"), when)}
+		case c.ClientIP.TimeoutSeconds == nil:
+			return field.ErrorList{field.Required(config.Child("clientIP").Child("timeoutSeconds"), when)}
 		}
 		if t := *c.ClientIP.TimeoutSeconds; t <= 0 || t > longestAffinity {
 			return field.ErrorList{field.Invalid(config.Child("clientIP").Child("timeoutSeconds"), t,
@@ -195,9 +206,15 @@ func validateServiceTraffic(s *corev1.Service, spec *field.Path) field.ErrorList
 	} else if !insides.Has(*p) {
 		errs = append(errs, field.NotSupported(spec.Child("internalTrafficPolicy"), *p, sets.List(insides)))
 	}
-	if n := s.Spec.HealthCheckNodePort; n != 0 && !wantsHealthCheckPort(s) {
-		errs = append(errs, field.Invalid(spec.Child("healthCheckNodePort"), n,
-			"may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"))
+	switch n, path := s.Spec.HealthCheckNodePort, spec.Child("healthCheckNodePort"); {
+	case n != 0 && !wantsHealthCheckPort(s):
+		errs = append(errs, field.Invalid(path, n, "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"))
+	case n == 0 && wantsHealthCheckPort(s):
+		errs = append(errs, field.Required(path, ""))
+	case n != 0:
+		for _, msg := range validation.IsValidPortNum(int(n)) {
+			errs = append(errs, field.Invalid(path, n, msg))
+		}
 	}
 	if d := s.Spec.TrafficDistribution; d != nil && !spreads.Has(*d) {
 		errs = append(errs, field.NotSupported(spec.Child("trafficDistribution"), *d, sets.List(spreads)))
@@ -216,6 +233,9 @@ func validateLoadBalancer(s *corev1.Service, spec *field.Path) field.ErrorList {
 	if len(s.Spec.LoadBalancerSourceRanges) > 0 && !balanced {
 		errs = append(errs, field.Forbidden(ranges, "may only be used when `type` is 'LoadBalancer'"))
 	}
+	if text, ok := s.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey]; ok && len(s.Spec.LoadBalancerSourceRanges) == 0 {
+		errs = append(errs, validateRangesAnnotation(s, text)...)
+	}
 	for i, r := range s.Spec.LoadBalancerSourceRanges {
 		errs = append(errs, validation.IsValidCIDRForLegacyField(ranges.Index(i), strings.TrimSpace(r), true, nil)...)
 	}
@@ -232,6 +252,22 @@ func validateLoadBalancer(s *corev1.Service, spec *field.Path) field.ErrorList {
 		for _, msg := range validation.IsQualifiedName(*c) {
 			errs = append(errs, field.Invalid(path, *c, msg))
 		}
+	}
+	return errs
+}
+
+// validateRangesAnnotation checks the older form of the ranges.
+func validateRangesAnnotation(s *corev1.Service, text string) field.ErrorList {
+	path := field.NewPath("metadata", "annotations").Key(corev1.AnnotationLoadBalancerSourceRangesKey)
+	var errs field.ErrorList
+	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		errs = append(errs, field.Forbidden(path, "may only be used when `type` is 'LoadBalancer'"))
+	}
+	if strings.TrimSpace(text) == "" {
+		return errs
+	}
+	for r := range strings.SplitSeq(text, ",") {
+		errs = append(errs, validation.IsValidCIDRForLegacyField(path, strings.TrimSpace(r), true, nil)...)
 	}
 	return errs
 }
@@ -256,37 +292,4 @@ func validatePublicIP(text string, path *field.Path) field.ErrorList {
 		return nil
 	}
 	return field.ErrorList{field.Invalid(path, text, why)}
-}
-
-func validateServiceUpdate(s, old *corev1.Service) field.ErrorList {
-	spec := field.NewPath("spec")
-	errs := validateClusterIPChange(s, old, spec)
-	if old.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.Type == corev1.ServiceTypeLoadBalancer {
-		errs = append(errs, apivalidation.ValidateImmutableField(s.Spec.LoadBalancerClass, old.Spec.LoadBalancerClass, spec.Child("loadBalancerClass"))...)
-	}
-	return errs
-}
-
-func validateServiceStatus(s, _ *corev1.Service) field.ErrorList {
-	var errs field.ErrorList
-	path := field.NewPath("status", "loadBalancer", "ingress")
-	if len(s.Status.LoadBalancer.Ingress) > 0 && s.Spec.Type != corev1.ServiceTypeLoadBalancer {
-		errs = append(errs, field.Forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'"))
-	}
-	for i, in := range s.Status.LoadBalancer.Ingress {
-		at := path.Index(i)
-		if in.IP != "" {
-			errs = append(errs, validation.IsValidIPForLegacyField(at.Child("ip"), in.IP, true, nil)...)
-		}
-		if in.Hostname == "" {
-			continue
-		}
-		for _, msg := range validation.IsDNS1123Subdomain(in.Hostname) {
-			errs = append(errs, field.Invalid(at.Child("hostname"), in.Hostname, msg))
-		}
-		if _, err := netip.ParseAddr(in.Hostname); err == nil {
-			errs = append(errs, field.Invalid(at.Child("hostname"), in.Hostname, "must be a DNS name, not an IP address"))
-		}
-	}
-	return append(errs, metav1validation.ValidateConditions(s.Status.Conditions, field.NewPath("status", "conditions"))...)
 }

@@ -137,7 +137,7 @@ func TestBoundsDefaults(t *testing.T) {
 		t.Errorf("other scopes: %q", got)
 	}
 	if got := brief(ResourceQuotas.ValidateStatus(&corev1.ResourceQuota{Status: corev1.ResourceQuotaStatus{Hard: amounts("x", "1"), Used: amounts("pods", "-1")}}, q)); !slices.Equal(got,
-		[]string{"status.hard[x]: Invalid value", "status.used[pods]: Invalid value"}) {
+		[]string{"status.hard[x]: Invalid value", "status.hard[x]: Invalid value", "status.used[pods]: Invalid value"}) {
 		t.Errorf("status: %q", got)
 	}
 	if got := brief(ReplicationControllers.ValidateStatus(&corev1.ReplicationController{Status: corev1.ReplicationControllerStatus{Replicas: 1, ReadyReplicas: 2, AvailableReplicas: -1}}, r)); !slices.Equal(got,

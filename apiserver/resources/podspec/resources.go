@@ -13,6 +13,26 @@ import (
 
 var containerResources = sets.New(corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage)
 
+// standardResources are the names without a domain, of containers, volumes and quotas, that are known.
+var standardResources = containerResources.Union(sets.New(corev1.ResourceStorage, corev1.ResourceRequestsStorage,
+	corev1.ResourceRequestsCPU, corev1.ResourceRequestsMemory, corev1.ResourceRequestsEphemeralStorage,
+	corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory, corev1.ResourceLimitsEphemeralStorage,
+	corev1.ResourcePods, corev1.ResourceQuotas, corev1.ResourceServices, corev1.ResourceReplicationControllers, corev1.ResourceSecrets,
+	corev1.ResourceConfigMaps, corev1.ResourcePersistentVolumeClaims, corev1.ResourceServicesNodePorts, corev1.ResourceServicesLoadBalancers))
+
+// ValidateAnyResource checks the name of a resource: of a known one, or with a domain before it.
+func ValidateAnyResource(name corev1.ResourceName, path *field.Path) field.ErrorList {
+	text := string(name)
+	if bad := validation.IsQualifiedName(text); len(bad) > 0 {
+		return invalid(text, bad, path)
+	}
+	known := standardResources.Has(name) || hugePages(name) || strings.HasPrefix(text, corev1.ResourceRequestsHugePagesPrefix)
+	if !strings.Contains(text, "/") && !known {
+		return field.ErrorList{field.Invalid(path, text, "must be a standard resource type or fully qualified")}
+	}
+	return nil
+}
+
 func hugePages(name corev1.ResourceName) bool {
 	return strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix)
 }
@@ -51,9 +71,11 @@ func validateResourceName(name corev1.ResourceName, path *field.Path) field.Erro
 	}
 	switch {
 	case !strings.Contains(text, "/"):
+		errs := ValidateAnyResource(name, path)
 		if !containerResources.Has(name) && !hugePages(name) {
-			return field.ErrorList{field.Invalid(path, text, "must be a standard resource for containers")}
+			errs = append(errs, field.Invalid(path, text, "must be a standard resource for containers"))
 		}
+		return errs
 	case !native(name) && !extended(name):
 		return field.ErrorList{field.Invalid(path, text, "doesn't follow extended resource name standard")}
 	}

@@ -38,10 +38,11 @@ func ValidatePod(p *corev1.Pod) field.ErrorList {
 
 // ValidateTemplate checks a pod template at path.
 func ValidateTemplate(t *corev1.PodTemplateSpec, path *field.Path) field.ErrorList {
-	meta, spec := path.Child("metadata"), path.Child("spec")
-	errs := metav1validation.ValidateLabels(t.Labels, meta.Child("labels"))
-	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, meta.Child("annotations"))...)
-	errs = append(errs, validateAnnotations(t.Annotations, &t.Spec, meta.Child("annotations"))...)
+	// Not below metadata: so users of Kubernetes know these paths.
+	labels, annotations, spec := path.Child("labels"), path.Child("annotations"), path.Child("spec")
+	errs := metav1validation.ValidateLabels(t.Labels, labels)
+	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, annotations)...)
+	errs = append(errs, validateAnnotations(t.Annotations, &t.Spec, annotations)...)
 	errs = append(errs, validateSpec(&t.Spec, spec)...)
 	if len(t.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(spec.Child("ephemeralContainers"), "ephemeral containers not allowed in pod template"))
