@@ -6,16 +6,12 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/diff"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/sets"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
-	"k8s.io/utils/ptr"
-	"sigs.k8s.io/randfill"
 
 	"pilothouse.dev/apiserver/registry"
 )
@@ -158,32 +154,4 @@ func hub(r *registry.Resource, served registry.Object) registry.Object {
 		return served
 	}
 	return r.FromServed(served)
-}
-
-func filler(t *testing.T) *randfill.Filler {
-	t.Helper()
-	return randfill.NewWithSeed(1).NilChance(.4).NumElements(0, 3).MaxDepth(14).Funcs(
-		func(q *resource.Quantity, c randfill.Continue) {
-			*q = *resource.NewMilliQuantity(c.Int63n(1e6), resource.DecimalSI)
-		},
-		func(v *intstr.IntOrString, c randfill.Continue) {
-			*v = intstr.FromInt32(int32(c.Int31n(100)))
-			if c.Bool() {
-				*v = intstr.FromString([]string{"10%", "http", "x"}[c.Intn(3)])
-			}
-		},
-		func(*runtime.RawExtension, randfill.Continue) {},
-		func(s *apiextensionsv1.JSONSchemaProps, c randfill.Continue) { // one level of what may contain itself
-			*s = apiextensionsv1.JSONSchemaProps{Description: c.String(0), Type: "object", Pattern: c.String(0)}
-			if c.Bool() {
-				s.Properties = map[string]apiextensionsv1.JSONSchemaProps{"a": {Type: "string", MaxLength: ptr.To(c.Int63())}}
-				s.XListMapKeys = []string{c.String(0)}
-			}
-		},
-		func(*metav1.FieldsV1, randfill.Continue) {},
-		func(m *metav1.Time, c randfill.Continue) { *m = metav1.Unix(c.Int63n(1e9), 0) },
-		func(m *metav1.MicroTime, c randfill.Continue) {
-			*m = metav1.NewMicroTime(metav1.Unix(c.Int63n(1e9), 0).Time)
-		},
-	)
 }

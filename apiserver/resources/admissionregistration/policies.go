@@ -5,8 +5,8 @@ import (
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -113,7 +113,7 @@ func validateParamRef(p *admissionregistrationv1.ParamRef, at *field.Path) field
 		errs = append(errs, field.Required(at, "one of name or selector must be specified"))
 	}
 	if p.Name != "" {
-		for _, msg := range path.IsValidPathSegmentName(p.Name) {
+		for _, msg := range content.IsPathSegmentName(p.Name) {
 			errs = append(errs, field.Invalid(at.Child("name"), p.Name, msg))
 		}
 		if p.Selector != nil {

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -171,7 +171,7 @@ func validateNamedRule(r *admissionregistrationv1.NamedRuleWithOperations, at *f
 	var errs field.ErrorList
 	seen := sets.New[string]()
 	for i, name := range r.ResourceNames {
-		for _, msg := range path.IsValidPathSegmentName(name) {
+		for _, msg := range content.IsPathSegmentName(name) {
 			errs = append(errs, field.Invalid(at.Child("resourceNames").Index(i), name, msg))
 		}
 		if seen.Has(name) {

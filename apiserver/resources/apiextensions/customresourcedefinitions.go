@@ -9,7 +9,7 @@ import (
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/utils/ptr"
 
 	"pilothouse.dev/apiserver/registry"
@@ -20,7 +20,7 @@ var CustomResourceDefinitions = registry.Define(registry.Kind[*apiextensionsv1.C
 	Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition", Plural: "customresourcedefinitions",
 	Short: []string{"crd", "crds"}, Categories: []string{"api-extensions"},
 	Status: true, Generation: true,
-	Name:    func(name string, _ bool) []string { return path.IsValidPathSegmentName(name) }, // what it must be, validateDefinition knows
+	Name:    func(name string, _ bool) []string { return content.IsPathSegmentName(name) }, // what it must be, validateDefinition knows
 	Default: defaultDefinition,
 	BeforeCreate: func(d *apiextensionsv1.CustomResourceDefinition) {
 		d.Status = apiextensionsv1.CustomResourceDefinitionStatus{}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -21,7 +21,7 @@ var APIServices = registry.Define(registry.Kind[*apiregistrationv1.APIService]{
 	Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService", Plural: "apiservices",
 	Categories: []string{"api-extensions"},
 	Status:     true,
-	Name:       func(name string, _ bool) []string { return path.IsValidPathSegmentName(name) }, // what it must be, validateService knows
+	Name:       func(name string, _ bool) []string { return content.IsPathSegmentName(name) }, // what it must be, validateService knows
 	Default: func(s *apiregistrationv1.APIService) {
 		if s.Spec.Service != nil && s.Spec.Service.Port == nil {
 			s.Spec.Service.Port = ptr.To[int32](443)
