@@ -61,7 +61,7 @@ func (v *view) itemsJSON(entries []*storage.Entry, write func([]byte) (int, erro
 	return nil
 }
 
-// piece encodes entries straight into a buffer, by way of one object. It does not look for encodings that watches share: few of
+// piece encodes entries straight into a buffer; those that have no short way, by way of one object. It does not look for encodings that watches share: few of
 // a long list have one.
 func (v *view) piece(entries []*storage.Entry) (p piece) {
 	defer func() { // no filter stands above this goroutine
@@ -73,7 +73,12 @@ func (v *view) piece(entries []*storage.Entry) (p piece) {
 	enc := json.NewEncoder(p.buf)
 	obj := v.res.Hub.New()
 	into := reflect.ValueOf(obj).Elem()
+	short := v.transcoder()
 	for _, e := range entries {
+		if b, ok := short.Append(append(p.buf.AvailableBuffer(), ','), e.Value, e.Revision); ok {
+			p.buf.Write(b) // nothing is copied while there is room in the buffer
+			continue
+		}
 		into.SetZero()
 		if p.err = codec.Unmarshal(e.Value, e.Revision, obj); p.err != nil {
 			return p

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 
@@ -107,12 +108,38 @@ func (v *view) form() storage.Form {
 // json is the compact JSON of an entry in this view, shared by all who ask for it while the entry is recent.
 func (v *view) json(e *storage.Entry) ([]byte, error) {
 	return e.Encoded(v.form(), func(e *storage.Entry) ([]byte, error) {
+		if b, ok := v.short(e); ok {
+			return b, nil
+		}
 		obj, err := v.served(e)
 		if err != nil {
 			return nil, err
 		}
 		return v.objectJSON(obj)
 	})
+}
+
+// short is json made without an object.
+func (v *view) short(e *storage.Entry) ([]byte, bool) {
+	buf := newBuffer()
+	defer release(buf)
+	b, ok := v.transcoder().Append(buf.AvailableBuffer(), e.Value, e.Revision)
+	if !ok {
+		return nil, false
+	}
+	buf.Write(b)
+	return bytes.Clone(b), true
+}
+
+// transcoder makes JSON in this view from stored bytes, where they are of the version served.
+func (v *view) transcoder() *codec.Transcoder {
+	switch {
+	case v.a.As == codec.Partial:
+		return codec.TranscoderFor(partialKind, func() *metav1.PartialObjectMetadata { return &metav1.PartialObjectMetadata{} })
+	case v.res.ToServed != nil:
+		return nil
+	}
+	return codec.TranscoderFor(v.res.GVK, v.res.New)
 }
 
 // cbor is the CBOR of an entry in this view. Few ask for it: it is not shared.
