@@ -5,7 +5,6 @@ package actions
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -18,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"pilothouse.dev/apiserver/admission"
 	"pilothouse.dev/apiserver/codec"
@@ -117,7 +117,9 @@ func read(r *http.Request, gvk schema.GroupVersionKind, into runtime.Object, als
 		strict = codec.Warn
 	case codec.Ignore, codec.Warn, codec.Strict:
 	default:
-		return apierrors.NewBadRequest(fmt.Sprintf(`fieldValidation: Unsupported value: %q: supported values: "Ignore", "Strict", "Warn"`, strict))
+		return apierrors.NewInvalid(schema.GroupKind{Group: "meta.k8s.io", Kind: "CreateOptions"}, "", field.ErrorList{
+			field.NotSupported(field.NewPath("fieldValidation"), strict, []codec.Strictness{"", codec.Ignore, codec.Strict, codec.Warn}),
+		})
 	}
 	for _, other := range also {
 		if sent, err := codec.PeekKind(b, media); err == nil && sent == other {

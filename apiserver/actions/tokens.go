@@ -156,7 +156,6 @@ func (p Parts) bindToken(ctx context.Context, ref *authenticationv1.BoundObjectR
 		return apierrors.NewBadRequest("cannot bind token to object of type " + gvk.String())
 	}
 	if ref.UID != "" && ref.UID != have {
-		//lint:ignore ST1005 the words clients of Kubernetes know
 		return apierrors.NewConflict(schema.GroupResource{Group: gvk.Group, Resource: gvk.Kind}, ref.Name, fmt.Errorf(
 			"the UID in the bound object reference (%s) does not match the UID in record. The object might have been deleted and then recreated", ref.UID))
 	}
