@@ -66,6 +66,9 @@ func signingRequests(r *row) {
 // approve uses the subresource approval of a request whose status has a condition already.
 func (r *row) approve(client dynamic.ResourceInterface, w *events, name string) {
 	r.Helper()
+	var resources metav1.APIResourceList
+	r.document("/apis/certificates.k8s.io/v1", "", &resources)
+	r.hasResource("/apis/certificates.k8s.io/v1", resources, "certificatesigningrequests/approval", "CertificateSigningRequest", false, []string{"get", "patch", "update"})
 	got, err := client.Get(r.ctx, name, metav1.GetOptions{}, "approval")
 	r.must(err, "getting approval")
 	r.equal("kind of what approval gives", got.GetKind(), "CertificateSigningRequest")

@@ -210,6 +210,7 @@ func podOfDeletedRuntimeClass(r *row) {
 	pods := r.kube.CoreV1().Pods(r.namespace())
 	class, err := classes.Create(r.ctx, &nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: r.unique()}, Handler: "h"}, metav1.CreateOptions{})
 	r.must(err, "creating a class")
+	r.sweep(r.dyn.Resource(nodev1.SchemeGroupVersion.WithResource("runtimeclasses")), class.Name)
 	r.eventually("a pod of the class can be made", func() (bool, error) {
 		_, err := pods.Create(r.ctx, ofClass(class.Name), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err == nil, err

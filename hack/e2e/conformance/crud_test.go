@@ -42,6 +42,7 @@ func (c *crud) run() {
 		from.ResourceVersion = none.GetResourceVersion()
 		c.watches = append(c.watches, c.follow(where.Watch(c.ctx, from)))
 	}
+	c.sweep(c.client, c.name)
 	c.create()
 	got, err := c.client.Get(c.ctx, c.name, metav1.GetOptions{})
 	c.must(err, "getting")

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
 )
 
 // NET-001: the service of the API server has endpoints and an EndpointSlice, which say the same.
@@ -68,47 +69,21 @@ func serviceFound(r *row) {
 	}
 }
 
-// NET-011: Endpoints are made, listed, updated, patched and deleted by collection; a watcher sees it.
+// NET-011: Endpoints, which have a controller of their own only where they have a service's name.
 func endpointsLife(r *row) {
-	ns := r.namespace()
-	client := r.kube.CoreV1().Endpoints(ns)
-	label := r.unique()
-	w := r.follow(client.Watch(r.ctx, labelled(label)))
-	_, err := client.Create(r.ctx, &corev1.Endpoints{
-		ObjectMeta: metav1.ObjectMeta{Name: "testservice", Labels: map[string]string{rowLabel: label}},
-		Subsets: []corev1.EndpointSubset{{
-			Addresses: []corev1.EndpointAddress{{IP: "10.0.0.24"}}, Ports: []corev1.EndpointPort{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP}},
-		}},
-	}, metav1.CreateOptions{})
-	r.must(err, "creating")
-	w.next(watch.Added, "testservice", named("testservice"))
-	list, err := r.kube.CoreV1().Endpoints(metav1.NamespaceAll).List(r.ctx, labelled(label))
-	r.must(err, "listing in all namespaces")
-	r.equal("endpoints in all namespaces", len(list.Items), 1)
-	r.again("updating", func() error {
-		e, err := client.Get(r.ctx, "testservice", metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		e.Labels["updated"] = "yes"
-		_, err = client.Update(r.ctx, e, metav1.UpdateOptions{})
-		return err
+	r.operate(operations{
+		gvr: corev1.SchemeGroupVersion.WithResource("endpoints"), kind: "Endpoints", namespaced: true,
+		manifest: `{subsets: [{addresses: [{ip: 10.0.0.24}], ports: [{name: http, port: 80, protocol: TCP}]}]}`,
+		edit:     `{subsets: [{addresses: [{ip: 10.0.0.25}], ports: [{name: http-test, port: 8080, protocol: TCP}]}]}`,
+		also: func(client dynamic.ResourceInterface, w *events, name string) {
+			got, err := client.Patch(r.ctx, name, types.StrategicMergePatchType,
+				[]byte(`{"metadata":{"labels":{"again":"yes"}},"subsets":[{"addresses":[{"ip":"10.0.0.26"}],"ports":[{"port":81}]}]}`), metav1.PatchOptions{})
+			r.must(err, "patching the subsets")
+			r.has("patching the subsets", got, r.tree(`{metadata: {labels: {again: "yes"}},
+  subsets: [{addresses: [{ip: 10.0.0.26}], ports: [{port: 81, protocol: TCP}]}]}`))
+			w.next(watch.Modified, name, func(o metav1.Object) bool { return o.GetLabels()["again"] == "yes" })
+		},
 	})
-	w.next(watch.Modified, "updated", func(o metav1.Object) bool { return o.GetLabels()["updated"] == "yes" })
-	got, err := client.Get(r.ctx, "testservice", metav1.GetOptions{})
-	r.must(err, "getting")
-	r.equal("label got", got.Labels["updated"], "yes")
-	_, err = client.Patch(r.ctx, "testservice", types.StrategicMergePatchType,
-		[]byte(`{"metadata":{"labels":{"patched":"yes"}},"subsets":[{"addresses":[{"ip":"10.0.0.25"}],"ports":[{"name":"http-test","port":8080}]}]}`), metav1.PatchOptions{})
-	r.must(err, "patching")
-	patched := w.next(watch.Modified, "patched", func(o metav1.Object) bool { return o.GetLabels()["patched"] == "yes" }).(*corev1.Endpoints)
-	r.equal("subsets patched", patched.Subsets, []corev1.EndpointSubset{{
-		Addresses: []corev1.EndpointAddress{{IP: "10.0.0.25"}}, Ports: []corev1.EndpointPort{{Name: "http-test", Port: 8080, Protocol: corev1.ProtocolTCP}},
-	}})
-	r.must(client.DeleteCollection(r.ctx, metav1.DeleteOptions{}, labelled(label)), "deleting the collection")
-	w.next(watch.Deleted, "testservice", named("testservice"))
-	_, err = client.Get(r.ctx, "testservice", metav1.GetOptions{})
-	r.refused(err, metav1.StatusReasonNotFound, "getting what was deleted")
 }
 
 // NET-018

@@ -1,8 +1,6 @@
 package conformance
 
 import (
-	"context"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,7 +20,7 @@ func nodeLife(r *row) {
 		Status:     corev1.NodeStatus{Phase: corev1.NodeRunning, Capacity: cpu, Allocatable: cpu},
 	}, metav1.CreateOptions{})
 	r.must(err, "creating")
-	r.tidy("deleting the node", func(ctx context.Context) error { return client.Delete(ctx, name, metav1.DeleteOptions{}) })
+	r.sweep(r.dyn.Resource(corev1.SchemeGroupVersion.WithResource("nodes")), name)
 	w.next(watch.Added, name, named(name))
 	got, err := client.Get(r.ctx, name, metav1.GetOptions{})
 	r.must(err, "getting")

@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"context"
 	"encoding/json"
 	"slices"
 
@@ -89,7 +88,7 @@ func (r *row) createThree(o operations, client dynamic.ResourceInterface, label 
 		wish := r.object(o, name, label)
 		u, err := client.Create(r.ctx, wish, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
 		r.must(err, "creating "+name)
-		r.tidy("deleting "+name, func(ctx context.Context) error { return client.Delete(ctx, name, metav1.DeleteOptions{}) })
+		r.sweep(client, name)
 		r.has("creating "+name, u, wish.Object)
 		if born := u.GetCreationTimestamp(); u.GetUID() == "" || u.GetResourceVersion() == "" || born.IsZero() {
 			r.Fatalf("creating %s: uid, resource version or time of creation is empty: %s", name, asJSON(u))

@@ -125,6 +125,11 @@ func (r *row) tidy(doing string, do func(ctx context.Context) error) {
 	})
 }
 
+// sweep deletes the object of that name at the row's end, if it is still there.
+func (r *row) sweep(client dynamic.ResourceInterface, name string) {
+	r.tidy("deleting "+name, func(ctx context.Context) error { return client.Delete(ctx, name, metav1.DeleteOptions{}) })
+}
+
 // labelled selects what a row has labelled with that value.
 func labelled(value string) metav1.ListOptions {
 	return metav1.ListOptions{LabelSelector: rowLabel + "=" + value}

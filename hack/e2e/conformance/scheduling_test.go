@@ -164,6 +164,7 @@ func priorityClasses(r *row) {
 	client := r.kube.SchedulingV1().PriorityClasses()
 	made, err := client.Create(r.ctx, &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: r.unique()}, Value: 8}, metav1.CreateOptions{})
 	r.must(err, "creating")
+	r.sweep(r.dyn.Resource(o.gvr), made.Name)
 	made.Value = 9
 	_, err = client.Update(r.ctx, made, metav1.UpdateOptions{})
 	r.refused(err, metav1.StatusReasonInvalid, "updating the value")

@@ -29,6 +29,7 @@ func csiInlineVolumes(r *row) {
 		Spec:       storagev1.CSIDriverSpec{VolumeLifecycleModes: []storagev1.VolumeLifecycleMode{storagev1.VolumeLifecycleEphemeral}},
 	}, metav1.CreateOptions{})
 	r.must(err, "creating a driver")
+	r.sweep(r.dyn.Resource(storagev1.SchemeGroupVersion.WithResource("csidrivers")), driver)
 	readOnly := true
 	source := &corev1.CSIVolumeSource{Driver: driver, ReadOnly: &readOnly, VolumeAttributes: map[string]string{"size": "1"}}
 	for _, name := range []string{"one", "two"} {
@@ -115,6 +116,7 @@ func volumeAttachmentStatus(r *row) {
 	wish := r.object(o, r.unique(), r.unique())
 	made, err := client.Create(r.ctx, wish, metav1.CreateOptions{})
 	r.must(err, "creating")
+	r.sweep(client, made.GetName())
 	r.equal("attached at first", attachedOf(made), any(false))
 	from := labelled(wish.GetLabels()[rowLabel])
 	from.ResourceVersion = made.GetResourceVersion()
@@ -148,6 +150,7 @@ func volumeAttachmentLife(r *row) {
 	client := r.dyn.Resource(o.gvr)
 	made, err := client.Create(r.ctx, r.object(o, r.unique(), r.unique()), metav1.CreateOptions{})
 	r.must(err, "creating")
+	r.sweep(client, made.GetName())
 	merge(made.Object, r.tree(`{spec: {nodeName: other}}`))
 	_, err = client.Update(r.ctx, made, metav1.UpdateOptions{})
 	r.refused(err, metav1.StatusReasonInvalid, "updating the spec")
