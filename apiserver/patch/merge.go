@@ -22,18 +22,29 @@ type node struct {
 
 func (n *node) removes() bool { return n.raw == nil && n.members == nil }
 
+// maxDepth is how deeply JSON may be nested, as for every body.
+const maxDepth = 10000
+
 // merge returns doc, a JSON object, with patch applied, and what the patch says twice. Both are read once, whatever their depth.
 func merge(doc, patch []byte) (merged []byte, twice []string, err error) {
-	var raw json.RawMessage
-	if err := json.Unmarshal(patch, &raw); err != nil { // also when it is nested too deeply
-		return nil, nil, err
-	}
 	p := patchReader{b: patch}
-	n := p.value(space(patch, 0))
-	if n.members == nil {
+	n, end, err := p.value(space(patch, 0))
+	if err == nil && space(patch, end) != len(patch) {
+		err = errBroken
+	}
+	switch {
+	case errors.Is(err, errBroken):
+		var raw json.RawMessage
+		if told := json.Unmarshal(patch, &raw); told != nil { // it can say what is wrong
+			err = told
+		}
+		return nil, nil, err
+	case err != nil:
+		return nil, nil, err
+	case n.members == nil:
 		return nil, nil, errors.New("a merge patch of an object must be an object")
 	}
-	merged, end, err := n.apply(make([]byte, 0, len(doc)+len(patch)), doc, space(doc, 0))
+	merged, end, err = n.apply(make([]byte, 0, len(doc)+len(patch)), doc, space(doc, 0))
 	if err == nil && space(doc, end) != len(doc) {
 		err = errBroken
 	}
@@ -43,29 +54,54 @@ func merge(doc, patch []byte) (merged []byte, twice []string, err error) {
 	return merged, p.twice, nil
 }
 
-// patchReader reads a patch that is known to be JSON.
+// patchReader reads a patch.
 type patchReader struct {
 	b     []byte
-	end   int      // behind the value read last
 	path  []string // of the object that is being read
 	twice []string
 }
 
-// value reads the value at i. What is no object is not looked into.
-func (p *patchReader) value(i int) *node {
-	if p.b[i] != '{' {
-		p.end, _ = skip(p.b, i)
-		if raw := p.b[i:p.end]; string(raw) != "null" {
-			return &node{raw: raw}
-		}
-		return &node{}
+// value reads the value at i and says where it ends.
+func (p *patchReader) value(i int) (*node, int, error) {
+	if i == len(p.b) {
+		return nil, 0, errBroken
+	}
+	if p.b[i] == '{' {
+		return p.object(i)
+	}
+	end, err := skip(p.b, i)
+	if err != nil {
+		return nil, 0, err
+	}
+	raw := p.b[i:end]
+	if string(raw) == "null" {
+		return &node{}, end, nil
+	}
+	if !valid(raw) {
+		return nil, 0, errBroken
+	}
+	return &node{raw: raw}, end, nil
+}
+
+func (p *patchReader) object(i int) (*node, int, error) {
+	if len(p.path) == maxDepth {
+		return nil, 0, errors.New("exceeded max depth")
 	}
 	n := &node{members: map[string]*node{}}
-	for i = space(p.b, i+1); p.b[i] != '}'; {
-		end, _ := skip(p.b, i)
+	if i = space(p.b, i+1); i < len(p.b) && p.b[i] == '}' {
+		return n, i + 1, nil
+	}
+	for {
+		end, err := skip(p.b, i)
+		if err != nil || p.b[i] != '"' || !valid(p.b[i:end]) {
+			return nil, 0, errBroken
+		}
 		name, err := unquote(p.b[i:end])
 		if err != nil {
-			name = string(p.b[i:end]) // cannot be: it is a JSON string
+			return nil, 0, errBroken
+		}
+		if i = space(p.b, end); i == len(p.b) || p.b[i] != ':' {
+			return nil, 0, errBroken
 		}
 		if n.members[name] != nil {
 			p.twice = append(p.twice, fmt.Sprintf("duplicate field %q", strings.Join(append(p.path, name), ".")))
@@ -73,15 +109,39 @@ func (p *patchReader) value(i int) *node {
 			n.names = append(n.names, name)
 		}
 		p.path = append(p.path, name)
-		n.members[name] = p.value(space(p.b, space(p.b, end)+1))
+		m, end, err := p.value(space(p.b, i+1))
+		if err != nil {
+			return nil, 0, err
+		}
 		p.path = p.path[:len(p.path)-1]
-		if i = space(p.b, p.end); p.b[i] == ',' {
+		n.members[name] = m
+		if i = space(p.b, end); i == len(p.b) {
+			return nil, 0, errBroken
+		}
+		switch p.b[i] {
+		case '}':
+			slices.Sort(n.names)
+			return n, i + 1, nil
+		case ',':
 			i = space(p.b, i+1)
+		default:
+			return nil, 0, errBroken
 		}
 	}
-	p.end = i + 1
-	slices.Sort(n.names)
-	return n
+}
+
+// valid says whether what skip found is JSON. Long strings are common, and seldom have anything to look into.
+func valid(raw []byte) bool {
+	if raw[0] == '"' {
+		odd := false
+		for _, c := range raw {
+			odd = odd || c < ' ' || c == '\\'
+		}
+		if !odd {
+			return true
+		}
+	}
+	return json.Valid(raw)
 }
 
 // apply appends what becomes of the value at doc[i:], and says where that ends. Where there is none, i is len(doc).
