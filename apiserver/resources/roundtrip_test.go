@@ -227,7 +227,7 @@ func filler(t *testing.T) *randfill.Filler {
 		}),
 		own(func(m *metav1.ManagedFieldsEntry, c randfill.Continue) {
 			c.FillNoCustom(m)
-			m.FieldsV1 = &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:labels":{".":{},"f:a":{}}}}`)}
+			m.FieldsV1 = metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{".":{},"f:a":{}}}}`)
 		}),
 		own(func(s *apiextensionsv1.JSONSchemaProps, c randfill.Continue) { // one level of what may contain itself
 			*s = apiextensionsv1.JSONSchemaProps{Description: c.String(0), Type: "object", Pattern: c.String(0)}
