@@ -50,7 +50,7 @@ func TestSetDefaults(t *testing.T) {
 		s.PersistentVolumeClaimRetentionPolicy.WhenDeleted != "Retain" || s.PersistentVolumeClaimRetentionPolicy.WhenScaled != "Retain" {
 		t.Errorf("stateful set %+v", s)
 	}
-	if c := s.VolumeClaimTemplates[0]; c.Kind != "PersistentVolumeClaim" || c.APIVersion != "v1" || *c.Spec.VolumeMode != "Filesystem" || c.Status.Phase != "Pending" {
+	if c := s.VolumeClaimTemplates[0]; *c.Spec.VolumeMode != "Filesystem" || c.Status.Phase != "Pending" {
 		t.Errorf("claim %+v", c)
 	}
 	d := daemon(nil)
@@ -132,6 +132,26 @@ func TestValidateSets(t *testing.T) {
 	}
 	if bad := StatefulSets.Name("a.b", false); len(bad) == 0 {
 		t.Error("a stateful set may have a dot in its name")
+	}
+}
+
+// A claim's kind is not stored: naming it again is no change.
+func TestClaimsNameTheirKind(t *testing.T) {
+	named := func(s *appsv1.StatefulSetSpec) {
+		c := claim("v")
+		c.TypeMeta = metav1.TypeMeta{Kind: "PersistentVolumeClaim", APIVersion: "v1"}
+		s.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{c}
+	}
+	b, err := stateful(named).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := &appsv1.StatefulSet{}
+	if err := old.Unmarshal(b); err != nil {
+		t.Fatal(err)
+	}
+	if errs := StatefulSets.ValidateUpdate(stateful(named), old); len(errs) > 0 {
+		t.Errorf("the same set again is refused: %v", errs)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
@@ -81,7 +82,7 @@ func defaultStatefulSet(set *appsv1.StatefulSet) {
 	podspec.DefaultTemplate(&s.Template)
 	for i := range s.VolumeClaimTemplates {
 		c := &s.VolumeClaimTemplates[i]
-		c.APIVersion, c.Kind = "v1", "PersistentVolumeClaim"
+		c.TypeMeta = metav1.TypeMeta{} // goes without saying, and is not stored
 		podspec.DefaultClaimSpec(&c.Spec)
 		if c.Status.Phase == "" {
 			c.Status.Phase = corev1.ClaimPending

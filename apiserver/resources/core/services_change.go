@@ -80,7 +80,6 @@ func warnService(s, _ *corev1.Service) []string {
 	var out []string
 	spec := field.NewPath("spec")
 	if headless(s) {
-		//lint:ignore SA1019 it is what is warned of
 		if s.Spec.LoadBalancerIP != "" {
 			out = append(out, "spec.loadBalancerIP is ignored when spec.clusterIP is \"None\"")
 		}
