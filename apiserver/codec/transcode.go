@@ -328,7 +328,14 @@ const hex = "0123456789abcdef"
 func appendString(dst, s []byte) []byte {
 	dst = append(dst, '"')
 	first, start, plain := len(dst)-1, 0, false // plain: what is not ASCII goes as it is
-	for i, c := range s {
+	for i := 0; i < len(s); i++ {
+		for i+8 <= len(s) && clean(binary.LittleEndian.Uint64(s[i:])) {
+			i += 8
+		}
+		if i == len(s) {
+			break
+		}
+		c := s[i]
 		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&' {
 			continue
 		}
@@ -360,6 +367,15 @@ func appendString(dst, s []byte) []byte {
 		}
 	}
 	return append(append(dst, s[start:]...), '"')
+}
+
+// clean says that eight characters go into a JSON string as they are. It may say no to some that do.
+func clean(w uint64) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	bad := w | (w - ' '*ones) // no ASCII, or before the blank
+	// The highest bit of a character that is the one asked for.
+	bad |= ((w ^ '"'*ones) - ones) | ((w ^ '\\'*ones) - ones) | ((w ^ '<'*ones) - ones) | ((w ^ '>'*ones) - ones) | ((w ^ '&'*ones) - ones)
+	return bad&high == 0
 }
 
 // seconds reads a Timestamp's seconds; Kubernetes' times have no others.
