@@ -29,12 +29,19 @@ func (h *Handlers) writer(ctx context.Context, served *registry.Resource, sub st
 	return w
 }
 
+// partScopes are what can be owned through the parts of a kind; a part that is not named here takes all it is told.
+var partScopes = map[string]patch.Scope{
+	"ephemeralcontainers": patch.EphemeralContainersOnly, "resize": patch.ResourcesOnly, "approval": patch.ConditionsOnly,
+}
+
 // scopeOf is what a write through a part can own: what it resets, it does not.
 func scopeOf(res *registry.Resource, p part) patch.Scope {
 	switch {
 	case p == statusOnly:
 		return patch.StatusOnly
-	case p == action || p.of != nil || !res.HasStatus:
+	case p.of != nil:
+		return partScopes[p.name]
+	case p == action || !res.HasStatus:
 		return patch.Everything
 	}
 	return patch.NotStatus

@@ -60,6 +60,25 @@ func (o *Owners) Apply(live Object, config map[string]any, k Kind, w Writer, for
 	return obj, nil
 }
 
+// updateCustom is Update for a kind whose fields are only known to the library.
+func (o *Owners) updateCustom(obj, old Object, w Writer) {
+	var was []metav1.ManagedFieldsEntry
+	live := w.Custom.New()
+	if old != nil {
+		was = old.GetManagedFields()
+		live = old.DeepCopyObject().(Object)
+	}
+	live.GetObjectKind().SetGroupVersionKind(w.Custom.GVK)
+	next := obj.DeepCopyObject().(Object)
+	next.GetObjectKind().SetGroupVersionKind(w.Custom.GVK)
+	if m, err := o.manager(*w.Custom, w); err == nil {
+		if out, ok := m.UpdateNoErrors(live, next, w.Manager).(Object); ok {
+			was = out.GetManagedFields()
+		}
+	}
+	obj.SetManagedFields(was)
+}
+
 // stamped sets the time of the writer's entry where it is new or says something new, also when the object did not change.
 func stamped(now, was []metav1.ManagedFieldsEntry, w Writer) []metav1.ManagedFieldsEntry {
 	mine := func(e metav1.ManagedFieldsEntry) bool {

@@ -66,6 +66,8 @@ type Writer struct {
 	// Convert gives an object (of APIVersion) in another version that its kind is served in, nil for one that is not. nil: there
 	// is no other.
 	Convert func(obj Object, apiVersion string) Object
+	// Custom is the kind of the objects where their Go type does not say how their fields merge; nil for all others.
+	Custom *Kind
 }
 
 const (
@@ -82,6 +84,10 @@ const (
 func (o *Owners) Update(obj, old Object, w Writer) {
 	if w.Manager == "" {
 		w.Manager = unknownManager
+	}
+	if w.Custom != nil {
+		o.updateCustom(obj, old, w)
+		return
 	}
 	owners, asStored := o.before(obj, old, w.Subresource != "")
 	if len(owners) == 0 && old != nil {

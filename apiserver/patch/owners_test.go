@@ -6,7 +6,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/structured-merge-diff/v6/typed"
 )
 
 func configMap() *corev1.ConfigMap {
@@ -57,6 +61,44 @@ func running(p *corev1.Pod) *corev1.Pod {
 
 func writerOf(manager string) Writer {
 	return Writer{Manager: manager, APIVersion: "v1", Now: time.Unix(1_700_000_010, 0)}
+}
+
+// A kind that only a schema describes is owned and applied like any other.
+func TestOwnersOfCustom(t *testing.T) {
+	o := NewOwners()
+	gvk := schema.GroupVersionKind{Group: "a.io", Version: "v1", Kind: "Thing"}
+	k := &Kind{GVK: gvk, Type: &typed.DeducedParseableType, New: func() Object {
+		u := &unstructured.Unstructured{}
+		u.SetGroupVersionKind(gvk)
+		return u
+	}}
+	w := writerOf("m")
+	w.APIVersion, w.Custom = "a.io/v1", k
+	obj := k.New().(*unstructured.Unstructured)
+	obj.SetName("a")
+	obj.SetUID("u")
+	obj.Object["spec"] = map[string]any{"x": int64(1), "list": []any{"a"}}
+	o.Update(obj, nil, w)
+	if got, want := withoutTimes(obj.GetManagedFields()), `Update m a.io/v1  FieldsV1 {"f:spec":{".":{},"f:list":{},"f:x":{}}}`; got != want {
+		t.Errorf("created: got %s, want %s", got, want)
+	}
+	next := obj.DeepCopy()
+	next.Object["spec"].(map[string]any)["x"] = int64(2)
+	w.Manager = "n"
+	o.Update(next, obj, w)
+	if got, want := withoutTimes(next.GetManagedFields()), `Update m a.io/v1  FieldsV1 {"f:spec":{".":{},"f:list":{}}}
+Update n a.io/v1  FieldsV1 {"f:spec":{"f:x":{}}}`; got != want {
+		t.Errorf("updated: got %s, want %s", got, want)
+	}
+	config := map[string]any{"apiVersion": "a.io/v1", "kind": "Thing", "metadata": map[string]any{"name": "a"}, "spec": map[string]any{"x": int64(3)}}
+	w.Manager = "p"
+	if _, err := o.Apply(next, config, *k, w, false); !apierrors.IsConflict(err) || !strings.Contains(err.Error(), ".spec.x") {
+		t.Errorf("applied: %v", err)
+	}
+	out, err := o.Apply(next, config, *k, w, true)
+	if err != nil || out.(*unstructured.Unstructured).Object["spec"].(map[string]any)["x"] != int64(3) {
+		t.Errorf("forced: %v, %v", out, err)
+	}
 }
 
 func BenchmarkOwn(b *testing.B) {

@@ -203,7 +203,7 @@ func testBadInput(t *testing.T, a *api) {
 		{"bad revision", "GET", path + "?resourceVersion=abc", "", nil, 400, "", ""},
 		{"not acceptable", "GET", path, "", []string{"Accept", "image/png"}, 406, "NotAcceptable", "application/json"},
 		{"unknown field, strict", "POST", path + "?fieldValidation=Strict", `{"metadata":{"name":"x"},"dta":{}}`, nil, 400, "BadRequest", `unknown field "dta"`},
-		{"bad validation", "POST", path + "?fieldValidation=Maybe", `{"metadata":{"name":"x"}}`, nil, 422, "Invalid", `fieldValidation: Invalid value: "Maybe"`},
+		{"bad validation", "POST", path + "?fieldValidation=Maybe", `{"metadata":{"name":"x"}}`, nil, 422, "Invalid", `fieldValidation: Unsupported value: "Maybe"`},
 		{"bad dry run", "POST", path + "?dryRun=Some", `{"metadata":{"name":"x"}}`, nil, 422, "Invalid", "dryRun"},
 		{"method", "PUT", path, `{}`, nil, 405, "MethodNotAllowed", ""},
 		{"create everywhere", "POST", "/api/v1/configmaps", `{"metadata":{"name":"x"}}`, nil, 405, "MethodNotAllowed", ""},
