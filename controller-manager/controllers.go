@@ -14,6 +14,7 @@ import (
 	"pilothouse.dev/controller-manager/nodeipam"
 	"pilothouse.dev/controller-manager/nodelifecycle"
 	"pilothouse.dev/controller-manager/podgc"
+	"pilothouse.dev/controller-manager/pvprotection"
 	"pilothouse.dev/controller-manager/replicaset"
 	"pilothouse.dev/controller-manager/rootca"
 	"pilothouse.dev/controller-manager/serviceaccount"
@@ -34,6 +35,8 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "namespace", New: namespace.New, Workers: cfg.NamespaceSyncs},
 		{Name: "garbagecollector", New: garbagecollector.New, Workers: cfg.GCSyncs},
 		{Name: "serviceaccount", New: serviceaccount.New, Workers: 1},
+		{Name: "pvcprotection", New: pvprotection.Claims, Workers: 2},
+		{Name: "pvprotection", New: pvprotection.Volumes, Workers: 2},
 		{Name: "rootca", New: rootca.New(cfg.RootCAFile), Workers: 1, Off: cfg.RootCAFile == ""},
 	}
 }

@@ -1,0 +1,150 @@
+// Package pvprotection keeps storage that is in use from vanishing: a claim that is being deleted stays while a pod on a node uses
+// it, a volume while it is bound. It is two controllers that take the finalizers away, which admission has added
+// (https://kubernetes.io/docs/concepts/storage/persistent-volumes/#storage-object-in-use-protection).
+package pvprotection
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corelisters "k8s.io/client-go/listers/core/v1"
+
+	"pilothouse.dev/controller-manager/loop"
+	"pilothouse.dev/pkg/pod"
+)
+
+// The finalizers, as Kubernetes users know them.
+const (
+	claimFinalizer  = "kubernetes.io/pvc-protection"
+	volumeFinalizer = "kubernetes.io/pv-protection"
+)
+
+type claims struct {
+	t      loop.Tools
+	claims corelisters.PersistentVolumeClaimLister
+}
+
+// Claims is the constructor of the controller of claims.
+func Claims(t loop.Tools) loop.Controller {
+	c := &claims{t: t, claims: t.Informers.Core().V1().PersistentVolumeClaims().Lister()}
+	return loop.Controller{
+		Watches: []loop.Watch{
+			{Resource: "persistentvolumeclaims", Wakes: loop.Self},
+			{Resource: "pods", Wakes: loop.Func("the claims it used, when it is over", released)},
+		},
+		Reconcile: c.reconcile,
+	}
+}
+
+// released are the claims that a pod no longer uses.
+func released(e loop.Event) []loop.Key {
+	if e.New != nil && !pod.Terminal(e.New.(*corev1.Pod)) {
+		return nil
+	}
+	p := e.Last().(*corev1.Pod)
+	var keys []loop.Key
+	for _, name := range claimsOf(p) {
+		keys = append(keys, loop.Key{Namespace: p.Namespace, Name: name})
+	}
+	return keys
+}
+
+// claimsOf names the claims of a pod, those that were made for it among them.
+func claimsOf(p *corev1.Pod) []string {
+	var names []string
+	for i := range p.Spec.Volumes {
+		switch v := &p.Spec.Volumes[i]; {
+		case v.PersistentVolumeClaim != nil:
+			names = append(names, v.PersistentVolumeClaim.ClaimName)
+		case v.Ephemeral != nil:
+			names = append(names, p.Name+"-"+v.Name)
+		}
+	}
+	return names
+}
+
+// uses says whether a pod holds a claim: it is on a node and not over. One that is not on a node yet will not start once the claim
+// is being deleted.
+func uses(p *corev1.Pod, claim string) bool {
+	return p.Spec.NodeName != "" && !pod.Terminal(p) && slices.Contains(claimsOf(p), claim)
+}
+
+func (c *claims) reconcile(ctx context.Context, key loop.Key) (time.Duration, error) {
+	have, err := c.claims.PersistentVolumeClaims(key.Namespace).Get(key.Name)
+	if err != nil {
+		return 0, ignoreGone(err)
+	}
+	protect := have.DeletionTimestamp == nil
+	if have.DeletionTimestamp != nil && slices.Contains(have.Finalizers, claimFinalizer) {
+		// Asked of the API, not of a cache: a pod that is not in it yet would lose its storage.
+		pods, err := c.t.Clients.Kube.CoreV1().Pods(key.Namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return 0, fmt.Errorf("listing the pods that may use claim %s: %w", key, err)
+		}
+		for i := range pods.Items {
+			if uses(&pods.Items[i], key.Name) {
+				return 0, nil // woken when it is over
+			}
+		}
+	}
+	want := have.DeepCopy()
+	if want.Finalizers = protected(have.Finalizers, claimFinalizer, protect); slices.Equal(want.Finalizers, have.Finalizers) {
+		return 0, nil
+	}
+	_, err = loop.Commit(ctx, c.t.Clients.Kube.CoreV1().PersistentVolumeClaims(key.Namespace), have, want)
+	return 0, ignoreGone(err)
+}
+
+type volumes struct {
+	t       loop.Tools
+	volumes corelisters.PersistentVolumeLister
+}
+
+// Volumes is the constructor of the controller of volumes.
+func Volumes(t loop.Tools) loop.Controller {
+	c := &volumes{t: t, volumes: t.Informers.Core().V1().PersistentVolumes().Lister()}
+	return loop.Controller{
+		Watches:   []loop.Watch{{Resource: "persistentvolumes", Wakes: loop.Self}},
+		Reconcile: c.reconcile,
+	}
+}
+
+func (c *volumes) reconcile(ctx context.Context, key loop.Key) (time.Duration, error) {
+	have, err := c.volumes.Get(key.Name)
+	if err != nil {
+		return 0, ignoreGone(err)
+	}
+	if have.DeletionTimestamp != nil && have.Status.Phase == corev1.VolumeBound {
+		return 0, nil // woken when it is released
+	}
+	want := have.DeepCopy()
+	want.Finalizers = protected(have.Finalizers, volumeFinalizer, have.DeletionTimestamp == nil)
+	if slices.Equal(want.Finalizers, have.Finalizers) {
+		return 0, nil
+	}
+	_, err = loop.Commit(ctx, c.t.Clients.Kube.CoreV1().PersistentVolumes(), have, want)
+	return 0, ignoreGone(err)
+}
+
+// protected is finalizers with ours, or without.
+func protected(finalizers []string, ours string, protect bool) []string {
+	switch has := slices.Contains(finalizers, ours); {
+	case protect && !has:
+		return append(slices.Clone(finalizers), ours)
+	case !protect && has:
+		return slices.DeleteFunc(slices.Clone(finalizers), func(f string) bool { return f == ours })
+	}
+	return finalizers
+}
+
+func ignoreGone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
