@@ -5,6 +5,9 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"pilothouse.dev/apiserver/handlers"
 	"pilothouse.dev/apiserver/request"
 )
 
@@ -30,7 +33,12 @@ func Deadline(most time.Duration) Filter {
 			}
 			limit := most
 			if strings.Contains(r.URL.RawQuery, "timeout") {
-				if d, err := time.ParseDuration(r.URL.Query().Get("timeout")); err == nil && d > 0 && d < limit {
+				d, err := asked(r)
+				if err != nil {
+					handlers.WriteError(w, r, err)
+					return
+				}
+				if d > 0 && d < limit {
 					limit = d
 				}
 			}
@@ -38,4 +46,17 @@ func Deadline(most time.Duration) Filter {
 			next.ServeHTTP(w, r)
 		})
 	}
+}
+
+// asked is the timeout that a client names, 0 for none.
+func asked(r *http.Request) (time.Duration, error) {
+	s := r.URL.Query().Get("timeout")
+	if s == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, apierrors.NewBadRequest("invalid timeout specified in the request URL - " + err.Error())
+	}
+	return d, nil
 }

@@ -124,14 +124,19 @@ func (v *view) pageCBOR(w http.ResponseWriter, p *storage.Page) error {
 
 func (v *view) pageProtobuf(w http.ResponseWriter, p *storage.Page) error {
 	head := codec.ListHead(p.Revision, p.Continue, p.Remaining)
-	values := make([][]byte, len(p.Entries))
 	size := len(head)
+	var made [][]byte // the messages, where they are not what is stored
+	if v.a.As == codec.Partial || v.res.ToServed != nil {
+		made = make([][]byte, len(p.Entries))
+	}
 	for i, e := range p.Entries {
 		b, err := v.message(e)
 		if err != nil {
 			return err
 		}
-		values[i] = b
+		if made != nil {
+			made[i] = b
+		}
 		size += codec.ItemSize(b, e.Revision)
 	}
 	envelope := codec.EnvelopeHead(v.listKind(), size)
@@ -146,13 +151,17 @@ func (v *view) pageProtobuf(w http.ResponseWriter, p *storage.Page) error {
 	buf := make([]byte, 0, min(streamBuffer, size))
 	buf = append(append(buf, envelope...), head...)
 	for i, e := range p.Entries {
-		if len(buf) > 0 && len(buf)+codec.ItemSize(values[i], e.Revision) > streamBuffer {
+		b := e.Value
+		if made != nil {
+			b = made[i]
+		}
+		if len(buf) > 0 && len(buf)+codec.ItemSize(b, e.Revision) > streamBuffer {
 			if _, err := body.Write(buf); err != nil {
 				return abort(err)
 			}
 			buf = buf[:0]
 		}
-		buf = codec.AppendItem(buf, values[i], e.Revision)
+		buf = codec.AppendItem(buf, b, e.Revision)
 	}
 	if _, err := body.Write(buf); err != nil {
 		return abort(err)

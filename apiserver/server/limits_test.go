@@ -56,6 +56,8 @@ func testLimits(t *testing.T, a *api) {
 		{"nothing but slashes", "GET", "//////", "", "", 404, ""},
 		{"a watch that is none", "DELETE", "/api/v1/watch/namespaces/" + ns + "/configmaps/a", "", "", 405, ""},
 		{"another method", "OPTIONS", path + "?watch=1", "", "", 405, ""},
+		{"a timeout that is none", "GET", path + "?timeout=soon", "", "", 400, `invalid timeout specified in the request URL - time: invalid duration "soon"`},
+		{"a timeout", "GET", path + "?timeout=5s", "", "", 200, ""},
 		{"long query", "GET", path + "?labelSelector=" + strings.Repeat("a,", 100000) + "a", "", "", 200, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
