@@ -19,7 +19,8 @@ type diff struct {
 	key   []scalar   // memory of steps
 	names [][]string // memory of the sorted keys of maps, by depth
 	depth int
-	bad   error // the first list that cannot be told apart
+	bad   error  // the first list that cannot be told apart
+	raw   []byte // for whoever writes a tree down
 }
 
 // frame is a step on the way to where the comparison is, and its nodes, 0 while there are none.

@@ -234,7 +234,8 @@ func (o *Owners) after(d *diff, owners []owner, obj, old Object, w Writer) []met
 		}
 		switch {
 		case e.FieldsV1 == nil:
-			e.FieldsV1 = rawFields(d.changed.appendJSON(nil)) // a new manager: the set is read when it is first needed
+			d.raw = d.changed.appendJSON(d.raw[:0])
+			e.FieldsV1 = rawFields(bytes.Clone(d.raw)) // a new manager: the set is read when it is first needed
 			e.set = nil
 		case !d.changed.within(e.set):
 			if changed == nil {
@@ -283,6 +284,9 @@ func (o *Owners) takeInVersion(e *owner, obj, old Object, w Writer) {
 
 // fold keeps no more than maxUpdaters managers of updates: the oldest of each version become one.
 func (o *Owners) fold(owners []owner) []owner {
+	if len(owners) <= maxUpdaters {
+		return owners
+	}
 	var updaters []int
 	for i := range owners {
 		if owners[i].Operation == metav1.ManagedFieldsOperationUpdate {
@@ -292,7 +296,9 @@ func (o *Owners) fold(owners []owner) []owner {
 	if len(updaters) <= maxUpdaters {
 		return owners
 	}
-	slices.SortFunc(updaters, func(a, b int) int { return compareAge(&owners[a].ManagedFieldsEntry, &owners[b].ManagedFieldsEntry) })
+	slices.SortFunc(updaters, func(a, b int) int {
+		return compareForFolding(&owners[a].ManagedFieldsEntry, &owners[b].ManagedFieldsEntry)
+	})
 	first := map[string]int{} // the oldest of a version, which becomes the one all others of it fold into
 	gone := map[int]bool{}
 	for _, i := range updaters {
@@ -325,6 +331,15 @@ func (o *Owners) fold(owners []owner) []owner {
 		}
 	}
 	return kept
+}
+
+// compareForFolding orders as compareAge does, but of one manager, version and second, the one of a subresource comes first, as
+// with upstream, whose order is that of the entries' JSON.
+func compareForFolding(a, b *metav1.ManagedFieldsEntry) int {
+	if seconds(a.Time) == seconds(b.Time) && a.Manager == b.Manager && a.APIVersion == b.APIVersion && (a.Subresource == "") != (b.Subresource == "") {
+		return -compareAge(a, b)
+	}
+	return compareAge(a, b)
 }
 
 func ancient(apiVersion string) metav1.ManagedFieldsEntry {
