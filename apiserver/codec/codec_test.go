@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -240,7 +239,7 @@ func TestPrettyAndGzip(t *testing.T) {
 func TestCBOR(t *testing.T) {
 	s := cbor.NewSerializer(scheme.Scheme, scheme.Scheme)
 	want := pod()
-	want.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "m", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{}}`)}}}
+	want.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "m", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)}}
 	gvk := corev1.SchemeGroupVersion.WithKind("Pod")
 	body, err := Encode(want, gvk, Accepted{Media: CBOR})
 	if err != nil {
@@ -334,9 +333,6 @@ func TestNesting(t *testing.T) {
 				t.Errorf("got %.300v", err)
 			}
 		})
-	}
-	if containsItself(reflect.TypeFor[*corev1.Pod](), map[reflect.Type]bool{}) {
-		t.Error("a pod is taken to contain itself")
 	}
 }
 

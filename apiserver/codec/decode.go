@@ -38,7 +38,7 @@ func Decode(body []byte, media string, gvk schema.GroupVersionKind, into runtime
 		if !ok {
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("%s has no protobuf form: send JSON", gvk.Kind))
 		}
-		if err := checkNesting(u.Raw, into); err != nil {
+		if err := checkNesting(u.Raw); err != nil {
 			return nil, unreadable(gvk, err)
 		}
 		if err := m.Unmarshal(u.Raw); err != nil {

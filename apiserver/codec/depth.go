@@ -2,52 +2,21 @@ package codec
 
 import (
 	"fmt"
-	"reflect"
-	"sync"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// maxNesting is how deep messages may stand in each other in a body whose type can contain itself (a schema in a schema).
-// Generated decoders call themselves once a level without a limit of their own, and a goroutine's stack that is full ends the
-// process. JSON, YAML and CBOR decoders have such limits.
+// maxNesting is how deep messages may stand in each other in a body. Some types contain themselves (a schema in a schema), and
+// generated decoders call themselves once a level without a limit of their own: a goroutine's stack that is full ends the process.
+// JSON, YAML and CBOR decoders have such limits.
 const maxNesting = 1000
 
-// recursive caches whether a type can contain itself. There are as many entries as there are kinds.
-var recursive sync.Map // reflect.Type → bool
-
-// checkNesting says no to a message for into that is nested deeper than anybody's.
-func checkNesting(raw []byte, into any) error {
-	t := reflect.TypeOf(into)
-	r, ok := recursive.Load(t)
-	if !ok {
-		r = containsItself(t, map[reflect.Type]bool{})
-		recursive.Store(t, r)
-	}
-	if r.(bool) && nestedDeeper(raw, maxNesting) {
+// checkNesting says no to a message that is nested deeper than anybody's.
+func checkNesting(raw []byte) error {
+	if nestedDeeper(raw, maxNesting) {
 		return fmt.Errorf("exceeded max depth: messages are nested more than %d deep", maxNesting)
 	}
 	return nil
-}
-
-// containsItself says whether a value of type t can hold, however deep, another of the same type. open are the types on the way.
-func containsItself(t reflect.Type, open map[reflect.Type]bool) bool {
-	switch t.Kind() {
-	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
-		return containsItself(t.Elem(), open)
-	case reflect.Struct:
-		if was, seen := open[t]; seen {
-			return was
-		}
-		open[t] = true
-		defer func() { open[t] = false }() // and never looked at again
-		for i := range t.NumField() {
-			if containsItself(t.Field(i).Type, open) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // nestedDeeper takes every field of bytes for a message, if it reads like one. It looks at each byte at most twice, and does not

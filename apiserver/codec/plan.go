@@ -59,11 +59,10 @@ const (
 )
 
 var (
-	timeType   = reflect.TypeFor[metav1.Time]()
-	typeMeta   = reflect.TypeFor[metav1.TypeMeta]()
-	objectMeta = reflect.TypeFor[metav1.ObjectMeta]()
-	marshaler  = reflect.TypeFor[json.Marshaler]()
-	decoding   = reflect.TypeFor[decoder]()
+	timeType  = reflect.TypeFor[metav1.Time]()
+	typeMeta  = reflect.TypeFor[metav1.TypeMeta]()
+	marshaler = reflect.TypeFor[json.Marshaler]()
+	decoding  = reflect.TypeFor[decoder]()
 )
 
 // Transcoder makes the JSON of stored objects of one kind without making the objects. Safe for concurrent use.
@@ -72,23 +71,36 @@ type Transcoder struct {
 	root *plan
 }
 
-var transcoders sync.Map // schema.GroupVersionKind → *Transcoder; one each for the kinds served
-
-// TranscoderFor returns the one for objects of the type that make makes, shown as gvk. It refuses all when that type is none for
-// plans. The type of a gvk is always the same.
+// TranscoderFor returns the one for objects of the type that make makes, shown as gvk; nil, which refuses all, when that type is
+// none for plans. The type of a gvk is always the same.
 func TranscoderFor[T runtime.Object](gvk schema.GroupVersionKind, make func() T) *Transcoder {
-	if t, ok := transcoders.Load(gvk); ok {
-		return t.(*Transcoder)
-	}
-	var t *Transcoder
-	of := reflect.TypeOf(make())
-	if of.Kind() == reflect.Pointer && of.Elem().Kind() == reflect.Struct && of.Implements(decoding) && !of.Implements(marshaler) {
-		if root := (compiler{}).plan(of.Elem()); root != nil && root.own() {
-			t = &Transcoder{head: []byte(`{"kind":` + strconv.Quote(gvk.Kind) + `,"apiVersion":` + strconv.Quote(apiVersion(gvk))), root: root}
+	return transcoderOf(gvk, func() reflect.Type { return reflect.TypeOf(make()) })
+}
+
+// transcoderOf remembers what it made: a plan follows from a type alone, so all may share it.
+var transcoderOf = remember(newTranscoder)
+
+func remember(build func(schema.GroupVersionKind, reflect.Type) *Transcoder) func(schema.GroupVersionKind, func() reflect.Type) *Transcoder {
+	var known sync.Map // schema.GroupVersionKind → *Transcoder
+	return func(gvk schema.GroupVersionKind, of func() reflect.Type) *Transcoder {
+		if t, ok := known.Load(gvk); ok {
+			return t.(*Transcoder)
 		}
+		t := build(gvk, of())
+		known.Store(gvk, t)
+		return t
 	}
-	transcoders.Store(gvk, t)
-	return t
+}
+
+func newTranscoder(gvk schema.GroupVersionKind, of reflect.Type) *Transcoder {
+	if of.Kind() != reflect.Pointer || of.Elem().Kind() != reflect.Struct || !of.Implements(decoding) || of.Implements(marshaler) {
+		return nil
+	}
+	root := compiler{}.plan(of.Elem())
+	if root == nil || !root.own() {
+		return nil
+	}
+	return &Transcoder{head: []byte(`{"kind":` + strconv.Quote(gvk.Kind) + `,"apiVersion":` + strconv.Quote(apiVersion(gvk))), root: root}
 }
 
 // own marks the object's own metadata; false when there is none where it should be.

@@ -36,7 +36,7 @@ func long(value []byte, revision int64, gvk schema.GroupVersionKind, obj Object)
 // FuzzTranscode gives the short way bytes that nobody stored: whatever it takes, it makes what the long way makes.
 func FuzzTranscode(f *testing.F) {
 	full := pod()
-	full.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "m", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:<x>":{}}}`)}}}
+	full.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "m", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:<x>":{}}}`)}}
 	for i, obj := range []Object{
 		full, &corev1.Secret{ObjectMeta: full.ObjectMeta, Data: map[string][]byte{"a": nil, "b": []byte("x")}},
 		&appsv1.ControllerRevision{ObjectMeta: full.ObjectMeta, Data: runtime.RawExtension{Raw: []byte(`{"a": 1}`)}, Revision: -5},
@@ -87,7 +87,7 @@ func TestString(t *testing.T) {
 
 func BenchmarkTranscode(b *testing.B) {
 	full := pod()
-	full.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl", Operation: "Update", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:labels":{".":{},"f:x":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:image":{}}}}}`)}}}
+	full.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl", Operation: "Update", FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{".":{},"f:x":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:image":{}}}}}`)}}
 	value, err := Marshal(full)
 	if err != nil {
 		b.Fatal(err)

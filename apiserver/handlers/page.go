@@ -125,14 +125,17 @@ func (v *view) pageCBOR(w http.ResponseWriter, p *storage.Page) error {
 func (v *view) pageProtobuf(w http.ResponseWriter, p *storage.Page) error {
 	head := codec.ListHead(p.Revision, p.Continue, p.Remaining)
 	size := len(head)
-	var made [][]byte // the messages, where they are not what is stored
-	if v.a.As == codec.Partial || v.res.ToServed != nil {
-		made = make([][]byte, len(p.Entries))
-	}
+	var made [][]byte // the messages, where they are not the stored bytes themselves
 	for i, e := range p.Entries {
 		b, err := v.message(e)
 		if err != nil {
 			return err
+		}
+		if made == nil && (len(b) == 0 || &b[0] != &e.Value[0]) {
+			made = make([][]byte, len(p.Entries))
+			for j := range i {
+				made[j] = p.Entries[j].Value
+			}
 		}
 		if made != nil {
 			made[i] = b

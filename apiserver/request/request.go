@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -134,7 +134,7 @@ func collection(r *http.Request, i *Info) string {
 	q := r.URL.Query()
 	if s := q.Get("fieldSelector"); strings.Contains(s, "metadata.name") {
 		if sel, err := fields.ParseSelector(s); err == nil {
-			if name, ok := sel.RequiresExactMatch("metadata.name"); ok && len(path.IsValidPathSegmentName(name)) == 0 {
+			if name, ok := sel.RequiresExactMatch("metadata.name"); ok && len(content.IsPathSegmentName(name)) == 0 {
 				i.Name = name
 			}
 		}

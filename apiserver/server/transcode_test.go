@@ -31,7 +31,7 @@ func TestTranscode(t *testing.T) {
 				}
 			},
 			func(f *metav1.FieldsV1, c randfill.Continue) {
-				f.Raw = []byte([]string{`{}`, `{"f:a":{".":{},"f:<b>":{}}}`, `{ "f:ä" : {} }`}[c.Intn(3)])
+				f.SetRawString([]string{`{}`, `{"f:a":{".":{},"f:<b>":{}}}`, `{ "f:ä" : {} }`}[c.Intn(3)])
 			},
 			func(e *runtime.RawExtension, c randfill.Continue) {
 				e.Raw = []byte([]string{`{"a":[1, "&"]}`, `null`, `"x"`}[c.Intn(3)])
