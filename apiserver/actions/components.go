@@ -36,7 +36,6 @@ const componentTime = 2 * time.Second
 
 // componentStatus asks the components: GET componentstatuses and componentstatuses/NAME.
 func (p Parts) componentStatus(w http.ResponseWriter, r *http.Request, on *registry.Resource, i *request.Info) error {
-	request.Warn(r.Context(), "v1 ComponentStatus is deprecated in v1.19+")
 	all := slices.DeleteFunc(slices.Clone(p.Components), func(c Component) bool { return i.Name != "" && c.Name != i.Name })
 	if i.Name != "" && len(all) == 0 {
 		return apierrors.NewNotFound(on.GroupResource(), i.Name)

@@ -109,6 +109,14 @@ func deleteOptions(r *http.Request) (*metav1.DeleteOptions, error) {
 // last state (stored version) and whether the object is gone.
 func (h *Handlers) Delete(ctx context.Context, res *registry.Resource, key storage.Key, o *metav1.DeleteOptions) (registry.Object, bool, error) {
 	res = res.Hub
+	if res.Orphans && saysNothing(o) {
+		if res.OrphansWarning != "" {
+			request.Warn(ctx, res.OrphansWarning)
+		}
+		orphan := *o
+		orphan.PropagationPolicy = ptr.To(metav1.DeletePropagationOrphan)
+		o = &orphan
+	}
 	b, err := h.baseOf(ctx, res, key)
 	if err != nil {
 		return nil, false, err
@@ -224,6 +232,12 @@ func markDeleted(res *registry.Resource, obj registry.Object, o *metav1.DeleteOp
 		obj.SetGeneration(g + 1)
 	}
 	res.OnDelete(obj)
+}
+
+// saysNothing of dependents.
+func saysNothing(o *metav1.DeleteOptions) bool {
+	//lint:ignore SA1019 old clients still send it
+	return o.PropagationPolicy == nil && o.OrphanDependents == nil
 }
 
 // propagation settles the two finalizers by which the garbage collector is told what becomes of dependents

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 
 	"pilothouse.dev/apiserver/admission"
 	"pilothouse.dev/apiserver/patch"
@@ -89,6 +89,9 @@ func (h *Handlers) resource(w http.ResponseWriter, r *http.Request) error {
 	if !res.Namespaced && info.Namespace != "" && info.Resource != "namespaces" {
 		return errNoPath
 	}
+	if res.Deprecated != "" {
+		request.Warn(r.Context(), res.Deprecated)
+	}
 	if info.Subresource != "" {
 		return h.subresource(w, r, res, info)
 	}
@@ -131,7 +134,7 @@ func goodPath(info *request.Info) error {
 		return errNoPath
 	}
 	for _, s := range []string{info.Namespace, info.Name} {
-		if wrong := path.IsValidPathSegmentName(s); len(wrong) > 0 {
+		if wrong := content.IsPathSegmentName(s); len(wrong) > 0 {
 			return badRequest(fmt.Sprintf("Name parameter invalid: %q: %s", s, strings.Join(wrong, ";")))
 		}
 	}

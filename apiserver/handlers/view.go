@@ -136,7 +136,7 @@ func (v *view) transcoder() *codec.Transcoder {
 	switch {
 	case v.a.As == codec.Partial:
 		return codec.TranscoderFor(partialKind, func() *metav1.PartialObjectMetadata { return &metav1.PartialObjectMetadata{} })
-	case v.res.ToServed != nil:
+	case v.res.ToServed != nil, v.res.OnRead != nil:
 		return nil
 	}
 	return codec.TranscoderFor(v.res.GVK, v.res.New)

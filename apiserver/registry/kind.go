@@ -64,6 +64,16 @@ type Kind[T Object] struct {
 	// Warn says what is legal but unwise; old is the zero T at create.
 	Warn func(obj, old T) []string
 
+	// OnRead fills in a stored object what its stored form does not hold. It must be idempotent. nil: nothing, and reads need no
+	// decoding.
+	OnRead func(obj T)
+	// Deprecated, if set, is the warning that every request on the kind is answered with.
+	Deprecated string
+	// Orphans says that a deletion leaves the dependents alone which does not say what becomes of them, as with the first kinds of
+	// Kubernetes; it is then answered with OrphansWarning, if that is set.
+	Orphans        bool
+	OrphansWarning string
+
 	// Fields are the selectable fields beside metadata.name and metadata.namespace. nil: none, and indexing needs no decoding.
 	Fields func(obj T) fields.Set
 	// FieldNames are the keys Fields returns, always the same; a selector on another field is refused.

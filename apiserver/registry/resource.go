@@ -52,6 +52,10 @@ type Resource struct {
 	TTL            func(obj Object) time.Duration
 	Grace          func(obj Object, o *metav1.DeleteOptions) int64 // nil: deletion is at once
 	OnDelete       func(obj Object)
+	OnRead         func(obj Object) // nil: nothing to fill
+	Deprecated     string
+	Orphans        bool
+	OrphansWarning string
 	Hold           func(obj Object) bool                // nil: finalizers alone decide
 	ScaleGet       func(obj Object) autoscalingv1.Scale // nil: no scale subresource
 	ScaleSet       func(obj Object, replicas int32)
@@ -180,7 +184,10 @@ func Define[T Object](k Kind[T]) *Resource {
 	for _, p := range k.Parts {
 		r.Parts = append(r.Parts, &PartOf{p.Name, erase2(p.Keep), eraseV2(p.Validate)})
 	}
-	r.Virtual = k.Virtual
+	r.Virtual, r.Deprecated, r.Orphans, r.OrphansWarning = k.Virtual, k.Deprecated, k.Orphans, k.OrphansWarning
+	if k.OnRead != nil {
+		r.OnRead = erase1(k.OnRead)
+	}
 	r.Columns, r.Cells = columns(k.Columns, k.WholeTable)
 	return r
 }

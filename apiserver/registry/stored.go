@@ -11,6 +11,9 @@ func (r *Resource) Decode(e *storage.Entry) (Object, error) {
 	if err := codec.Unmarshal(e.Value, e.Revision, obj); err != nil {
 		return nil, err
 	}
+	if r.Hub.OnRead != nil {
+		r.Hub.OnRead(obj)
+	}
 	return obj, nil
 }
 

@@ -35,7 +35,8 @@ func Tune(cfg *rest.Config, component string) *rest.Config {
 	cfg = rest.CopyConfig(cfg)
 	cfg.UserAgent = component + "/pilothouse-" + version.Kubernetes
 	cfg.QPS, cfg.Burst = -1, -1
-	cfg.DisableCompression = true // the network between daemons is cheaper than both processors' time
+	cfg.WarningHandler = rest.NoWarnings{} // they are for people: a daemon's requests are what they are
+	cfg.DisableCompression = true          // the network between daemons is cheaper than both processors' time
 	return cfg
 }
 

@@ -135,7 +135,7 @@ func TestValidateSets(t *testing.T) {
 	}
 }
 
-// A claim's kind is not stored: naming it again is no change.
+// A claim's kind is not stored but said again at each read: naming it, or not, is no change.
 func TestClaimsNameTheirKind(t *testing.T) {
 	named := func(s *appsv1.StatefulSetSpec) {
 		c := claim("v")
@@ -150,8 +150,18 @@ func TestClaimsNameTheirKind(t *testing.T) {
 	if err := old.Unmarshal(b); err != nil {
 		t.Fatal(err)
 	}
-	if errs := StatefulSets.ValidateUpdate(stateful(named), old); len(errs) > 0 {
-		t.Errorf("the same set again is refused: %v", errs)
+	StatefulSets.OnRead(old)
+	if got := old.Spec.VolumeClaimTemplates[0].TypeMeta; got.Kind != "PersistentVolumeClaim" || got.APIVersion != "v1" {
+		t.Errorf("read as %v", got)
+	}
+	bare := stateful(named)
+	bare.Spec.VolumeClaimTemplates[0].TypeMeta = metav1.TypeMeta{}
+	for _, again := range []*appsv1.StatefulSet{stateful(named), bare} {
+		StatefulSets.Default(again)
+		StatefulSets.Default(old)
+		if errs := StatefulSets.ValidateUpdate(again, old); len(errs) > 0 {
+			t.Errorf("the same set again is refused: %v", errs)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ var StatefulSets = registry.Define(registry.Kind[*appsv1.StatefulSet]{
 	Namespaced: true, Status: true, Generation: true,
 	Name:           apivalidation.NameIsDNSLabel, // pods are named after it, and their hosts
 	Default:        defaultStatefulSet,
+	OnRead:         nameClaims,
 	BeforeCreate:   func(s *appsv1.StatefulSet) { s.Status = appsv1.StatefulSetStatus{} },
 	Validate:       validateStatefulSet,
 	ValidateUpdate: validateStatefulSetUpdate,
@@ -80,13 +81,20 @@ func defaultStatefulSet(set *appsv1.StatefulSet) {
 		s.RevisionHistoryLimit = ptr.To[int32](10)
 	}
 	podspec.DefaultTemplate(&s.Template)
+	nameClaims(set)
 	for i := range s.VolumeClaimTemplates {
 		c := &s.VolumeClaimTemplates[i]
-		c.TypeMeta = metav1.TypeMeta{} // goes without saying, and is not stored
 		podspec.DefaultClaimSpec(&c.Spec)
 		if c.Status.Phase == "" {
 			c.Status.Phase = corev1.ClaimPending
 		}
+	}
+}
+
+// nameClaims says of the claims what they are, which protobuf does not store.
+func nameClaims(set *appsv1.StatefulSet) {
+	for i := range set.Spec.VolumeClaimTemplates {
+		set.Spec.VolumeClaimTemplates[i].TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}
 	}
 }
 

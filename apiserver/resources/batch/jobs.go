@@ -30,7 +30,9 @@ var Jobs = registry.Define(registry.Kind[*batchv1.Job]{
 	ValidateUpdate: validateJobUpdate,
 	ValidateStatus: validateJobStatus,
 	Warn:           warnJob,
-	FieldNames:     []string{"status.successful"},
+	Orphans:        true, OrphansWarning: "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set " +
+		"propagationPolicy=Orphan to suppress this warning",
+	FieldNames: []string{"status.successful"},
 	Fields: func(j *batchv1.Job) fields.Set {
 		return fields.Set{"status.successful": strconv.Itoa(int(j.Status.Succeeded))}
 	},

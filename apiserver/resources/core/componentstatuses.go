@@ -12,6 +12,7 @@ import (
 var ComponentStatuses = registry.Define(registry.Kind[*corev1.ComponentStatus]{
 	Version: "v1", Kind: "ComponentStatus", Plural: "componentstatuses", Short: []string{"cs"},
 	Virtual: true, Verbs: []string{"get", "list"},
+	Deprecated: "v1 ComponentStatus is deprecated in v1.19+",
 	Columns: []registry.Column[*corev1.ComponentStatus]{
 		{Name: "Status", Description: "Healthy, Unhealthy or Unknown.", Value: func(c *corev1.ComponentStatus) any {
 			switch healthOf(c).Status {

@@ -20,6 +20,7 @@ import (
 var Endpoints = registry.Define(registry.Kind[*corev1.Endpoints]{
 	Version: "v1", Kind: "Endpoints", Plural: "endpoints", Singular: "endpoints", Short: []string{"ep"},
 	Namespaced: true,
+	Deprecated: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
 	Default:    defaultEndpoints,
 	Validate:   validateEndpoints,
 	Columns: []registry.Column[*corev1.Endpoints]{

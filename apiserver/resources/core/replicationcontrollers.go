@@ -21,7 +21,7 @@ import (
 // ReplicationControllers are the older form of replica sets.
 var ReplicationControllers = registry.Define(registry.Kind[*corev1.ReplicationController]{
 	Version: "v1", Kind: "ReplicationController", Plural: "replicationcontrollers", Short: []string{"rc"}, Categories: []string{"all"},
-	Namespaced: true, Status: true, Generation: true,
+	Namespaced: true, Status: true, Generation: true, Orphans: true,
 	Default:        defaultReplicationController,
 	BeforeCreate:   func(r *corev1.ReplicationController) { r.Status = corev1.ReplicationControllerStatus{} },
 	Validate:       validateReplicationController,
