@@ -2,7 +2,8 @@
 //
 // The scripts are in testdata, in testscript's form: commands with what they must answer, which a reader can give by hand with
 // KUBECONFIG set. kubectl/ has a file a verb, workload/ what applications see, fault/ what happens when parts fail, cluster/ what
-// bin/cluster promises. Each script has a namespace of its own, $NS, and kubectl's context is set to it.
+// bin/cluster promises. TestKinds is no script: it goes through kubectl's commands with the manifests in kinds/, one of every kind.
+// Each script has a namespace of its own, $NS, and kubectl's context is set to it.
 //
 //	go test ./e2e -cluster=namespaces                      a local cluster of three nodes, made for the tests and taken down after
 //	go test ./e2e -cluster=namespaces -name=local          the one of that name, which stays; it is made if there is none
