@@ -1,10 +1,14 @@
 package memory
 
 import (
+	"debug/elf"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -50,25 +54,44 @@ func TestGivesBack(t *testing.T) {
 	}
 }
 
-func TestTextOf(t *testing.T) {
-	const exe = "/opt/bin/apiserver"
-	for line, want := range map[string]bool{
-		"00400000-01a2c000 r-xp 00000000 fe:00 1234 /opt/bin/apiserver\n":         true,
-		"01a2c000-03c2d000 r--p 0162c000 fe:00 1234 /opt/bin/apiserver\n":         true,
-		"03c2d000-03d00000 rw-p 0382d000 fe:00 1234 /opt/bin/apiserver\n":         false,
-		"03c2d000-03d00000 r--s 0382d000 fe:00 1234 /opt/bin/apiserver\n":         false,
-		"7f0000000000-7f0000021000 r-xp 00000000 fe:00 99 /usr/lib/libc.so.6\n":   false,
-		"c000000000-c000800000 rw-p 00000000 00:00 0 \n":                          false,
-		"7ffd1000-7ffd2000 r-xp 00000000 00:00 0                          [vdso]": false,
+func TestDroppable(t *testing.T) {
+	load := func(vaddr, size uint64, flags elf.ProgFlag) *elf.Prog {
+		return &elf.Prog{ProgHeader: elf.ProgHeader{Type: elf.PT_LOAD, Vaddr: vaddr, Filesz: size, Memsz: size, Flags: flags}}
+	}
+	for _, c := range []struct {
+		name     string
+		segments []*elf.Prog
+		maps     string
+		want     []span
+	}{
+		{"static", []*elf.Prog{load(0x400000, 0x1f00, elf.PF_R|elf.PF_X), load(0x402000, 0x1000, elf.PF_R), load(0x403000, 0x2000, elf.PF_R|elf.PF_W)}, `
+00400000-00402000 r-xp 00000000 fe:00 7 /bin/x
+00402000-00403000 r--p 00002000 fe:00 7 /bin/x
+00403000-00405000 rw-p 00003000 fe:00 7 /bin/x
+c000000000-c000800000 rw-p 00000000 00:00 0
+7f0000000000-7f0000021000 r-xp 00000000 fe:00 9 /lib/libc.so.6
+7ffd1000-7ffd2000 r-xp 00000000 00:00 0 [vdso]
+`, []span{{0x400000, 0x402000}, {0x402000, 0x403000}}},
+		{"with the loader's addresses write-protected", []*elf.Prog{load(0x400000, 0x1f00, elf.PF_R|elf.PF_X), load(0x402e00, 0x2200, elf.PF_R|elf.PF_W)}, `
+00400000-00402000 r-xp 00000000 fe:00 7 /bin/x
+00402000-00403000 r--p 00001000 fe:00 7 /bin/x
+00403000-00405000 rw-p 00002000 fe:00 7 /bin/x
+`, []span{{0x400000, 0x402000}}},
+		{"anywhere", []*elf.Prog{load(0, 0x1000, elf.PF_R), load(0x1000, 0x1000, elf.PF_R|elf.PF_X), load(0x2f00, 0x1100, elf.PF_R|elf.PF_W)}, `
+55d000000000-55d000001000 r--p 00000000 fe:00 7 /bin/x
+55d000001000-55d000002000 r-xp 00001000 fe:00 7 /bin/x
+55d000002000-55d000003000 r--p 00002000 fe:00 7 /bin/x
+55d000003000-55d000004000 rw-p 00003000 fe:00 7 /bin/x
+`, []span{{0x55d000000000, 0x55d000001000}, {0x55d000001000, 0x55d000002000}}},
 	} {
-		from, to, ok := textOf(line, exe)
-		if ok != want || ok && to <= from {
-			t.Errorf("%q: %x-%x %v", line, from, to, ok)
+		if got := droppable([]byte(c.maps), "/bin/x", c.segments); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %x, want %x", c.name, got, c.want)
 		}
 	}
 }
 
-// The program goes on after its own code was unmapped, and holds less.
+// The program goes on after its own code was unmapped, and holds less. New threads are what needs the dynamic loader's addresses
+// first, where a program is linked dynamically.
 func TestDropText(t *testing.T) {
 	before := fileBacked(t)
 	if err := dropText(); err != nil {
@@ -77,6 +100,16 @@ func TestDropText(t *testing.T) {
 	if after := fileBacked(t); after >= before {
 		t.Errorf("%d KiB of files were resident, now %d", before, after)
 	}
+	var threads sync.WaitGroup
+	all := make(chan struct{})
+	for range 32 {
+		threads.Go(func() {
+			runtime.LockOSThread() // and ends with its goroutine
+			<-all
+		})
+	}
+	close(all)
+	threads.Wait()
 }
 
 func fileBacked(t *testing.T) (kib int) {
