@@ -86,7 +86,7 @@ down: ## stop the cluster and leave nothing behind
 ## ---- testing
 
 .PHONY: test
-test: build images verify unit e2e ## everything: laws, unit, integration, end to end (under 25 minutes on 2 cores)
+test: build images verify unit e2e conformance ## everything: laws, unit, integration, end to end (under 25 minutes on 2 cores)
 
 .PHONY: unit
 unit: build ## unit and integration tests of every module, with the race detector

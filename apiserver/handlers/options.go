@@ -89,6 +89,14 @@ func (c *change) tell(ctx context.Context, texts []string) error {
 	return nil
 }
 
+// telling is how strictly the result of a patch is decoded: what is found in it is told together with what was found in the patch.
+func (c *change) telling() codec.Strictness {
+	if c.strict == codec.Strict {
+		return codec.Warn
+	}
+	return c.strict
+}
+
 // decode reads the body as an object of the type served here.
 func (c *change) decode(r *http.Request, gvk schema.GroupVersionKind, into runtime.Object) error {
 	media := codec.BodyMedia(r)

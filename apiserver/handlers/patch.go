@@ -47,7 +47,7 @@ func (h *Handlers) patch(w http.ResponseWriter, r *http.Request, res *registry.R
 				return nil, err
 			}
 			obj := res.New()
-			warnings, err := codec.Decode(doc, codec.JSON, res.GVK, obj, c.strict)
+			warnings, err := codec.Decode(doc, codec.JSON, res.GVK, obj, c.telling())
 			if err != nil {
 				return nil, err
 			}

@@ -55,8 +55,10 @@ func validateMigrationStatus(m, old *storagemigrationv1.StorageVersionMigration)
 	status := field.NewPath("status")
 	at, is, was := status.Child("resourceVersion"), m.Status.ResourceVersion, old.Status.ResourceVersion
 	var errs field.ErrorList
-	if _, err := resourceversion.CompareResourceVersion(is, is); err != nil {
-		errs = append(errs, field.Invalid(at, is, err.Error()))
+	if is != "" {
+		if _, err := resourceversion.CompareResourceVersion(is, is); err != nil {
+			errs = append(errs, field.Invalid(at, is, err.Error()))
+		}
 	}
 	if was != "" && is != was {
 		errs = append(errs, field.Invalid(at, is, apivalidation.FieldImmutableErrorMsg))
