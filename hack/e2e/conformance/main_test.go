@@ -61,6 +61,7 @@ func connect(c *target.Target) (*world, error) {
 		return nil, fmt.Errorf("reading %s: %w", c.Kubeconfig, err)
 	}
 	w.config.QPS = -1 // the server says when it is too much
+	w.config.WarningHandler = rest.NoWarnings{}
 	if w.kube, err = kubernetes.NewForConfig(w.config); err != nil {
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
