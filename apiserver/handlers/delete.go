@@ -24,18 +24,6 @@ import (
 
 var deleteOptionsKind = schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}
 
-// answersObject are the kinds whose last state is the answer to their deletion, instead of a Status: clients made from the OpenAPI
-// document know no other answer (https://kubernetes.io/docs/reference/kubernetes-api/).
-var answersObject = []schema.GroupResource{
-	{Resource: "pods"}, {Resource: "services"}, {Resource: "serviceaccounts"}, {Resource: "podtemplates"}, {Resource: "resourcequotas"},
-	{Resource: "persistentvolumes"}, {Resource: "persistentvolumeclaims"},
-	{Group: "storage.k8s.io", Resource: "storageclasses"}, {Group: "storage.k8s.io", Resource: "volumeattachments"},
-	{Group: "storage.k8s.io", Resource: "csidrivers"}, {Group: "storage.k8s.io", Resource: "csinodes"},
-	{Group: "storage.k8s.io", Resource: "volumeattributesclasses"},
-	{Group: "resource.k8s.io", Resource: "resourceclaims"}, {Group: "resource.k8s.io", Resource: "resourceclaimtemplates"},
-	{Group: "resource.k8s.io", Resource: "resourceslices"}, {Group: "resource.k8s.io", Resource: "deviceclasses"},
-}
-
 // deleteOne answers DELETE of an object: a Status when it is gone, the object when it stays for now.
 func (h *Handlers) deleteOne(w http.ResponseWriter, r *http.Request, res *registry.Resource, info *request.Info) error {
 	v, err := viewOf(r, res, true)
@@ -50,7 +38,7 @@ func (h *Handlers) deleteOne(w http.ResponseWriter, r *http.Request, res *regist
 	if err != nil {
 		return err
 	}
-	if gone && !slices.Contains(answersObject, res.GroupResource()) {
+	if gone && !res.ReturnsDeleted {
 		WriteStatus(w, r, metav1.Status{
 			Status: metav1.StatusSuccess, Code: http.StatusOK,
 			Details: &metav1.StatusDetails{Name: info.Name, Group: res.GVK.Group, Kind: res.Plural, UID: obj.GetUID()},

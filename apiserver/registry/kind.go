@@ -69,6 +69,9 @@ type Kind[T Object] struct {
 	OnRead func(obj T)
 	// Deprecated, if set, is the warning that every request on the kind is answered with.
 	Deprecated string
+	// ReturnsDeleted says that a deletion is answered with the last state of the object instead of a Status. Clients made from the
+	// OpenAPI document know no other answer (https://kubernetes.io/docs/reference/kubernetes-api/).
+	ReturnsDeleted bool
 	// Orphans says that a deletion leaves the dependents alone which does not say what becomes of them, as with the first kinds of
 	// Kubernetes; it is then answered with OrphansWarning, if that is set.
 	Orphans        bool

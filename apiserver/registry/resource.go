@@ -54,6 +54,7 @@ type Resource struct {
 	OnDelete       func(obj Object)
 	OnRead         func(obj Object) // nil: nothing to fill
 	Deprecated     string
+	ReturnsDeleted bool
 	Orphans        bool
 	OrphansWarning string
 	Hold           func(obj Object) bool                // nil: finalizers alone decide
@@ -185,6 +186,7 @@ func Define[T Object](k Kind[T]) *Resource {
 		r.Parts = append(r.Parts, &PartOf{p.Name, erase2(p.Keep), eraseV2(p.Validate)})
 	}
 	r.Virtual, r.Deprecated, r.Orphans, r.OrphansWarning = k.Virtual, k.Deprecated, k.Orphans, k.OrphansWarning
+	r.ReturnsDeleted = k.ReturnsDeleted
 	if k.OnRead != nil {
 		r.OnRead = erase1(k.OnRead)
 	}

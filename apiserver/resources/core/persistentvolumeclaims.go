@@ -14,7 +14,8 @@ import (
 // PersistentVolumeClaims ask for a volume. Whether a class lets its volumes grow is asked by admission.
 var PersistentVolumeClaims = registry.Define(registry.Kind[*corev1.PersistentVolumeClaim]{
 	Version: "v1", Kind: "PersistentVolumeClaim", Plural: "persistentvolumeclaims", Short: []string{"pvc"},
-	Namespaced: true, Status: true,
+	ReturnsDeleted: true,
+	Namespaced:     true, Status: true,
 	Default: func(c *corev1.PersistentVolumeClaim) {
 		volumespec.DefaultClaim(&c.Spec)
 		volumespec.RoundUp(c.Status.Capacity)

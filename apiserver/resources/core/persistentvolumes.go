@@ -22,7 +22,8 @@ const terminating = "Terminating"
 // PersistentVolumes are storage that outlives the pods that use it.
 var PersistentVolumes = registry.Define(registry.Kind[*corev1.PersistentVolume]{
 	Version: "v1", Kind: "PersistentVolume", Plural: "persistentvolumes", Short: []string{"pv"},
-	Status: true,
+	ReturnsDeleted: true,
+	Status:         true,
 	Default: func(v *corev1.PersistentVolume) {
 		volumespec.DefaultVolume(&v.Spec)
 		orPhase(&v.Status.Phase, corev1.VolumePending)

@@ -15,7 +15,8 @@ import (
 // Pods are what runs.
 var Pods = registry.Define(registry.Kind[*corev1.Pod]{
 	Version: "v1", Kind: "Pod", Plural: "pods", Short: []string{"po"}, Categories: []string{"all"},
-	Namespaced: true, Status: true, Generation: true,
+	ReturnsDeleted: true,
+	Namespaced:     true, Status: true, Generation: true,
 	Default:        podspec.DefaultPod,
 	BeforeCreate:   preparePod,
 	BeforeStatus:   preparePodStatus,

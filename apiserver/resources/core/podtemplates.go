@@ -11,7 +11,8 @@ import (
 // PodTemplates keep a template for whoever wants to make pods of it.
 var PodTemplates = registry.Define(registry.Kind[*corev1.PodTemplate]{
 	Version: "v1", Kind: "PodTemplate", Plural: "podtemplates",
-	Namespaced: true, Generation: true,
+	ReturnsDeleted: true,
+	Namespaced:     true, Generation: true,
 	Default: func(t *corev1.PodTemplate) { podspec.DefaultTemplate(&t.Template) },
 	Validate: func(t *corev1.PodTemplate) field.ErrorList {
 		return podspec.ValidateTemplate(&t.Template, field.NewPath("template"))

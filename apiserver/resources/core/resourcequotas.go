@@ -14,7 +14,8 @@ import (
 // ResourceQuotas bound what a namespace may use.
 var ResourceQuotas = registry.Define(registry.Kind[*corev1.ResourceQuota]{
 	Version: "v1", Kind: "ResourceQuota", Plural: "resourcequotas", Short: []string{"quota"},
-	Namespaced: true, Status: true,
+	ReturnsDeleted: true,
+	Namespaced:     true, Status: true,
 	BeforeCreate:   func(q *corev1.ResourceQuota) { q.Status = corev1.ResourceQuotaStatus{} },
 	Validate:       validateResourceQuota,
 	ValidateUpdate: validateResourceQuotaUpdate,

@@ -9,7 +9,8 @@ import (
 // ServiceAccounts are what pods act as.
 var ServiceAccounts = registry.Define(registry.Kind[*corev1.ServiceAccount]{
 	Version: "v1", Kind: "ServiceAccount", Plural: "serviceaccounts", Short: []string{"sa"},
-	Namespaced: true,
+	ReturnsDeleted: true,
+	Namespaced:     true,
 	Warn: func(a, old *corev1.ServiceAccount) []string {
 		const key = "kubernetes.io/enforce-mountable-secrets"
 		if _, ok := a.Annotations[key]; !ok || old != nil && old.Annotations[key] == a.Annotations[key] {

@@ -16,7 +16,8 @@ import (
 // Services give a set of pods one address. The addresses themselves are chosen by the admission plugin service addresses.
 var Services = registry.Define(registry.Kind[*corev1.Service]{
 	Version: "v1", Kind: "Service", Plural: "services", Short: []string{"svc"}, Categories: []string{"all"},
-	Namespaced: true, Status: true,
+	ReturnsDeleted: true,
+	Namespaced:     true, Status: true,
 	Name:           apivalidation.NameIsDNSLabel,
 	Default:        defaultService,
 	BeforeCreate:   func(s *corev1.Service) { s.Status = corev1.ServiceStatus{} },

@@ -13,7 +13,8 @@ import (
 // DeviceClasses are kinds of devices that claims ask for.
 var DeviceClasses = registry.Define(registry.Kind[*resourcev1.DeviceClass]{
 	Group: group, Version: version, Kind: "DeviceClass", Plural: "deviceclasses",
-	Generation: true,
+	ReturnsDeleted: true,
+	Generation:     true,
 	Validate: func(c *resourcev1.DeviceClass) field.ErrorList {
 		spec := field.NewPath("spec")
 		errs := list(c.Spec.Selectors, resourcev1.DeviceSelectorsMaxSize, spec.Child("selectors"), selector)

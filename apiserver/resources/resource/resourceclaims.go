@@ -16,7 +16,8 @@ import (
 // ResourceClaims ask for devices, and say which were given.
 var ResourceClaims = registry.Define(registry.Kind[*resourcev1.ResourceClaim]{
 	Group: group, Version: version, Kind: "ResourceClaim", Plural: "resourceclaims",
-	Namespaced: true, Status: true,
+	ReturnsDeleted: true,
+	Namespaced:     true, Status: true,
 	Default:      func(c *resourcev1.ResourceClaim) { defaultClaim(&c.Spec) },
 	BeforeCreate: func(c *resourcev1.ResourceClaim) { c.Status = resourcev1.ResourceClaimStatus{} },
 	BeforeStatus: dropGone,

@@ -12,8 +12,9 @@ import (
 // ResourceClaimTemplates are of what claims are made, one a pod.
 var ResourceClaimTemplates = registry.Define(registry.Kind[*resourcev1.ResourceClaimTemplate]{
 	Group: group, Version: version, Kind: "ResourceClaimTemplate", Plural: "resourceclaimtemplates",
-	Namespaced: true,
-	Default:    func(t *resourcev1.ResourceClaimTemplate) { defaultClaim(&t.Spec.Spec) },
+	ReturnsDeleted: true,
+	Namespaced:     true,
+	Default:        func(t *resourcev1.ResourceClaimTemplate) { defaultClaim(&t.Spec.Spec) },
 	Validate: func(t *resourcev1.ResourceClaimTemplate) field.ErrorList {
 		meta := field.NewPath("spec", "metadata")
 		errs := apivalidation.ValidateAnnotations(t.Spec.Annotations, meta.Child("annotations"))

@@ -20,7 +20,8 @@ import (
 // ResourceSlices are the devices that drivers offer, in pieces.
 var ResourceSlices = registry.Define(registry.Kind[*resourcev1.ResourceSlice]{
 	Group: group, Version: version, Kind: "ResourceSlice", Plural: "resourceslices",
-	Generation: true,
+	ReturnsDeleted: true,
+	Generation:     true,
 	Default: func(s *resourcev1.ResourceSlice) {
 		for i := range s.Spec.Devices {
 			for j := range s.Spec.Devices[i].Taints {

@@ -23,7 +23,8 @@ const (
 // CSIDrivers say what the nodes and the scheduler must know of a driver.
 var CSIDrivers = registry.Define(registry.Kind[*storagev1.CSIDriver]{
 	Group: group, Version: "v1", Kind: "CSIDriver", Plural: "csidrivers",
-	Generation: true,
+	ReturnsDeleted: true,
+	Generation:     true,
 	Default: func(d *storagev1.CSIDriver) {
 		s := &d.Spec
 		orNew(&s.AttachRequired, true)

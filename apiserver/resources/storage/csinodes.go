@@ -18,6 +18,7 @@ const longestNodeID = 192
 // Kubernetes drops it by default.
 var CSINodes = registry.Define(registry.Kind[*storagev1.CSINode]{
 	Group: group, Version: "v1", Kind: "CSINode", Plural: "csinodes",
+	ReturnsDeleted: true,
 	BeforeCreate:   func(n *storagev1.CSINode) { n.Status = storagev1.CSINodeStatus{} },
 	BeforeUpdate:   func(n, _ *storagev1.CSINode) { n.Status = storagev1.CSINodeStatus{} },
 	Validate:       validateNode,

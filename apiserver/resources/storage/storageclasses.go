@@ -22,6 +22,7 @@ var annotationsDefault = []string{"storageclass.kubernetes.io/is-default-class",
 // StorageClasses say how volumes are made.
 var StorageClasses = registry.Define(registry.Kind[*storagev1.StorageClass]{
 	Group: group, Version: "v1", Kind: "StorageClass", Plural: "storageclasses", Short: []string{"sc"},
+	ReturnsDeleted: true,
 	Default: func(c *storagev1.StorageClass) {
 		if c.ReclaimPolicy == nil {
 			c.ReclaimPolicy = ptr.To(corev1.PersistentVolumeReclaimDelete)

@@ -16,7 +16,8 @@ const longestMessage = 1024
 // VolumeAttachments ask that a volume be attached to a node.
 var VolumeAttachments = registry.Define(registry.Kind[*storagev1.VolumeAttachment]{
 	Group: group, Version: "v1", Kind: "VolumeAttachment", Plural: "volumeattachments",
-	Status: true,
+	ReturnsDeleted: true,
+	Status:         true,
 	Default: func(a *storagev1.VolumeAttachment) {
 		if s := a.Spec.Source.InlineVolumeSpec; s != nil {
 			volumespec.DefaultVolume(s)

@@ -12,6 +12,7 @@ import (
 // VolumeAttributesClasses name settings of volumes that may change while they are in use.
 var VolumeAttributesClasses = registry.Define(registry.Kind[*storagev1.VolumeAttributesClass]{
 	Group: group, Version: "v1", Kind: "VolumeAttributesClass", Plural: "volumeattributesclasses", Short: []string{"vac"},
+	ReturnsDeleted: true,
 	Validate: func(c *storagev1.VolumeAttributesClass) field.ErrorList {
 		errs := volumespec.ValidateDriver(c.DriverName, field.NewPath("driverName"))
 		if len(c.Parameters) == 0 {
