@@ -43,7 +43,11 @@ func (l *Lookup) Services(ctx context.Context) ([]*corev1.Service, error) {
 	return list[*corev1.Service](ctx, l, core("services"), storage.Selector{}, storage.Read{})
 }
 
-// LimitRanges reads the limit ranges of a namespace.
-func (l *Lookup) LimitRanges(ctx context.Context, namespace string) ([]*corev1.LimitRange, error) {
-	return list[*corev1.LimitRange](ctx, l, core("limitranges"), storage.Selector{Namespace: namespace}, storage.Read{})
+// LimitRanges reads the limit ranges of a namespace: those of the newest state, or those at hand.
+func (l *Lookup) LimitRanges(ctx context.Context, namespace string, newest bool) ([]*corev1.LimitRange, error) {
+	read := storage.Cached
+	if newest {
+		read = storage.Read{}
+	}
+	return list[*corev1.LimitRange](ctx, l, core("limitranges"), storage.Selector{Namespace: namespace}, read)
 }

@@ -27,7 +27,7 @@ func (p *limitRanger) Mutate(ctx context.Context, a *admission.Attributes) error
 	if a.Operation != admission.Create || !a.Is("", "pods") {
 		return nil
 	}
-	ranges, err := p.ranges.LimitRanges(ctx, a.Namespace)
+	ranges, err := p.ranges.LimitRanges(ctx, a.Namespace, true)
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,8 @@ func (p *limitRanger) Validate(ctx context.Context, a *admission.Attributes) err
 	if !limited(a) || a.Object.GetDeletionTimestamp() != nil {
 		return nil
 	}
-	ranges, err := p.ranges.LimitRanges(ctx, a.Namespace)
+	// What Mutate has just read of the newest state is at hand.
+	ranges, err := p.ranges.LimitRanges(ctx, a.Namespace, a.Operation != admission.Create || !a.Is("", "pods"))
 	if err != nil {
 		return err
 	}

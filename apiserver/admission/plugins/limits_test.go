@@ -15,7 +15,9 @@ var claimKind = define[*corev1.PersistentVolumeClaim]("", "PersistentVolumeClaim
 
 type ranges []*corev1.LimitRange
 
-func (r ranges) LimitRanges(context.Context, string) ([]*corev1.LimitRange, error) { return r, nil }
+func (r ranges) LimitRanges(context.Context, string, bool) ([]*corev1.LimitRange, error) {
+	return r, nil
+}
 
 // list reads «name quantity» pairs.
 func list(pairs ...string) corev1.ResourceList {

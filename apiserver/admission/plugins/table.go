@@ -31,7 +31,7 @@ type Pods interface {
 
 // LimitRanges finds the limit ranges of a namespace.
 type LimitRanges interface {
-	LimitRanges(ctx context.Context, namespace string) ([]*corev1.LimitRange, error)
+	LimitRanges(ctx context.Context, namespace string, newest bool) ([]*corev1.LimitRange, error)
 }
 
 // PriorityClasses finds priority classes; one that does not exist is an apierrors NotFound.
