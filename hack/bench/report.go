@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	_ "embed"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,11 @@ import (
 	"strings"
 	"time"
 )
+
+// notes are what profiles have shown of figures that miss their aim; written by people, and kept below the tables.
+//
+//go:embed notes.md
+var notes string
 
 // report is the page that is written: a table a subject.
 type report struct {
@@ -53,6 +59,7 @@ func (r *report) write(path string) error {
 			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", x.what, x.ours, x.limit, x.ratio)
 		}
 	}
+	b.WriteString("\n" + notes)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
