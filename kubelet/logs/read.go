@@ -68,12 +68,35 @@ func (r *reader) close() {
 	}
 }
 
-// begin opens where reading starts: the oldest file, or where the wanted tail begins.
+// begin opens where reading starts: the oldest file, or where the wanted tail begins. It begins anew when the log was rotated
+// meanwhile, for the numbers then mean other files.
 func (r *reader) begin() error {
-	oldest := 0
-	for exists(rotated(r.path, oldest+1)) {
-		oldest++
+	for {
+		first, err := os.Stat(r.path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("opening log: %w", err)
+		}
+		there := err == nil // not amid a rotation
+		err = r.beginAt(r.oldest())
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if there && same(first, r.path) || !there && !exists(r.path) {
+			return err
+		}
 	}
+}
+
+// oldest is the highest number there is. A rotation renames from the oldest to the newest, so one number may be missing at a time.
+func (r *reader) oldest() int {
+	oldest := 0
+	for n := 1; exists(rotated(r.path, n)) || exists(rotated(r.path, n+1)); n++ {
+		oldest = n
+	}
+	return oldest
+}
+
+func (r *reader) beginAt(oldest int) error {
 	if r.opts.TailLines == nil {
 		return r.open(oldest)
 	}
@@ -99,11 +122,15 @@ func (r *reader) open(n int) error {
 	if err != nil {
 		return fmt.Errorf("opening log: %w", err)
 	}
+	r.use(f)
+	return nil
+}
+
+func (r *reader) use(f *os.File) {
 	if r.file != nil {
 		r.file.Close()
 	}
 	r.file, r.in, r.line = f, bufio.NewReaderSize(f, 64<<10), nil
-	return nil
 }
 
 func (r *reader) run(ctx context.Context) error {
@@ -165,38 +192,73 @@ func (r *reader) drain(ctx context.Context) error {
 	}
 }
 
-// next moves on to the file after this one, if this one was rotated. It is found by identity: several rotations may have happened.
+// next moves on to the file after this one, if this one was rotated. It is found by identity: several rotations may have happened,
+// and others may happen while it looks. What was found holds only if the newest file is still the same afterwards.
 func (r *reader) next() (bool, error) {
 	here, err := r.file.Stat()
 	if err != nil {
 		return false, fmt.Errorf("looking at log: %w", err)
 	}
-	for n := 0; ; n++ {
-		there, err := os.Stat(rotated(r.path, n))
-		if errors.Is(err, fs.ErrNotExist) && n == 0 {
-			return false, nil // amid a rotation, or the log was removed
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return true, r.open(n - 1) // rotated out of existence: the oldest there is
+	for {
+		first, err := os.Stat(r.path)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && os.SameFile(here, first) {
+			return false, nil // amid a rotation, or the log was removed; or this is the newest
 		}
 		if err != nil {
 			return false, fmt.Errorf("looking at log: %w", err)
 		}
-		if os.SameFile(here, there) {
-			if n == 0 {
-				return false, nil
-			}
-			return true, r.follow(n)
+		n, oldest := r.find(here)
+		if !same(first, r.path) {
+			continue
 		}
+		if n == 0 { // rotated out of existence: go on with the oldest there is
+			if err := r.open(oldest); !errors.Is(err, fs.ErrNotExist) {
+				return err == nil, err
+			}
+			continue
+		}
+		// A last read of this one: a writer may have added to it before it was renamed.
+		if err := r.drain(context.Background()); err != nil {
+			return false, err
+		}
+		newer, err := os.Open(rotated(r.path, n-1))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // amid a rotation
+		}
+		if err != nil {
+			return false, fmt.Errorf("opening log: %w", err)
+		}
+		// Renaming begins with the oldest: while this one is where it was, so was the next when it was opened.
+		if !same(here, rotated(r.path, n)) {
+			newer.Close()
+			continue
+		}
+		r.use(newer)
+		return true, nil
 	}
 }
 
-// follow opens the file newer than number n, after a last read of this one: a writer may have added to it before it was renamed.
-func (r *reader) follow(n int) error {
-	if err := r.drain(context.Background()); err != nil {
-		return err
+// find returns the number of a rotated file, 0 when it is none, and the highest number there is. A rotation under way moves every
+// file up by one, the oldest first, so that looking upwards none is missed and one number may be free.
+func (r *reader) find(here os.FileInfo) (n, oldest int) {
+	for free, i := 0, 1; free < 2; i++ {
+		there, err := os.Stat(rotated(r.path, i))
+		switch {
+		case err != nil:
+			free++
+		case os.SameFile(here, there):
+			return i, i
+		default:
+			free, oldest = 0, i
+		}
 	}
-	return r.open(n - 1)
+	return 0, oldest
+}
+
+// same says whether the file at path is still the one that was.
+func same(was os.FileInfo, path string) bool {
+	now, err := os.Stat(path)
+	return err == nil && os.SameFile(was, now)
 }
 
 func (r *reader) wait(ctx context.Context) error {
