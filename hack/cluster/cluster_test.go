@@ -129,7 +129,7 @@ func leftovers(t *testing.T, c *cluster, a addresses) []string {
 			left = append(left, "mount "+m)
 		}
 	}
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func leftovers(t *testing.T, c *cluster, a addresses) []string {
 			left = append(left, "link "+l.Attrs().Name)
 		}
 	}
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func (c *cluster) lowerNetwork() error {
 
 // lowerLinks removes the links, and with them the routes that lead over them; it needs to know nothing but the name.
 func (c *cluster) lowerLinks() error {
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("listing links: %w", err)
 	}
@@ -164,3 +164,16 @@ func hardwareAddr(ip netip.Addr) net.HardwareAddr {
 	b := ip.As4()
 	return net.HardwareAddr{0x02, 0x70, b[0], b[1], b[2], b[3]}
 }
+
+// whole lists again while the kernel says that the list changed under it: half a list is none.
+func whole[T any](list func() ([]T, error)) ([]T, error) {
+	for try := 1; ; try++ {
+		got, err := list()
+		if try == listTries || !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return got, err
+		}
+	}
+}
+
+// listTries bounds that: a machine on which links or routes change without pause says so.
+const listTries = 100

@@ -110,7 +110,9 @@ func (c *cluster) setRoutes(want map[netip.Prefix]netip.Addr) error {
 		return fmt.Errorf("finding the bridge: %w", err)
 	}
 	filter := &netlink.Route{LinkIndex: bridge.Attrs().Index, Protocol: routeProtocol}
-	have, err := netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL)
+	have, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL)
+	})
 	if err != nil {
 		return fmt.Errorf("listing routes: %w", err)
 	}

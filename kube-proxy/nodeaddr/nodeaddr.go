@@ -9,6 +9,7 @@ package nodeaddr
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -103,7 +104,7 @@ func (b *Book) list() error {
 	if b.v6 {
 		family = netlink.FAMILY_V6
 	}
-	all, err := netlink.AddrList(nil, family)
+	all, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, family) })
 	if err != nil {
 		return fmt.Errorf("listing the machine's addresses: %w", err)
 	}
@@ -138,3 +139,16 @@ func (b *Book) set(now []netip.Addr) {
 	default:
 	}
 }
+
+// whole lists again while the kernel says that the list changed under it: half a list is none.
+func whole[T any](list func() ([]T, error)) ([]T, error) {
+	for try := 1; ; try++ {
+		got, err := list()
+		if try == listTries || !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return got, err
+		}
+	}
+}
+
+// listTries bounds that: a machine on which links or routes change without pause says so.
+const listTries = 100

@@ -52,7 +52,7 @@ func makeBridge(name string, addr netip.Prefix, mtu int) error {
 	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: ipNet(addr)}); err != nil {
 		return fmt.Errorf("setting address: %w", err)
 	}
-	have, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	have, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("listing addresses: %w", err)
 	}
@@ -177,3 +177,16 @@ func macOf(ip netip.Addr) net.HardwareAddr {
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
+
+// whole lists again while the kernel says that the list changed under it: half a list is none.
+func whole[T any](list func() ([]T, error)) ([]T, error) {
+	for try := 1; ; try++ {
+		got, err := list()
+		if try == listTries || !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return got, err
+		}
+	}
+}
+
+// listTries bounds that: a machine on which links or routes change without pause says so.
+const listTries = 100

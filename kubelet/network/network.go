@@ -200,7 +200,7 @@ func (n *Network) wantedMTU() (int, error) {
 	if n.cfg.MTU > 0 {
 		return n.cfg.MTU, nil
 	}
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return 0, fmt.Errorf("listing routes: %w", err)
 	}
@@ -212,7 +212,7 @@ func (n *Network) wantedMTU() (int, error) {
 	if !n.cfg.NodeIP.IsValid() {
 		return 1500, nil
 	}
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return 0, fmt.Errorf("listing addresses: %w", err)
 	}

@@ -68,7 +68,7 @@ func (p *pod) do(f func()) {
 
 func links(t *testing.T) (names []string) {
 	t.Helper()
-	list, err := netlink.LinkList()
+	list, err := whole(netlink.LinkList)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestBridgeMoves(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+		addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
 		if err != nil || len(addrs) != 1 || addrs[0].IPNet.String() != "10.244.9.1/25" {
 			t.Errorf("addresses of the bridge: %v, %v", addrs, err)
 		}
