@@ -16,7 +16,7 @@ import (
 
 // What a service account is as a user (https://kubernetes.io/docs/reference/access-authn-authz/authentication/#service-account-tokens).
 const (
-	accountPrefix = "system:serviceaccount:"
+	AccountPrefix = "system:serviceaccount:" // then NAMESPACE:NAME
 	accountsGroup = "system:serviceaccounts"
 
 	extraCredential = "authentication.kubernetes.io/credential-id"
@@ -26,7 +26,12 @@ const (
 	extraNodeUID    = "authentication.kubernetes.io/node-uid"
 )
 
-func accountUser(namespace, name string) string { return accountPrefix + namespace + ":" + name }
+// AccountGroups are the groups of every service account of a namespace.
+func AccountGroups(namespace string) []string {
+	return []string{accountsGroup, accountsGroup + ":" + namespace}
+}
+
+func accountUser(namespace, name string) string { return AccountPrefix + namespace + ":" + name }
 
 // Check tells whose a service account's token is. It is valid while its time is not over, the account is there, and so is what
 // it is bound to, all with the UIDs they had.
@@ -153,7 +158,7 @@ func same(kind, name string, o metav1.Object, err error, uid string, since time.
 func userOf(b *bound, id string) *request.User {
 	u := &request.User{
 		Name: accountUser(b.Namespace, b.Account.Name), UID: b.Account.UID,
-		Groups: []string{accountsGroup, accountsGroup + ":" + b.Namespace, Authenticated},
+		Groups: append(AccountGroups(b.Namespace), Authenticated),
 	}
 	add := func(key, value string) {
 		if value == "" {

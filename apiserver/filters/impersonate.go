@@ -16,11 +16,9 @@ import (
 )
 
 const (
-	impersonate       = "Impersonate-"
-	impersonateExtra  = "Impersonate-Extra-"
-	serviceAccount    = "system:serviceaccount:"
-	allServiceAccount = "system:serviceaccounts"
-	authentication    = "authentication.k8s.io"
+	impersonate      = "Impersonate-"
+	impersonateExtra = "Impersonate-Extra-"
+	authentication   = "authentication.k8s.io"
 )
 
 // Impersonate lets a caller act as somebody else, if he may impersonate each thing that he says of him
@@ -77,8 +75,9 @@ func impersonated(h http.Header) (*request.User, []*request.Info, error) {
 		}
 	}
 	var asks []*request.Info
-	namespace, account, isAccount := strings.Cut(strings.TrimPrefix(u.Name, serviceAccount), ":")
-	isAccount = isAccount && strings.HasPrefix(u.Name, serviceAccount)
+	named, isAccount := strings.CutPrefix(u.Name, authn.AccountPrefix)
+	namespace, account, whole := strings.Cut(named, ":")
+	isAccount = isAccount && whole
 	if isAccount {
 		asks = append(asks, of(schema.GroupResource{Resource: "serviceaccounts"}, namespace, account, ""))
 	} else {
@@ -108,7 +107,7 @@ func impersonated(h http.Header) (*request.User, []*request.Info, error) {
 		}
 	}
 	if isAccount && len(u.Groups) == 0 {
-		u.Groups = []string{allServiceAccount, allServiceAccount + ":" + namespace}
+		u.Groups = authn.AccountGroups(namespace)
 	}
 	switch {
 	case u.Name == authn.Anonymous:

@@ -17,13 +17,6 @@ func KeepStatus(obj, old Object) {
 	}
 }
 
-// ClearStatus empties the status of a new object.
-func ClearStatus(obj Object) {
-	if f := reflect.ValueOf(obj).Elem().FieldByName("Status"); f.IsValid() {
-		f.SetZero()
-	}
-}
-
 // KeepAllButStatus gives obj everything of old but its status, labels, annotations and finalizers: what a status update may
 // touch. (Labels and annotations may ride along, as with upstream's pods and nodes.)
 func KeepAllButStatus(obj, old Object) {
@@ -52,6 +45,15 @@ func SameSpec(a, b Object) bool {
 		}
 	}
 	return true
+}
+
+// Invalid makes errors of the messages that a check of a value returned.
+func Invalid(value any, messages []string, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, msg := range messages {
+		errs = append(errs, field.Invalid(at, value, msg))
+	}
+	return errs
 }
 
 // ValidateMeta checks the metadata of a new object.

@@ -60,7 +60,7 @@ func validateIngressClass(c *networkingv1.IngressClass) field.ErrorList {
 	}
 	at = field.NewPath("spec", "parameters")
 	if p.APIGroup != nil {
-		errs = append(errs, invalid(*p.APIGroup, validation.IsDNS1123Subdomain(*p.APIGroup), at.Child("apiGroup"))...)
+		errs = append(errs, registry.Invalid(*p.APIGroup, validation.IsDNS1123Subdomain(*p.APIGroup), at.Child("apiGroup"))...)
 	}
 	errs = append(errs, segment(p.Kind, at.Child("kind"))...)
 	errs = append(errs, segment(p.Name, at.Child("name"))...)
@@ -76,7 +76,7 @@ func validateScope(p *networkingv1.IngressClassParametersReference, at *field.Pa
 	case *p.Scope == namespace && p.Namespace == nil:
 		return field.ErrorList{field.Required(where, "`parameters.scope` is set to 'Namespace'")}
 	case *p.Scope == namespace:
-		return invalid(*p.Namespace, apivalidation.ValidateNamespaceName(*p.Namespace, false), where)
+		return registry.Invalid(*p.Namespace, apivalidation.ValidateNamespaceName(*p.Namespace, false), where)
 	case *p.Scope == cluster && p.Namespace != nil:
 		return field.ErrorList{field.Forbidden(where, "`parameters.scope` is set to 'Cluster'")}
 	case *p.Scope != cluster:

@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 var (
@@ -36,11 +38,11 @@ func validateIngress(g *networkingv1.Ingress) field.ErrorList {
 			errs = append(errs, validateHost(host, at.Child("hosts").Index(j))...)
 		}
 		if t.SecretName != "" {
-			errs = append(errs, invalid(t.SecretName, apivalidation.NameIsDNSSubdomain(t.SecretName, false), at.Child("secretName"))...)
+			errs = append(errs, registry.Invalid(t.SecretName, apivalidation.NameIsDNSSubdomain(t.SecretName, false), at.Child("secretName"))...)
 		}
 	}
 	if c := s.IngressClassName; c != nil {
-		errs = append(errs, invalid(*c, apivalidation.NameIsDNSSubdomain(*c, false), at.Child("ingressClassName"))...)
+		errs = append(errs, registry.Invalid(*c, apivalidation.NameIsDNSSubdomain(*c, false), at.Child("ingressClassName"))...)
 	}
 	// The annotation may say something else only in objects that are there already; a new one has no version yet.
 	if old, set := g.Annotations[annotationClass]; set && g.ResourceVersion == "" && s.IngressClassName != nil && old != *s.IngressClassName {
@@ -52,9 +54,9 @@ func validateIngress(g *networkingv1.Ingress) field.ErrorList {
 // validateHost checks a DNS name whose first label may be a star.
 func validateHost(host string, at *field.Path) field.ErrorList {
 	if strings.Contains(host, "*") {
-		return invalid(host, validation.IsWildcardDNS1123Subdomain(host), at)
+		return registry.Invalid(host, validation.IsWildcardDNS1123Subdomain(host), at)
 	}
-	return invalid(host, validation.IsDNS1123Subdomain(host), at)
+	return registry.Invalid(host, validation.IsDNS1123Subdomain(host), at)
 }
 
 func validateIngressRule(r *networkingv1.IngressRule, at *field.Path) field.ErrorList {
@@ -124,15 +126,15 @@ func validateBackend(b *networkingv1.IngressBackend, at *field.Path) field.Error
 	if name := b.Service.Name; name == "" {
 		errs = append(errs, field.Required(at.Child("service", "name"), ""))
 	} else {
-		errs = append(errs, invalid(name, apivalidation.NameIsDNSLabel(name, false), at.Child("service", "name"))...)
+		errs = append(errs, registry.Invalid(name, apivalidation.NameIsDNSLabel(name, false), at.Child("service", "name"))...)
 	}
 	switch port := b.Service.Port; {
 	case port.Name != "" && port.Number != 0:
 		errs = append(errs, field.Invalid(at, "", "cannot set both port name & port number"))
 	case port.Name != "":
-		errs = append(errs, invalid(port.Name, validation.IsValidPortName(port.Name), at.Child("service", "port", "name"))...)
+		errs = append(errs, registry.Invalid(port.Name, validation.IsValidPortName(port.Name), at.Child("service", "port", "name"))...)
 	case port.Number != 0:
-		errs = append(errs, invalid(port.Number, validation.IsValidPortNum(int(port.Number)), at.Child("service", "port", "number"))...)
+		errs = append(errs, registry.Invalid(port.Number, validation.IsValidPortNum(int(port.Number)), at.Child("service", "port", "number"))...)
 	default:
 		errs = append(errs, field.Required(at, "port name or number is required"))
 	}
@@ -142,7 +144,7 @@ func validateBackend(b *networkingv1.IngressBackend, at *field.Path) field.Error
 func validateLocalRef(r *corev1.TypedLocalObjectReference, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if g := r.APIGroup; g != nil {
-		errs = append(errs, invalid(*g, validation.IsDNS1123Subdomain(*g), at.Child("apiGroup"))...)
+		errs = append(errs, registry.Invalid(*g, validation.IsDNS1123Subdomain(*g), at.Child("apiGroup"))...)
 	}
 	errs = append(errs, segment(r.Kind, at.Child("kind"))...)
 	return append(errs, segment(r.Name, at.Child("name"))...)
@@ -162,7 +164,7 @@ func validateIngressStatus(g, old *networkingv1.Ingress) field.ErrorList {
 		if p.Hostname == "" {
 			continue
 		}
-		errs = append(errs, invalid(p.Hostname, validation.IsDNS1123Subdomain(p.Hostname), at.Child("hostname"))...)
+		errs = append(errs, registry.Invalid(p.Hostname, validation.IsDNS1123Subdomain(p.Hostname), at.Child("hostname"))...)
 		if netutils.ParseIPSloppy(p.Hostname) != nil {
 			errs = append(errs, field.Invalid(at.Child("hostname"), p.Hostname, "must be a DNS name, not an IP address"))
 		}

@@ -58,7 +58,7 @@ func validateIPAddress(a *networkingv1.IPAddress) field.ErrorList {
 	}
 	var errs field.ErrorList
 	if r.Group != "" {
-		errs = append(errs, invalid(r.Group, validation.IsDNS1123Subdomain(r.Group), at.Child("group"))...)
+		errs = append(errs, registry.Invalid(r.Group, validation.IsDNS1123Subdomain(r.Group), at.Child("group"))...)
 	}
 	errs = append(errs, segment(r.Resource, at.Child("resource"))...)
 	errs = append(errs, segment(r.Name, at.Child("name"))...)

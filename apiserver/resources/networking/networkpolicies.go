@@ -100,16 +100,16 @@ func validatePolicyPort(p *networkingv1.NetworkPolicyPort, at *field.Path) field
 		if p.EndPort != nil {
 			errs = append(errs, field.Invalid(end, *p.EndPort, "may not be specified when `port` is non-numeric"))
 		}
-		errs = append(errs, invalid(p.Port.StrVal, validation.IsValidPortName(p.Port.StrVal), at.Child("port"))...)
+		errs = append(errs, registry.Invalid(p.Port.StrVal, validation.IsValidPortName(p.Port.StrVal), at.Child("port"))...)
 	default:
-		errs = append(errs, invalid(p.Port.IntVal, validation.IsValidPortNum(int(p.Port.IntVal)), at.Child("port"))...)
+		errs = append(errs, registry.Invalid(p.Port.IntVal, validation.IsValidPortNum(int(p.Port.IntVal)), at.Child("port"))...)
 		if p.EndPort == nil {
 			break
 		}
 		if *p.EndPort < p.Port.IntVal {
 			errs = append(errs, field.Invalid(end, *p.EndPort, "must be greater than or equal to `port`"))
 		}
-		errs = append(errs, invalid(*p.EndPort, validation.IsValidPortNum(int(*p.EndPort)), end)...)
+		errs = append(errs, registry.Invalid(*p.EndPort, validation.IsValidPortNum(int(*p.EndPort)), end)...)
 	}
 	return errs
 }

@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 // DefaultClaimSpec fills what a claim of storage, or the template of one, left out.
@@ -57,7 +59,7 @@ func ValidateClaimSpec(s *corev1.PersistentVolumeClaimSpec, path *field.Path) fi
 	}
 	class := func(name *string, at *field.Path) {
 		if name != nil && *name != "" {
-			errs = append(errs, invalid(*name, validation.IsDNS1123Subdomain(*name), at)...)
+			errs = append(errs, registry.Invalid(*name, validation.IsDNS1123Subdomain(*name), at)...)
 		}
 	}
 	class(s.StorageClassName, path.Child("storageClassName"))
@@ -76,7 +78,7 @@ func validateDataSource(s *corev1.PersistentVolumeClaimSpec, path *field.Path) f
 			errs = append(errs, field.Invalid(at, kind, "must be 'PersistentVolumeClaim' when referencing the default apiGroup"))
 		}
 		if g != "" {
-			errs = append(errs, invalid(g, validation.IsDNS1123Subdomain(g), at.Child("apiGroup"))...)
+			errs = append(errs, registry.Invalid(g, validation.IsDNS1123Subdomain(g), at.Child("apiGroup"))...)
 		}
 	}
 	d, r := s.DataSource, s.DataSourceRef
@@ -88,7 +90,7 @@ func validateDataSource(s *corev1.PersistentVolumeClaimSpec, path *field.Path) f
 	}
 	check(r.APIGroup, r.Kind, r.Name, path.Child("dataSourceRef"))
 	if r.Namespace != nil && *r.Namespace != "" {
-		errs = append(errs, invalid(*r.Namespace, validation.IsDNS1123Label(*r.Namespace), path.Child("dataSourceRef").Child("namespace"))...)
+		errs = append(errs, registry.Invalid(*r.Namespace, validation.IsDNS1123Label(*r.Namespace), path.Child("dataSourceRef").Child("namespace"))...)
 		if d != nil {
 			errs = append(errs, field.Invalid(path, d, "may not be specified when dataSourceRef.namespace is specified"))
 		}

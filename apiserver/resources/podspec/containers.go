@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/pkg/pod"
 )
 
@@ -69,7 +70,7 @@ func validateContainer(c *corev1.Container, s *corev1.PodSpec, volumes map[strin
 	if c.Name == "" {
 		errs = append(errs, field.Required(at.Child("name"), ""))
 	} else {
-		errs = append(errs, invalid(c.Name, validation.IsDNS1123Label(c.Name), at.Child("name"))...)
+		errs = append(errs, registry.Invalid(c.Name, validation.IsDNS1123Label(c.Name), at.Child("name"))...)
 	}
 	errs = append(errs, required(c.Image, at.Child("image"))...)
 	errs = append(errs, oneOf(c.TerminationMessagePolicy, messagePolicies, at.Child("terminationMessagePolicy"))...)
@@ -178,7 +179,7 @@ func validatePorts(ports []corev1.ContainerPort, path *field.Path) field.ErrorLi
 		at := path.Index(i)
 		if p.Name != "" {
 			if bad := validation.IsValidPortName(p.Name); len(bad) > 0 {
-				errs = append(errs, invalid(p.Name, bad, at.Child("name"))...)
+				errs = append(errs, registry.Invalid(p.Name, bad, at.Child("name"))...)
 			} else if names.Has(p.Name) {
 				errs = append(errs, field.Duplicate(at.Child("name"), p.Name))
 			}
@@ -187,10 +188,10 @@ func validatePorts(ports []corev1.ContainerPort, path *field.Path) field.ErrorLi
 		if p.ContainerPort == 0 {
 			errs = append(errs, field.Required(at.Child("containerPort"), ""))
 		} else {
-			errs = append(errs, invalid(p.ContainerPort, validation.IsValidPortNum(int(p.ContainerPort)), at.Child("containerPort"))...)
+			errs = append(errs, registry.Invalid(p.ContainerPort, validation.IsValidPortNum(int(p.ContainerPort)), at.Child("containerPort"))...)
 		}
 		if p.HostPort != 0 {
-			errs = append(errs, invalid(p.HostPort, validation.IsValidPortNum(int(p.HostPort)), at.Child("hostPort"))...)
+			errs = append(errs, registry.Invalid(p.HostPort, validation.IsValidPortNum(int(p.HostPort)), at.Child("hostPort"))...)
 		}
 		errs = append(errs, oneOf(p.Protocol, portProtocols, at.Child("protocol"))...)
 		if p.HostIP != "" {

@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 var dnsPolicies = sets.New(corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)
@@ -26,7 +28,7 @@ func validateDNS(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 		at := path.Child("hostAliases").Index(i)
 		errs = append(errs, validation.IsValidIPForLegacyField(at.Child("ip"), a.IP, true, nil)...)
 		for j, name := range a.Hostnames {
-			errs = append(errs, invalid(name, validation.IsDNS1123Subdomain(name), at.Child("hostnames").Index(j))...)
+			errs = append(errs, registry.Invalid(name, validation.IsDNS1123Subdomain(name), at.Child("hostnames").Index(j))...)
 		}
 	}
 	path, c := path.Child("dnsConfig"), s.DNSConfig
@@ -58,7 +60,7 @@ func validateDNS(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 			continue
 		}
 		name := strings.TrimSuffix(search, ".")
-		errs = append(errs, invalid(search, validation.IsDNS1123SubdomainWithUnderscore(name), path.Child("searches").Index(i))...)
+		errs = append(errs, registry.Invalid(search, validation.IsDNS1123SubdomainWithUnderscore(name), path.Child("searches").Index(i))...)
 	}
 	for i, o := range c.Options {
 		if o.Name == "" {

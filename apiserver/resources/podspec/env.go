@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 var (
@@ -27,7 +29,7 @@ func validateEnv(vars []corev1.EnvVar, volumes map[string]*corev1.Volume, at *fi
 		if v.Name == "" {
 			errs = append(errs, field.Required(at.Child("name"), ""))
 		} else {
-			errs = append(errs, invalid(v.Name, validation.IsRelaxedEnvVarName(v.Name), at.Child("name"))...)
+			errs = append(errs, registry.Invalid(v.Name, validation.IsRelaxedEnvVarName(v.Name), at.Child("name"))...)
 		}
 		if v.ValueFrom != nil {
 			errs = append(errs, validateEnvSource(v, volumes, at.Child("valueFrom"))...)
@@ -84,9 +86,9 @@ func validateFieldRef(f *corev1.ObjectFieldSelector, allowed sets.Set[string], a
 	if bag, key, ok := entry(f.FieldPath); ok {
 		switch bag {
 		case "metadata.annotations":
-			return invalid(key, validation.IsQualifiedName(strings.ToLower(key)), at)
+			return registry.Invalid(key, validation.IsQualifiedName(strings.ToLower(key)), at)
 		case "metadata.labels":
-			return invalid(key, validation.IsQualifiedName(key), at)
+			return registry.Invalid(key, validation.IsQualifiedName(key), at)
 		}
 		return field.ErrorList{field.Invalid(at, f.FieldPath, fmt.Sprintf("%s does not support subscript", bag))}
 	}
@@ -141,7 +143,7 @@ func validateKeyRef(name, key string, at *field.Path) field.ErrorList {
 	if key == "" {
 		return append(errs, field.Required(at.Child("key"), ""))
 	}
-	return append(errs, invalid(key, validation.IsConfigMapKey(key), at.Child("key"))...)
+	return append(errs, registry.Invalid(key, validation.IsConfigMapKey(key), at.Child("key"))...)
 }
 
 func validateFileKey(k *corev1.FileKeySelector, volumes map[string]*corev1.Volume, at *field.Path) field.ErrorList {
@@ -149,7 +151,7 @@ func validateFileKey(k *corev1.FileKeySelector, volumes map[string]*corev1.Volum
 	if k.Key == "" {
 		errs = append(errs, field.Required(at.Child("key"), ""))
 	} else {
-		errs = append(errs, invalid(k.Key, validation.IsEnvVarName(k.Key), at.Child("key"))...)
+		errs = append(errs, registry.Invalid(k.Key, validation.IsEnvVarName(k.Key), at.Child("key"))...)
 	}
 	switch v := volumes[k.VolumeName]; {
 	case k.VolumeName == "":
@@ -169,7 +171,7 @@ func validateObjectName(name string, at *field.Path) field.ErrorList {
 	if name == "" {
 		return field.ErrorList{field.Required(at, "")}
 	}
-	return invalid(name, apivalidation.NameIsDNSSubdomain(name, true), at)
+	return registry.Invalid(name, apivalidation.NameIsDNSSubdomain(name, true), at)
 }
 
 func validateEnvFrom(sources []corev1.EnvFromSource, list *field.Path) field.ErrorList {
@@ -177,7 +179,7 @@ func validateEnvFrom(sources []corev1.EnvFromSource, list *field.Path) field.Err
 	for i, s := range sources {
 		at, set := list.Index(i), 0
 		if s.Prefix != "" {
-			errs = append(errs, invalid(s.Prefix, validation.IsRelaxedEnvVarName(s.Prefix), at.Child("prefix"))...)
+			errs = append(errs, registry.Invalid(s.Prefix, validation.IsRelaxedEnvVarName(s.Prefix), at.Child("prefix"))...)
 		}
 		if s.ConfigMapRef != nil {
 			set++

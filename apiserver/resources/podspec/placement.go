@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 var (
@@ -182,7 +184,7 @@ func validateNodeTerm(t *corev1.NodeSelectorTerm, path *field.Path) field.ErrorL
 		}
 		errs = append(errs, metav1validation.ValidateLabelName(r.Key, at.Child("key"))...)
 		for j, v := range r.Values {
-			errs = append(errs, invalid(v, validation.IsValidLabelValue(v), at.Child("values").Index(j))...)
+			errs = append(errs, registry.Invalid(v, validation.IsValidLabelValue(v), at.Child("values").Index(j))...)
 		}
 	}
 	for i, r := range t.MatchFields {
@@ -200,7 +202,7 @@ func validateNodeTerm(t *corev1.NodeSelectorTerm, path *field.Path) field.ErrorL
 			continue
 		}
 		for j, v := range r.Values {
-			errs = append(errs, invalid(v, validation.IsDNS1123Subdomain(v), at.Child("values").Index(j))...)
+			errs = append(errs, registry.Invalid(v, validation.IsDNS1123Subdomain(v), at.Child("values").Index(j))...)
 		}
 	}
 	return errs
@@ -210,7 +212,7 @@ func validatePodTerm(t *corev1.PodAffinityTerm, path *field.Path) field.ErrorLis
 	errs := metav1validation.ValidateLabelSelector(t.LabelSelector, selectorFineness, path.Child("labelSelector"))
 	errs = append(errs, metav1validation.ValidateLabelSelector(t.NamespaceSelector, selectorFineness, path.Child("namespaceSelector"))...)
 	for _, ns := range t.Namespaces {
-		errs = append(errs, invalid(ns, validation.IsDNS1123Label(ns), path.Child("namespace"))...)
+		errs = append(errs, registry.Invalid(ns, validation.IsDNS1123Label(ns), path.Child("namespace"))...)
 	}
 	errs = append(errs, validateTermKeys(t, path)...)
 	return append(errs, validateTopologyKey(t.TopologyKey, path.Child("topologyKey"))...)

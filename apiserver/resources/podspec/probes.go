@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 var (
@@ -64,7 +66,7 @@ func validateHandler(h handler, grace *int64, path *field.Path) field.ErrorList 
 		errs = append(errs, validatePort(h.tcp.Port, path.Child("tcpSocket").Child("port"))...)
 	}
 	if h.grpc != nil && only("grpc") {
-		errs = append(errs, invalid(h.grpc.Port, validation.IsValidPortNum(int(h.grpc.Port)), path.Child("grpc").Child("port"))...)
+		errs = append(errs, registry.Invalid(h.grpc.Port, validation.IsValidPortNum(int(h.grpc.Port)), path.Child("grpc").Child("port"))...)
 		errs = append(errs, oneOfIfSet(h.grpc.Mode, grpcModes, path.Child("grpc").Child("mode"))...)
 	}
 	if h.sleep != nil && only("sleep") && grace != nil {
@@ -86,16 +88,16 @@ func validateHTTPGet(h *corev1.HTTPGetAction, path *field.Path) field.ErrorList 
 		errs = append(errs, field.NotSupported(path.Child("scheme"), h.Scheme, sets.List(schemes)))
 	}
 	for _, header := range h.HTTPHeaders {
-		errs = append(errs, invalid(header.Name, validation.IsHTTPHeaderName(header.Name), path.Child("httpHeaders"))...)
+		errs = append(errs, registry.Invalid(header.Name, validation.IsHTTPHeaderName(header.Name), path.Child("httpHeaders"))...)
 	}
 	return append(errs, oneOfIfSet(h.Protocol, httpProtocols, path.Child("protocol"))...)
 }
 
 func validatePort(p intstr.IntOrString, path *field.Path) field.ErrorList {
 	if p.Type == intstr.Int {
-		return invalid(p.IntValue(), validation.IsValidPortNum(p.IntValue()), path)
+		return registry.Invalid(p.IntValue(), validation.IsValidPortNum(p.IntValue()), path)
 	}
-	return invalid(p.StrVal, validation.IsValidPortName(p.StrVal), path)
+	return registry.Invalid(p.StrVal, validation.IsValidPortName(p.StrVal), path)
 }
 
 func validateProbe(p *corev1.Probe, path *field.Path) field.ErrorList {

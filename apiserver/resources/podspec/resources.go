@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 var containerResources = sets.New(corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage)
@@ -24,7 +26,7 @@ var standardResources = containerResources.Union(sets.New(corev1.ResourceStorage
 func ValidateAnyResource(name corev1.ResourceName, path *field.Path) field.ErrorList {
 	text := string(name)
 	if bad := validation.IsQualifiedName(text); len(bad) > 0 {
-		return invalid(text, bad, path)
+		return registry.Invalid(text, bad, path)
 	}
 	known := standardResources.Has(name) || hugePages(name) || strings.HasPrefix(text, corev1.ResourceRequestsHugePagesPrefix)
 	if !strings.Contains(text, "/") && !known {
@@ -67,7 +69,7 @@ func ValidateResourceName(name corev1.ResourceName, path *field.Path) field.Erro
 func validateResourceName(name corev1.ResourceName, path *field.Path) field.ErrorList {
 	text := string(name)
 	if bad := validation.IsQualifiedName(text); len(bad) > 0 {
-		return invalid(text, bad, path)
+		return registry.Invalid(text, bad, path)
 	}
 	switch {
 	case !strings.Contains(text, "/"):

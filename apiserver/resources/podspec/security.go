@@ -8,6 +8,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 var (
@@ -58,7 +60,7 @@ func validateID(id *int64, check func(int64) []string, at *field.Path) field.Err
 	if id == nil {
 		return nil
 	}
-	return invalid(*id, check(*id), at)
+	return registry.Invalid(*id, check(*id), at)
 }
 
 func validateSysctls(all []corev1.Sysctl, s *corev1.PodSpec, at *field.Path) field.ErrorList {

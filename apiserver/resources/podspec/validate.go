@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/pkg/pod"
 )
 
@@ -142,7 +143,7 @@ func validateGroup(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 		if g.PodGroupName == nil {
 			errs = append(errs, field.Invalid(at, "", "must specify one of: `podGroupName`"))
 		} else {
-			errs = append(errs, invalid(*g.PodGroupName, validation.IsDNS1123Subdomain(*g.PodGroupName), at.Child("podGroupName"))...)
+			errs = append(errs, registry.Invalid(*g.PodGroupName, validation.IsDNS1123Subdomain(*g.PodGroupName), at.Child("podGroupName"))...)
 		}
 	}
 	at := path.Child("evictionResponders")
@@ -162,7 +163,7 @@ func validateGroup(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 		case !prefixed:
 			errs = append(errs, field.Invalid(at.Child("name"), r.Name, "must be a domain-prefixed key (such as \"acme.io/foo\")"))
 		default:
-			errs = append(errs, invalid(r.Name, validation.IsQualifiedName(r.Name), at.Child("name"))...)
+			errs = append(errs, registry.Invalid(r.Name, validation.IsQualifiedName(r.Name), at.Child("name"))...)
 		}
 		if seen.Has(r.Name) {
 			errs = append(errs, field.Duplicate(at, r.Name))
@@ -193,7 +194,7 @@ func validateLife(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	}
 	for i, g := range s.ReadinessGates {
 		at := path.Child("readinessGates").Index(i).Child("conditionType")
-		errs = append(errs, invalid(string(g.ConditionType), validation.IsQualifiedName(string(g.ConditionType)), at)...)
+		errs = append(errs, registry.Invalid(string(g.ConditionType), validation.IsQualifiedName(string(g.ConditionType)), at)...)
 	}
 	seen := sets.New[string]()
 	for i, g := range s.SchedulingGates {
@@ -215,24 +216,24 @@ func validateNames(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	subdomain := func(value, name string) {
 		if value != "" {
-			errs = append(errs, invalid(value, validation.IsDNS1123Subdomain(value), path.Child(name))...)
+			errs = append(errs, registry.Invalid(value, validation.IsDNS1123Subdomain(value), path.Child(name))...)
 		}
 	}
 	subdomain(s.ServiceAccountName, "serviceAccountName")
 	subdomain(s.NodeName, "nodeName")
 	subdomain(s.PriorityClassName, "priorityClassName")
 	if s.RuntimeClassName != nil {
-		errs = append(errs, invalid(*s.RuntimeClassName, validation.IsDNS1123Subdomain(*s.RuntimeClassName), path.Child("runtimeClassName"))...)
+		errs = append(errs, registry.Invalid(*s.RuntimeClassName, validation.IsDNS1123Subdomain(*s.RuntimeClassName), path.Child("runtimeClassName"))...)
 	}
 	if s.Hostname != "" {
-		errs = append(errs, invalid(s.Hostname, validation.IsDNS1123Label(s.Hostname), path.Child("hostname"))...)
+		errs = append(errs, registry.Invalid(s.Hostname, validation.IsDNS1123Label(s.Hostname), path.Child("hostname"))...)
 	}
 	if s.Subdomain != "" {
-		errs = append(errs, invalid(s.Subdomain, validation.IsDNS1123Label(s.Subdomain), path.Child("subdomain"))...)
+		errs = append(errs, registry.Invalid(s.Subdomain, validation.IsDNS1123Label(s.Subdomain), path.Child("subdomain"))...)
 	}
 	if o := s.HostnameOverride; o != nil {
 		at := path.Child("hostnameOverride")
-		errs = append(errs, invalid(*o, validation.IsDNS1123Subdomain(*o), at)...)
+		errs = append(errs, registry.Invalid(*o, validation.IsDNS1123Subdomain(*o), at)...)
 		if len(*o) > 64 {
 			errs = append(errs, field.TooLong(at, *o, 64))
 		}
@@ -265,16 +266,16 @@ func validateClaims(claims []corev1.PodResourceClaim, path *field.Path) field.Er
 		} else if seen.Has(c.Name) {
 			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
 		} else {
-			errs = append(errs, invalid(c.Name, validation.IsDNS1123Label(c.Name), at.Child("name"))...)
+			errs = append(errs, registry.Invalid(c.Name, validation.IsDNS1123Label(c.Name), at.Child("name"))...)
 			seen.Insert(c.Name)
 		}
 		switch of, template := c.ResourceClaimName, c.ResourceClaimTemplateName; {
 		case of != nil && template != nil:
 			errs = append(errs, field.Invalid(at, c, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"))
 		case of != nil:
-			errs = append(errs, invalid(*of, validation.IsDNS1123Subdomain(*of), at.Child("resourceClaimName"))...)
+			errs = append(errs, registry.Invalid(*of, validation.IsDNS1123Subdomain(*of), at.Child("resourceClaimName"))...)
 		case template != nil:
-			errs = append(errs, invalid(*template, validation.IsDNS1123Subdomain(*template), at.Child("resourceClaimTemplateName"))...)
+			errs = append(errs, registry.Invalid(*template, validation.IsDNS1123Subdomain(*template), at.Child("resourceClaimTemplateName"))...)
 		default:
 			errs = append(errs, field.Invalid(at, c, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"))
 		}
@@ -309,15 +310,6 @@ func oneOfIfSet[T ~string](value *T, known sets.Set[T], path *field.Path) field.
 		return nil
 	}
 	return field.ErrorList{field.NotSupported(path, *value, sets.List(known))}
-}
-
-// invalid makes errors of the messages a check of the validation package returned.
-func invalid(value any, messages []string, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for _, msg := range messages {
-		errs = append(errs, field.Invalid(path, value, msg))
-	}
-	return errs
 }
 
 // required checks that a text is there.

@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 var (
@@ -29,7 +31,7 @@ func validateVolumes(volumes []corev1.Volume, at *field.Path) (map[string]*corev
 		if v.Name == "" {
 			bad = append(bad, field.Required(at.Child("name"), ""))
 		} else {
-			bad = append(bad, invalid(v.Name, validation.IsDNS1123Label(v.Name), at.Child("name"))...)
+			bad = append(bad, registry.Invalid(v.Name, validation.IsDNS1123Label(v.Name), at.Child("name"))...)
 		}
 		if byName[v.Name] != nil {
 			bad = append(bad, field.Duplicate(at.Child("name"), v.Name))
@@ -176,7 +178,7 @@ func validateDriver(driver string, at *field.Path) field.ErrorList {
 	if len(driver) > 63 {
 		return field.ErrorList{field.TooLong(at, driver, 63)}
 	}
-	return invalid(driver, validation.IsDNS1123Subdomain(strings.ToLower(driver)), at)
+	return registry.Invalid(driver, validation.IsDNS1123Subdomain(strings.ToLower(driver)), at)
 }
 
 func validateClaimTemplate(t *corev1.PersistentVolumeClaimTemplate, at *field.Path) field.ErrorList {

@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 const longestLUN = 255 // also of partitions
@@ -211,7 +213,7 @@ func validateStorageOS(s *corev1.StorageOSVolumeSource, at *field.Path) field.Er
 	errs := required(s.VolumeName, at.Child("volumeName"))
 	label := func(text string, at *field.Path) {
 		if text != "" {
-			errs = append(errs, invalid(text, validation.IsDNS1123Label(text), at)...)
+			errs = append(errs, registry.Invalid(text, validation.IsDNS1123Label(text), at)...)
 		}
 	}
 	label(s.VolumeName, at.Child("volumeName"))

@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 // What Windows takes for the name of a user, DOMAIN\USER;
@@ -31,7 +33,7 @@ func validateWindowsOptions(o *corev1.WindowsSecurityContextOptions, at *field.P
 	}
 	var errs field.ErrorList
 	if n := o.GMSACredentialSpecName; n != nil {
-		errs = append(errs, invalid(*n, validation.IsDNS1123Subdomain(*n), at.Child("gmsaCredentialSpecName"))...)
+		errs = append(errs, registry.Invalid(*n, validation.IsDNS1123Subdomain(*n), at.Child("gmsaCredentialSpecName"))...)
 	}
 	if c := o.GMSACredentialSpec; c != nil {
 		switch at := at.Child("gmsaCredentialSpec"); {

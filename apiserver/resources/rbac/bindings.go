@@ -4,6 +4,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 // defaultBinding fills in the groups of the role and the subjects.
@@ -51,7 +53,7 @@ func validateSubject(s *rbacv1.Subject, namespaced bool, at *field.Path) field.E
 	case rbacv1.ServiceAccountKind:
 		want = ""
 		if s.Name != "" {
-			errs = append(errs, invalid(s.Name, apivalidation.ValidateServiceAccountName(s.Name, false), at.Child("name"))...)
+			errs = append(errs, registry.Invalid(s.Name, apivalidation.ValidateServiceAccountName(s.Name, false), at.Child("name"))...)
 		}
 		if !namespaced && s.Namespace == "" {
 			errs = append(errs, field.Required(at.Child("namespace"), ""))

@@ -61,21 +61,12 @@ func names(subjects []rbacv1.Subject, kind string) string {
 	return strings.Join(all, ", ")
 }
 
-// invalid makes errors of the messages that a check returned.
-func invalid(value any, messages []string, at *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for _, msg := range messages {
-		errs = append(errs, field.Invalid(at, value, msg))
-	}
-	return errs
-}
-
 // named checks a name that must be there. Names here may hold anything that fits between two slashes of a path.
 func named(name string, at *field.Path) field.ErrorList {
 	if name == "" {
 		return field.ErrorList{field.Required(at, "")}
 	}
-	return invalid(name, content.IsPathSegmentName(name), at)
+	return registry.Invalid(name, content.IsPathSegmentName(name), at)
 }
 
 // pathSegment checks the name of an object of this group; part of it is enough for a name that is to be completed.

@@ -63,7 +63,7 @@ func validateNodeDriver(d *storagev1.CSINodeDriver, at *field.Path) field.ErrorL
 			errs = append(errs, field.Duplicate(at, key))
 		}
 		seen.Insert(key)
-		errs = append(errs, invalid(key, validation.IsQualifiedName(key), at)...)
+		errs = append(errs, registry.Invalid(key, validation.IsQualifiedName(key), at)...)
 	}
 	return errs
 }

@@ -17,7 +17,7 @@ var CSIStorageCapacities = registry.Define(registry.Kind[*storagev1.CSIStorageCa
 	Namespaced: true,
 	Validate: func(c *storagev1.CSIStorageCapacity) field.ErrorList {
 		errs := metav1validation.ValidateLabelSelector(c.NodeTopology, metav1validation.LabelSelectorValidationOptions{}, field.NewPath("nodeTopology"))
-		errs = append(errs, invalid(c.StorageClassName, validation.IsDNS1123Subdomain(c.StorageClassName), field.NewPath("storageClassName"))...)
+		errs = append(errs, registry.Invalid(c.StorageClassName, validation.IsDNS1123Subdomain(c.StorageClassName), field.NewPath("storageClassName"))...)
 		errs = append(errs, notNegative(c.Capacity, field.NewPath("capacity"))...)
 		return append(errs, notNegative(c.MaximumVolumeSize, field.NewPath("maximumVolumeSize"))...)
 	},

@@ -6,6 +6,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 const (
@@ -44,14 +46,5 @@ func validateProvisioner(name string, at *field.Path) field.ErrorList {
 	if name == "" {
 		return field.ErrorList{field.Required(at, "")}
 	}
-	return invalid(name, validation.IsQualifiedName(strings.ToLower(name)), at)
-}
-
-// invalid makes errors of the messages that a check returned.
-func invalid(value any, messages []string, at *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for _, msg := range messages {
-		errs = append(errs, field.Invalid(at, value, msg))
-	}
-	return errs
+	return registry.Invalid(name, validation.IsQualifiedName(strings.ToLower(name)), at)
 }

@@ -53,9 +53,9 @@ func validateAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 	case *name == "":
 		errs = append(errs, field.Required(source.Child("persistentVolumeName"), "must specify non empty persistentVolumeName"))
 	default:
-		errs = append(errs, invalid(*name, validation.IsDNS1123Subdomain(*name), source.Child("persistentVolumeName"))...)
+		errs = append(errs, registry.Invalid(*name, validation.IsDNS1123Subdomain(*name), source.Child("persistentVolumeName"))...)
 	}
-	return append(errs, invalid(s.NodeName, validation.IsDNS1123Subdomain(s.NodeName), at.Child("nodeName"))...)
+	return append(errs, registry.Invalid(s.NodeName, validation.IsDNS1123Subdomain(s.NodeName), at.Child("nodeName"))...)
 }
 
 func validateAttachmentStatus(a, _ *storagev1.VolumeAttachment) field.ErrorList {

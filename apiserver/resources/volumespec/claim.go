@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 const (
@@ -101,7 +103,7 @@ func validateDataSources(s *corev1.PersistentVolumeClaimSpec, at *field.Path) fi
 	path := at.Child("dataSourceRef")
 	errs = append(errs, validateDataSource(r.APIGroup, r.Kind, r.Name, path)...)
 	if ns := ptr.Deref(r.Namespace, ""); ns != "" {
-		errs = append(errs, invalid(ns, apivalidation.ValidateNamespaceName(ns, false), path.Child("namespace"))...)
+		errs = append(errs, registry.Invalid(ns, apivalidation.ValidateNamespaceName(ns, false), path.Child("namespace"))...)
 		if s.DataSource != nil {
 			errs = append(errs, field.Invalid(at, at.Child("dataSource").String(), "may not be specified when dataSourceRef.namespace is specified"))
 		}
@@ -124,7 +126,7 @@ func validateDataSource(group *string, kind, name string, at *field.Path) field.
 		errs = append(errs, field.Invalid(at, kind, fmt.Sprintf("must be '%s' when referencing the default apiGroup", claimKind)))
 	}
 	if g != "" {
-		errs = append(errs, invalid(g, validation.IsDNS1123Subdomain(g), at.Child("apiGroup"))...)
+		errs = append(errs, registry.Invalid(g, validation.IsDNS1123Subdomain(g), at.Child("apiGroup"))...)
 	}
 	return errs
 }

@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 const longestDriver = 63
@@ -67,7 +69,7 @@ func ValidateClass(name string, at *field.Path) field.ErrorList {
 	if name == "" {
 		return nil
 	}
-	return invalid(name, validation.IsDNS1123Subdomain(name), at)
+	return registry.Invalid(name, validation.IsDNS1123Subdomain(name), at)
 }
 
 // ValidateDriver checks the name of a CSI driver.
@@ -79,7 +81,7 @@ func ValidateDriver(name string, at *field.Path) field.ErrorList {
 	if len(name) > longestDriver {
 		errs = append(errs, field.TooLong(at, name, longestDriver))
 	}
-	return append(errs, invalid(name, validation.IsDNS1123Subdomain(strings.ToLower(name)), at)...)
+	return append(errs, registry.Invalid(name, validation.IsDNS1123Subdomain(strings.ToLower(name)), at)...)
 }
 
 // ValidatePositive checks an amount that must be more than nothing.
@@ -105,19 +107,10 @@ func Fractional(q resource.Quantity) bool {
 	return q.Cmp(*resource.NewQuantity(q.Value(), q.Format)) != 0
 }
 
-// invalid makes errors of the messages that a check returned.
-func invalid(value any, messages []string, at *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for _, msg := range messages {
-		errs = append(errs, field.Invalid(at, value, msg))
-	}
-	return errs
-}
-
 // named checks a text that must be there and pass a check.
 func named(text string, check func(string) []string, at *field.Path) field.ErrorList {
 	if text == "" {
 		return field.ErrorList{field.Required(at, "")}
 	}
-	return invalid(text, check(text), at)
+	return registry.Invalid(text, check(text), at)
 }

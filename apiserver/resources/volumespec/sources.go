@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/registry"
 )
 
 // source is one way in which a volume can be backed.
@@ -149,7 +151,7 @@ func checkGlusterfs(s *corev1.PersistentVolumeSource, at *field.Path) field.Erro
 		if *ns == "" {
 			return append(errs, field.Invalid(at.Child("endpointsNamespace"), *ns, "if the endpointnamespace is set, it must be a valid namespace name"))
 		}
-		errs = append(errs, invalid(*ns, validation.IsDNS1123Label(*ns), at.Child("endpointsNamespace"))...)
+		errs = append(errs, registry.Invalid(*ns, validation.IsDNS1123Label(*ns), at.Child("endpointsNamespace"))...)
 	}
 	return errs
 }
@@ -284,7 +286,7 @@ func checkStorageOS(s *corev1.PersistentVolumeSource, at *field.Path) field.Erro
 	o := s.StorageOS
 	errs := named(o.VolumeName, validation.IsDNS1123Label, at.Child("volumeName"))
 	if o.VolumeNamespace != "" {
-		errs = append(errs, invalid(o.VolumeNamespace, validation.IsDNS1123Label(o.VolumeNamespace), at.Child("volumeNamespace"))...)
+		errs = append(errs, registry.Invalid(o.VolumeNamespace, validation.IsDNS1123Label(o.VolumeNamespace), at.Child("volumeNamespace"))...)
 	}
 	if r := o.SecretRef; r != nil {
 		errs = append(errs, needs(at.Child("secretRef"), need{"name", r.Name != ""}, need{"namespace", r.Namespace != ""})...)
