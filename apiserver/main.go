@@ -74,6 +74,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	}
 	who, may := authn.New(tokens), authz.New()
 	admit := admission.New(plugins.Table(plugins.Parts{
+		Access:     may,
 		Namespaces: look, ServiceAccounts: look, Pods: look, LimitRanges: look, PriorityClasses: look, RuntimeClasses: look,
 		StorageClasses: look, IngressClasses: look,
 		IPs: plugins.Ranges(addrs), Ports: addrs.Ports, TolerationSeconds: int64(cfg.Tolerate.Seconds()),
@@ -83,7 +84,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	defer drain()
 	handle := handlers.New(handlers.Parts{
 		Registry: reg, Log: log, Draining: draining, Metrics: prometheus.DefaultRegisterer,
-		Admission: admit,
+		Admission: admit, Access: may,
 	})
 	actions.Attach(reg, actions.Parts{
 		Write: handle, Kubelets: kubelets, Admission: admit, Objects: look, Tokens: tokens, Bearers: who, Access: may,

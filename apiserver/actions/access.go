@@ -1,6 +1,7 @@
 package actions
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 
@@ -15,8 +16,8 @@ import (
 
 // Access says who may do what.
 type Access interface {
-	Allow(u *request.User, i *request.Info) (ok bool, why string)
-	Rules(u *request.User, namespace string) (authz.Rules, error)
+	Decide(ctx context.Context, u *request.User, i *request.Info) authz.Verdict
+	Rules(ctx context.Context, u *request.User, namespace string) (authz.Rules, error)
 }
 
 // reviewAccess says what somebody may do: POST subjectaccessreviews.
@@ -25,7 +26,7 @@ func (p Parts) reviewAccess(w http.ResponseWriter, r *http.Request, on *registry
 	if err := question(r, on, i, s); err != nil {
 		return err
 	}
-	s.Status = p.answer(subject(&s.Spec), s.Spec.ResourceAttributes, s.Spec.NonResourceAttributes)
+	s.Status = p.answer(r.Context(), subject(&s.Spec), s.Spec.ResourceAttributes, s.Spec.NonResourceAttributes)
 	return write(w, r, http.StatusCreated, s, on.GVK)
 }
 
@@ -35,7 +36,7 @@ func (p Parts) reviewLocalAccess(w http.ResponseWriter, r *http.Request, on *reg
 	if err := question(r, on, i, s); err != nil {
 		return err
 	}
-	s.Status = p.answer(subject(&s.Spec), s.Spec.ResourceAttributes, s.Spec.NonResourceAttributes)
+	s.Status = p.answer(r.Context(), subject(&s.Spec), s.Spec.ResourceAttributes, s.Spec.NonResourceAttributes)
 	return write(w, r, http.StatusCreated, s, on.GVK)
 }
 
@@ -45,7 +46,7 @@ func (p Parts) reviewOwnAccess(w http.ResponseWriter, r *http.Request, on *regis
 	if err := question(r, on, i, s); err != nil {
 		return err
 	}
-	s.Status = p.answer(request.UserOf(r.Context()), s.Spec.ResourceAttributes, s.Spec.NonResourceAttributes)
+	s.Status = p.answer(r.Context(), request.UserOf(r.Context()), s.Spec.ResourceAttributes, s.Spec.NonResourceAttributes)
 	return write(w, r, http.StatusCreated, s, on.GVK)
 }
 
@@ -58,7 +59,7 @@ func (p Parts) reviewRules(w http.ResponseWriter, r *http.Request, on *registry.
 	if s.Spec.Namespace == "" {
 		return apierrors.NewBadRequest("no namespace on request")
 	}
-	rules, err := p.Access.Rules(request.UserOf(r.Context()), s.Spec.Namespace)
+	rules, err := p.Access.Rules(r.Context(), request.UserOf(r.Context()), s.Spec.Namespace)
 	s.Status = authorizationv1.SubjectRulesReviewStatus{ResourceRules: rules.Resources, NonResourceRules: rules.NonResources}
 	if s.Status.ResourceRules == nil {
 		s.Status.ResourceRules = []authorizationv1.ResourceRule{}
@@ -105,7 +106,7 @@ func subject(s *authorizationv1.SubjectAccessReviewSpec) *request.User {
 }
 
 // answer asks whether u may do the one or the other; exactly one is given.
-func (p Parts) answer(u *request.User, on *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) authorizationv1.SubjectAccessReviewStatus {
+func (p Parts) answer(ctx context.Context, u *request.User, on *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) authorizationv1.SubjectAccessReviewStatus {
 	i := &request.Info{}
 	if on != nil {
 		i = &request.Info{
@@ -115,6 +116,10 @@ func (p Parts) answer(u *request.User, on *authorizationv1.ResourceAttributes, p
 	} else {
 		i.Verb, i.Path = path.Verb, path.Path
 	}
-	ok, _ := p.Access.Allow(u, i) // why not is worded for who is refused, not for who asks
-	return authorizationv1.SubjectAccessReviewStatus{Allowed: ok}
+	v := p.Access.Decide(ctx, u, i)
+	s := authorizationv1.SubjectAccessReviewStatus{Allowed: v.Decision == authz.Allowed, Denied: v.Decision == authz.Denied, Reason: v.Reason}
+	if v.Err != nil {
+		s.EvaluationError = v.Err.Error()
+	}
+	return s
 }

@@ -4,8 +4,11 @@
 package authz
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 
@@ -15,59 +18,102 @@ import (
 // Masters is the group that may do everything.
 const Masters = "system:masters"
 
-// Source is rules. What none of the sources allows is refused. Safe for concurrent use.
+// Decision is what one source says to a question.
+type Decision uint8
+
+// What a source may say. NoOpinion leaves it to the others; Denied ends the asking.
+const (
+	NoOpinion Decision = iota
+	Allowed
+	Denied
+)
+
+// Source is rules, asked in turn until one allows or denies; what none of them allows is refused. Safe for concurrent use.
 type Source interface {
-	// Allow says whether u may do what i says.
-	Allow(u *request.User, i *request.Info) bool
-	// Rules are what u may do in a namespace, cluster-wide rights among them.
-	Rules(u *request.User, namespace string) (Rules, error)
+	// Decide says whether u may do what i says, and why it says so: for logs, audit and who asks on behalf of others. The error,
+	// which may come with any decision, says what could not be found out.
+	Decide(ctx context.Context, u *request.User, i *request.Info) (Decision, string, error)
+	// Rules are what u may do in a namespace, cluster-wide rights among them. With an error, they are what is known.
+	Rules(ctx context.Context, u *request.User, namespace string) (Rules, error)
 }
 
 // Rules are what somebody may do, as a SelfSubjectRulesReview tells it.
 type Rules struct {
 	Resources    []authorizationv1.ResourceRule
 	NonResources []authorizationv1.NonResourceRule
+	Incomplete   bool // there is more that cannot be told as a list
+}
+
+// Verdict is the answer of all sources together.
+type Verdict struct {
+	Decision Decision // NoOpinion: nobody allowed it, so it is refused
+	Reason   string   // of the source that decided; of a refusal, all that was said
+	Err      error    // what could not be found out; the decision stands
 }
 
 // Authorizer decides. Safe for concurrent use.
 type Authorizer struct{ sources []Source }
 
-// New makes an authorizer of the built-in rules and further sources, which are asked in their order.
+// New makes an authorizer of system:masters and further sources, which are asked in their order.
 func New(more ...Source) *Authorizer {
 	return &Authorizer{append([]Source{masters{}, paths{}, tables{}}, more...)}
 }
 
-// Allow says whether u may do what i says; when not, why is for the client.
-func (a *Authorizer) Allow(u *request.User, i *request.Info) (ok bool, why string) {
+// Decide asks every source in turn.
+func (a *Authorizer) Decide(ctx context.Context, u *request.User, i *request.Info) Verdict {
+	var reasons []string
+	var errs []error
 	for _, s := range a.sources {
-		if s.Allow(u, i) {
-			return true, ""
+		d, reason, err := s.Decide(ctx, u, i)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if d != NoOpinion {
+			return Verdict{d, reason, errors.Join(errs...)}
+		}
+		if reason != "" {
+			reasons = append(reasons, reason)
 		}
 	}
-	return false, explain(u, i)
+	return Verdict{NoOpinion, strings.Join(reasons, "\n"), errors.Join(errs...)}
+}
+
+// Allow says whether u may do what i says; when not, why is for the client.
+func (a *Authorizer) Allow(ctx context.Context, u *request.User, i *request.Info) (ok bool, why string) {
+	v := a.Decide(ctx, u, i)
+	if v.Decision == Allowed {
+		return true, ""
+	}
+	return false, Explain(u, i, v.Reason)
 }
 
 // Rules are what u may do in a namespace. With an error, they are what is known.
-func (a *Authorizer) Rules(u *request.User, namespace string) (Rules, error) {
+func (a *Authorizer) Rules(ctx context.Context, u *request.User, namespace string) (Rules, error) {
 	var all Rules
-	var failed error
+	var failed []error
 	for _, s := range a.sources {
-		r, err := s.Rules(u, namespace)
-		if err != nil && failed == nil {
-			failed = err
+		r, err := s.Rules(ctx, u, namespace)
+		if err != nil {
+			failed = append(failed, err)
 		}
 		all.Resources = append(all.Resources, r.Resources...)
 		all.NonResources = append(all.NonResources, r.NonResources...)
+		all.Incomplete = all.Incomplete || r.Incomplete
 	}
-	return all, failed
+	return all, errors.Join(failed...)
 }
 
 // masters may do everything.
 type masters struct{}
 
-func (masters) Allow(u *request.User, _ *request.Info) bool { return u.InGroup(Masters) }
+func (masters) Decide(_ context.Context, u *request.User, _ *request.Info) (Decision, string, error) {
+	if u.InGroup(Masters) {
+		return Allowed, "", nil
+	}
+	return NoOpinion, "", nil
+}
 
-func (masters) Rules(u *request.User, _ string) (Rules, error) {
+func (masters) Rules(_ context.Context, u *request.User, _ string) (Rules, error) {
 	if !u.InGroup(Masters) {
 		return Rules{}, nil
 	}
@@ -81,11 +127,14 @@ func (masters) Rules(u *request.User, _ string) (Rules, error) {
 // tables are the daemons' rules, and everybody's.
 type tables struct{}
 
-func (tables) Allow(u *request.User, i *request.Info) bool {
-	return i.IsResource && slices.ContainsFunc(daemons, func(d daemon) bool { return d.is(u) && d.may(i) })
+func (tables) Decide(_ context.Context, u *request.User, i *request.Info) (Decision, string, error) {
+	if i.IsResource && slices.ContainsFunc(daemons, func(d daemon) bool { return d.is(u) && d.may(i) }) {
+		return Allowed, "", nil
+	}
+	return NoOpinion, "", nil
 }
 
-func (tables) Rules(u *request.User, namespace string) (Rules, error) {
+func (tables) Rules(_ context.Context, u *request.User, namespace string) (Rules, error) {
 	var out Rules
 	for _, d := range daemons {
 		if !d.is(u) {
@@ -102,10 +151,14 @@ func (tables) Rules(u *request.User, namespace string) (Rules, error) {
 	return out, nil
 }
 
-// explain words a refusal as users of Kubernetes know it.
-func explain(u *request.User, i *request.Info) string {
+// Explain words a refusal as users of Kubernetes know it. reason, when not empty, is what the sources said.
+func Explain(u *request.User, i *request.Info, reason string) string {
+	said := ""
+	if reason != "" {
+		said = ": " + reason
+	}
 	if !i.IsResource {
-		return fmt.Sprintf("User %q cannot %s path %q", u.Name, i.Verb, i.Path)
+		return fmt.Sprintf("User %q cannot %s path %q%s", u.Name, i.Verb, i.Path, said)
 	}
 	resource := i.Resource
 	if i.Subresource != "" {
@@ -115,5 +168,5 @@ func explain(u *request.User, i *request.Info) string {
 	if i.Namespace != "" {
 		where = fmt.Sprintf("in the namespace %q", i.Namespace)
 	}
-	return fmt.Sprintf("User %q cannot %s resource %q in API group %q %s", u.Name, i.Verb, resource, i.Group, where)
+	return fmt.Sprintf("User %q cannot %s resource %q in API group %q %s%s", u.Name, i.Verb, resource, i.Group, where, said)
 }

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -14,11 +15,14 @@ import (
 // more is a further source: one user may read maps, and what else is not known.
 type more struct{}
 
-func (more) Allow(u *request.User, i *request.Info) bool {
-	return u.Name == "jane" && i.Resource == "configmaps" && i.Verb == "get"
+func (more) Decide(_ context.Context, u *request.User, i *request.Info) (Decision, string, error) {
+	if u.Name == "jane" && i.Verb == "get" && i.Resource == "configmaps" {
+		return Allowed, "jane reads maps", nil
+	}
+	return NoOpinion, "", nil
 }
 
-func (more) Rules(u *request.User, _ string) (Rules, error) {
+func (more) Rules(_ context.Context, u *request.User, _ string) (Rules, error) {
 	return Rules{Resources: []authorizationv1.ResourceRule{{Verbs: []string{"get"}, Resources: []string{"configmaps"}}}}, errors.New("half of it")
 }
 
@@ -63,12 +67,12 @@ func TestAllow(t *testing.T) {
 		{"no source", somebody("jane"), resource("list", "", "configmaps", "", "a"), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if ok, why := New(more{}).Allow(c.user, c.info); ok != c.ok || (why == "") != c.ok {
+			if ok, why := New(more{}).Allow(t.Context(), c.user, c.info); ok != c.ok || (why == "") != c.ok {
 				t.Errorf("got %v %q", ok, why)
 			}
 		})
 	}
-	_, why := New().Allow(somebody("x"), resource("get", "apps", "deployments", "scale", "a"))
+	_, why := New().Allow(t.Context(), somebody("x"), resource("get", "apps", "deployments", "scale", "a"))
 	if why != `User "x" cannot get resource "deployments/scale" in API group "apps" in the namespace "a"` {
 		t.Error(why)
 	}
@@ -78,17 +82,17 @@ func TestRules(t *testing.T) {
 	has := func(r Rules, plural string) bool {
 		return slices.ContainsFunc(r.Resources, func(r authorizationv1.ResourceRule) bool { return slices.Contains(r.Resources, plural) })
 	}
-	r, err := New().Rules(somebody("root", Masters), "a")
+	r, err := New().Rules(t.Context(), somebody("root", Masters), "a")
 	if err != nil || !has(r, "*") || r.NonResources[0].NonResourceURLs[0] != "*" {
 		t.Errorf("a master: %+v, %v", r, err)
 	}
-	if r, _ = New().Rules(somebody("system:node:n", "system:nodes"), "a"); !has(r, "pods") || has(r, "leases") {
+	if r, _ = New().Rules(t.Context(), somebody("system:node:n", "system:nodes"), "a"); !has(r, "pods") || has(r, "leases") {
 		t.Errorf("a kubelet in a namespace: %+v", r)
 	}
-	if r, _ = New().Rules(somebody("system:node:n", "system:nodes"), "kube-node-lease"); !has(r, "leases") {
+	if r, _ = New().Rules(t.Context(), somebody("system:node:n", "system:nodes"), "kube-node-lease"); !has(r, "leases") {
 		t.Errorf("a kubelet where its lease is: %+v", r)
 	}
-	if r, err = New(more{}).Rules(somebody("jane"), "a"); err == nil || !has(r, "configmaps") || !has(r, "selfsubjectreviews") {
+	if r, err = New(more{}).Rules(t.Context(), somebody("jane"), "a"); err == nil || !has(r, "configmaps") || !has(r, "selfsubjectreviews") {
 		t.Errorf("with a source that knows half: %+v, %v", r, err)
 	}
 }

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -27,14 +28,17 @@ var pathRules = []pathRule{
 
 func (r pathRule) is(u *request.User) bool { return r.group == "" || u.InGroup(r.group) }
 
-func (paths) Allow(u *request.User, i *request.Info) bool {
+func (paths) Decide(_ context.Context, u *request.User, i *request.Info) (Decision, string, error) {
 	if i.IsResource || i.Verb != "get" && i.Verb != "head" {
-		return false
+		return NoOpinion, "", nil
 	}
-	return slices.ContainsFunc(pathRules, func(r pathRule) bool { return r.is(u) && under(i.Path, r.under) })
+	if slices.ContainsFunc(pathRules, func(r pathRule) bool { return r.is(u) && under(i.Path, r.under) }) {
+		return Allowed, "", nil
+	}
+	return NoOpinion, "", nil
 }
 
-func (paths) Rules(u *request.User, _ string) (Rules, error) {
+func (paths) Rules(_ context.Context, u *request.User, _ string) (Rules, error) {
 	var out Rules
 	for _, r := range pathRules {
 		if !r.is(u) {

@@ -17,7 +17,7 @@ func Authorize(p Parts) Filter {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			i, u := request.InfoOf(r.Context()), request.UserOf(r.Context())
-			ok, why := p.May.Allow(u, i)
+			ok, why := p.May.Allow(r.Context(), u, i)
 			if ok {
 				next.ServeHTTP(w, r)
 				return

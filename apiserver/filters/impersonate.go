@@ -37,7 +37,7 @@ func Impersonate(p Parts) Filter {
 			}
 			u := request.UserOf(r.Context())
 			for _, i := range asks {
-				if ok, why := p.May.Allow(u, i); !ok {
+				if ok, why := p.May.Allow(r.Context(), u, i); !ok {
 					refuse(w, r, i, why)
 					return
 				}

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,6 +13,7 @@ import (
 
 	"pilothouse.dev/apiserver/patch"
 	"pilothouse.dev/apiserver/registry"
+	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/apiserver/storage"
 )
 
@@ -36,6 +38,9 @@ func (h *Handlers) apply(w http.ResponseWriter, r *http.Request, res *registry.R
 		if p != whole || !absentHere(err, res, c.info.Name) {
 			return err
 		}
+		if err := h.mayCreate(r.Context(), res, c.info); err != nil {
+			return err
+		}
 		stored, err = h.applyNew(r, res, c, config)
 		if err == nil {
 			return c.view.written(w, http.StatusCreated, stored)
@@ -44,6 +49,19 @@ func (h *Handlers) apply(w http.ResponseWriter, r *http.Request, res *registry.R
 			return err
 		}
 	}
+}
+
+// mayCreate asks for the right to create: an apply of what is not there was let in as a patch.
+func (h *Handlers) mayCreate(ctx context.Context, res *registry.Resource, i *request.Info) error {
+	if h.access == nil {
+		return nil
+	}
+	asked := *i
+	asked.Verb = "create"
+	if ok, why := h.access.Allow(ctx, request.UserOf(ctx), &asked); !ok {
+		return apierrors.NewForbidden(res.GroupResource(), i.Name, errors.New(why))
+	}
+	return nil
 }
 
 // absentHere says whether an error means that the object itself is not there (and not, say, its namespace).

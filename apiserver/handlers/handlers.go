@@ -29,6 +29,7 @@ const MaxBody = 3 << 20
 type Handlers struct {
 	reg      *registry.Registry
 	admit    *admission.Chain
+	access   Access
 	log      *zap.Logger
 	draining context.Context // ends when watches should end
 	watchers *prometheus.GaugeVec
@@ -38,10 +39,16 @@ type Handlers struct {
 	documents documents
 }
 
+// Access says whether a caller may do what turns out to be asked for only after the request was let in; why not is for the client.
+type Access interface {
+	Allow(ctx context.Context, u *request.User, i *request.Info) (ok bool, why string)
+}
+
 // Parts are what Handlers are made of.
 type Parts struct {
 	Registry  *registry.Registry
 	Admission *admission.Chain
+	Access    Access // nil: everything is allowed
 	Log       *zap.Logger
 	Draining  context.Context // ends when the server drains; watches end then
 	Metrics   prometheus.Registerer
@@ -50,7 +57,7 @@ type Parts struct {
 // New makes handlers.
 func New(p Parts) *Handlers {
 	h := &Handlers{
-		reg: p.Registry, admit: p.Admission, log: p.Log.Named("handlers"), draining: p.Draining, turns: newTurns(), owners: patch.NewOwners(),
+		reg: p.Registry, admit: p.Admission, access: p.Access, log: p.Log.Named("handlers"), draining: p.Draining, turns: newTurns(), owners: patch.NewOwners(),
 		watchers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "apiserver_longrunning_requests", Help: "Running watches, by group, version and resource.",
 		}, []string{"group", "version", "resource"}),

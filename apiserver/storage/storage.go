@@ -135,6 +135,13 @@ type Store interface {
 	Delete(ctx context.Context, key Key, expect int64) (*Entry, error)
 }
 
+// Counted is a Store that can tell without looking whether its state at hand is still the one of before.
+type Counted interface {
+	// Changes goes up whenever the state at hand changes, by any number. It is negative while there is no state at hand, and
+	// costs nothing to ask.
+	Changes() int64
+}
+
 // ErrBadContinue is the error of a List whose continue token cannot be read; the text is for the client.
 var ErrBadContinue = errors.New("continue key is not valid")
 

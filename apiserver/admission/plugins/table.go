@@ -12,6 +12,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 
 	"pilothouse.dev/apiserver/admission"
+	"pilothouse.dev/apiserver/request"
 )
 
 // Namespaces finds a namespace; one that does not exist is an apierrors NotFound.
@@ -55,8 +56,14 @@ type IngressClasses interface {
 	IngressClasses(ctx context.Context) ([]*networkingv1.IngressClass, error)
 }
 
+// Access says whether somebody may do something, as the authorizer of requests does.
+type Access interface {
+	Allow(ctx context.Context, u *request.User, i *request.Info) (ok bool, why string)
+}
+
 // Parts are what the plugins are made of.
 type Parts struct {
+	Access          Access
 	Namespaces      Namespaces
 	ServiceAccounts ServiceAccounts
 	Pods            Pods

@@ -36,6 +36,7 @@ type cache struct {
 	rev     atomic.Int64 // the state is that of this revision; written under mu, never goes back within an epoch
 	wrote   atomic.Int64 // the newest revision that this process wrote to this kind: the feed will come to it
 	readers atomic.Int32 // consistent gets under way
+	changes atomic.Int64 // goes up with every change of the state
 	stale   atomic.Bool  // the state must be loaded anew and is not consistent with etcd
 
 	sets interner // owned by the kind's loop
@@ -160,6 +161,7 @@ func (c *cache) install(page *storage.Page) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tree, c.stored = next, stored
+	c.changes.Add(1)
 	c.snap, c.kept = nil, nil
 	c.ring.clear(page.Revision)
 	c.epoch++
@@ -192,6 +194,7 @@ func (c *cache) apply(step etcd.Step) {
 	if len(step.Changes) == 0 {
 		c.nudged = false
 	} else {
+		c.changes.Add(1)
 		c.ring.trim(now, c.stored)
 		cooled = c.ring.cool(now, nil)
 		c.topics.settle(c.ring.first, now, c.wakeLater)

@@ -89,6 +89,14 @@ func (c *cache) isLoaded() bool { return closed(c.loaded) }
 // serves says whether memory may answer.
 func (c *cache) serves() bool { return closed(c.loaded) && !closed(c.removed) }
 
+// Changes is the storage.Counted of a cache.
+func (c *cache) Changes() int64 {
+	if !c.serves() {
+		return -1
+	}
+	return c.changes.Load()
+}
+
 func closed(ch <-chan struct{}) bool {
 	select {
 	case <-ch:
