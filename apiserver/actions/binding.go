@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"pilothouse.dev/apiserver/admission"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/apiserver/storage"
@@ -54,6 +55,10 @@ func (p Parts) assign(w http.ResponseWriter, r *http.Request, on *registry.Resou
 	}
 	if len(errs) > 0 {
 		return apierrors.NewInvalid(core("Binding").GroupKind(), key.Name, errs)
+	}
+	b.Name, b.Namespace = key.Name, key.Namespace
+	if err := p.admit(r.Context(), on, admission.Create, "binding", key, b, dryRun(r)); err != nil {
+		return err
 	}
 	_, err := p.Write.Mutate(r.Context(), on, key, "binding", dryRun(r), func(old registry.Object) (registry.Object, error) {
 		pod := old.(*corev1.Pod)

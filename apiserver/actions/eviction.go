@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 
+	"pilothouse.dev/apiserver/admission"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/apiserver/storage"
@@ -42,6 +43,10 @@ func (p Parts) evict(w http.ResponseWriter, r *http.Request, on *registry.Resour
 	}
 	o, err := evictOptions(r, e)
 	if err != nil {
+		return err
+	}
+	e.Name, e.Namespace = i.Name, i.Namespace
+	if err := p.admit(r.Context(), on, admission.Create, "eviction", keyOf(i), e, len(o.DryRun) > 0); err != nil {
 		return err
 	}
 	v := eviction{p, on, keyOf(i), o}

@@ -55,14 +55,7 @@ func (p Parts) token(w http.ResponseWriter, r *http.Request, on *registry.Resour
 	if err := p.prepare(t, account); err != nil {
 		return err
 	}
-	a := &admission.Attributes{
-		Operation: admission.Create, Resource: on, Subresource: "token", Namespace: i.Namespace, Name: i.Name,
-		Object: t, User: request.UserOf(r.Context()), DryRun: dryRun(r),
-	}
-	if err := p.Admission.Mutate(r.Context(), a); err != nil {
-		return err
-	}
-	if err := p.Admission.Validate(r.Context(), a); err != nil {
+	if err := p.admit(r.Context(), on, admission.Create, "token", keyOf(i), t, dryRun(r)); err != nil {
 		return err
 	}
 	claim := authn.Claim{

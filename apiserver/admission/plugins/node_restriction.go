@@ -45,6 +45,9 @@ func (p *nodeRestriction) Validate(ctx context.Context, a *admission.Attributes)
 	case "nodes":
 		return restrictNode(a, node)
 	case "pods":
+		if a.Subresource == "eviction" {
+			return p.restrictEviction(ctx, a, node)
+		}
 		return restrictPod(a, node)
 	case "leases.coordination.k8s.io":
 		return restrictLease(a, node)
@@ -94,7 +97,10 @@ func restrictNode(a *admission.Attributes, node string) error {
 func restrictPod(a *admission.Attributes, node string) error {
 	switch a.Operation {
 	case admission.Create:
-		p := a.Object.(*corev1.Pod)
+		p, ok := a.Object.(*corev1.Pod)
+		if !ok {
+			return forbid(a, "unexpected operation %q on %q", a.Operation, a.Subresource)
+		}
 		if !pod.Mirror(p) {
 			return forbid(a, "pod does not have %q annotation, node %q can only create mirror pods", pod.AnnotationMirror, node)
 		}
@@ -115,6 +121,18 @@ func restrictPod(a *admission.Attributes, node string) error {
 		if !apiequality.Semantic.DeepEqual(a.Object.GetLabels(), a.Old.GetLabels()) {
 			return forbid(a, "node %q cannot update labels through pod status", node)
 		}
+	}
+	return nil
+}
+
+// restrictEviction wants an evicted pod to be on the node that asks.
+func (p *nodeRestriction) restrictEviction(ctx context.Context, a *admission.Attributes, node string) error {
+	o, err := p.pods.Pod(ctx, a.Namespace, a.Name)
+	if err != nil {
+		return err
+	}
+	if o.Spec.NodeName != node {
+		return forbid(a, "node %s can only evict pods with spec.nodeName set to itself", node)
 	}
 	return nil
 }
