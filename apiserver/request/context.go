@@ -18,6 +18,9 @@ type scope struct {
 	user *User
 	log  *zap.Logger // without the request's fields
 	warn func(text string)
+
+	audited bool    // notes are kept
+	record  *Record // nil until there is something to keep
 }
 
 type scopeKey struct{}
