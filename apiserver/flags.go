@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"pilothouse.dev/apiserver/admission/plugins"
 	"pilothouse.dev/apiserver/allocator"
 	"pilothouse.dev/apiserver/authn"
 	"pilothouse.dev/apiserver/bootstrap"
@@ -27,6 +28,7 @@ type Config struct {
 	NodePorts string // from-to
 	Advertise string
 	Tokens    authn.TokenConfig
+	Admission plugins.Choice
 	Tolerate  time.Duration // how long a pod stays on a node in trouble when it does not say so itself
 }
 
@@ -60,6 +62,10 @@ func flags(c *Config) []cli.Flag {
 		&cli.StringFlag{Name: "service-account-jwks-uri", Usage: "where others find the keys that check tokens (default: this server)", Destination: &c.Tokens.KeysURL},
 		&cli.StringSliceFlag{Name: "api-audiences", Usage: "whom tokens are for that name nobody, and what this server answers to (default: the issuer)",
 			Action: func(_ *cli.Context, v []string) error { c.Tokens.Audiences = v; return nil }},
+		&cli.StringSliceFlag{Name: "enable-admission-plugins", Usage: "admission plugins beside those that are on by default: " + strings.Join(plugins.Defaults(), ", "),
+			Action: func(_ *cli.Context, v []string) error { c.Admission.Enable = v; return nil }},
+		&cli.StringSliceFlag{Name: "disable-admission-plugins", Usage: "admission plugins that are not to run",
+			Action: func(_ *cli.Context, v []string) error { c.Admission.Disable = v; return nil }},
 		&cli.DurationFlag{Name: "default-toleration", Value: 30 * time.Second, Usage: "how long a pod that does not say stays on a node that is not ready or unreachable", Destination: &c.Tolerate},
 	}
 }

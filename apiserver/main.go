@@ -73,12 +73,16 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		return err
 	}
 	who, may := authn.New(tokens), authz.New()
-	admit := admission.New(plugins.Table(plugins.Parts{
+	links, err := plugins.Table(plugins.Parts{
 		Access:     may,
 		Namespaces: look, ServiceAccounts: look, Pods: look, LimitRanges: look, PriorityClasses: look, RuntimeClasses: look,
 		StorageClasses: look, IngressClasses: look,
 		IPs: plugins.Ranges(addrs), Ports: addrs.Ports, TolerationSeconds: int64(cfg.Tolerate.Seconds()),
-	}))
+	}, cfg.Admission)
+	if err != nil {
+		return err
+	}
+	admit := admission.New(links)
 
 	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()

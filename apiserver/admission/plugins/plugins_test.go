@@ -299,9 +299,9 @@ func TestNodeRestriction(t *testing.T) {
 
 func TestTableIsComplete(t *testing.T) {
 	seen := map[string]bool{}
-	for _, p := range Table(Parts{}) {
-		_, mutates := p.(admission.Mutator)
-		_, validates := p.(admission.Validator)
+	for _, p := range table(Parts{}) {
+		_, mutates := p.Plugin.(admission.Mutator)
+		_, validates := p.Plugin.(admission.Validator)
 		if !mutates && !validates || seen[p.Name()] {
 			t.Errorf("%s does nothing, or stands twice", p.Name())
 		}

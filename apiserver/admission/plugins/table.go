@@ -78,23 +78,39 @@ type Parts struct {
 	TolerationSeconds int64
 }
 
-// Table is every plugin in the order in which they run: that of
-// https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/, with our own last.
-func Table(p Parts) []admission.Plugin {
-	return []admission.Plugin{
-		&namespaceLifecycle{p.Namespaces},
-		&limitRanger{p.LimitRanges},
-		&serviceAccount{p.ServiceAccounts},
-		&nodeRestriction{p.Pods},
-		taintNewNodes{},
-		&priority{p.PriorityClasses},
-		&tolerateForAWhile{p.TolerationSeconds},
-		&defaultStorageClass{p.StorageClasses},
-		storageProtection{},
-		&claimResize{p.StorageClasses},
-		&runtimeClass{p.RuntimeClasses},
-		certificateRequest{},
-		&defaultIngressClass{p.IngressClasses},
-		&serviceAddresses{ips: p.IPs, ports: p.Ports},
+// when says whether a plugin runs.
+type when string
+
+const (
+	always when = "always" // it is part of the API: no flag turns it off
+	on     when = "on"     // unless --disable-admission-plugins names it
+	off    when = "off"    // unless --enable-admission-plugins names it
+)
+
+// line is one line of the table.
+type line struct {
+	when
+	admission.Plugin
+}
+
+// table is every plugin in the order in which they run, whatever the flags say: that of
+// https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/, with our own where they belong. NodeRestriction is
+// on, other than there: a cluster whose kubelets may do anything is not safe.
+func table(p Parts) []line {
+	return []line{
+		{on, &namespaceLifecycle{p.Namespaces}},
+		{on, &limitRanger{p.LimitRanges}},
+		{on, &serviceAccount{p.ServiceAccounts}},
+		{on, &nodeRestriction{p.Pods}},
+		{on, taintNewNodes{}},
+		{on, &priority{p.PriorityClasses}},
+		{on, &tolerateForAWhile{p.TolerationSeconds}},
+		{on, &defaultStorageClass{p.StorageClasses}},
+		{on, storageProtection{}},
+		{on, &claimResize{p.StorageClasses}},
+		{on, &runtimeClass{p.RuntimeClasses}},
+		{always, certificateRequest{}},
+		{on, &defaultIngressClass{p.IngressClasses}},
+		{always, &serviceAddresses{ips: p.IPs, ports: p.Ports}},
 	}
 }
