@@ -31,6 +31,7 @@ import (
 	"pilothouse.dev/kubelet/stats"
 	"pilothouse.dev/kubelet/status"
 	"pilothouse.dev/kubelet/streaming"
+	"pilothouse.dev/kubelet/tokens"
 	"pilothouse.dev/kubelet/volumes"
 	"pilothouse.dev/pkg/client"
 	"pilothouse.dev/pkg/daemon"
@@ -78,7 +79,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	net := network.New(cfg.network(), log)
 	pics := images.New(cfg.images(), rt, log)
 	objs := objects.New(api.Kube)
-	vols := volumes.New(cfg.RootDir, objs, log)
+	vols := volumes.New(cfg.RootDir, objs, tokens.New(api.Kube.CoreV1(), log), log)
 	prober := probes.New(rt)
 	writer := status.New(api.Kube.CoreV1(), log)
 	recorder := events.New(api.Kube, "kubelet", cfg.NodeName)

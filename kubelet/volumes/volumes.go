@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -32,6 +33,16 @@ type Volume struct {
 	Path string
 	// ReadOnly volumes are never written by containers, whatever the mount says.
 	ReadOnly bool
+	// Renew is when the content will be too old, whatever objects do; the zero time is never.
+	Renew time.Time
+}
+
+// Tokens gets the tokens of pods' service accounts.
+type Tokens interface {
+	// Token returns a valid one, and when the next is to be asked for.
+	Token(ctx context.Context, pod *corev1.Pod, p *corev1.ServiceAccountTokenProjection) (token string, renew time.Time, err error)
+	// Forget drops what is kept of a pod that is gone.
+	Forget(uid types.UID)
 }
 
 // Ground is what a volume is made of: the pod, its volume, and where.
@@ -39,9 +50,10 @@ type Ground struct {
 	Pod    *corev1.Pod
 	Volume *corev1.Volume
 	// Dir is the volume's own folder; it need not exist yet.
-	Dir   string
-	Facts resolve.Facts
-	Look  resolve.Lookup
+	Dir    string
+	Facts  resolve.Facts
+	Look   resolve.Lookup
+	Tokens Tokens
 }
 
 // kind is a line of the table.
@@ -59,12 +71,14 @@ type kind struct {
 type Manager struct {
 	root string // set once, as all in this group
 	look resolve.Lookup
+	toks Tokens
 	log  *zap.Logger
 	wake chan struct{}
 
 	mu    sync.Mutex
 	pods  map[types.UID]*podVolumes // pods that are set up; guarded by mu
 	dirty map[types.UID]bool        // pods to renew; guarded by mu
+	due   map[types.UID]time.Time   // when pods are to be renewed in any case; guarded by mu
 }
 
 // podVolumes are the volumes of one pod.
@@ -77,10 +91,10 @@ type podVolumes struct {
 }
 
 // New stores what it is given. root is the kubelet's folder.
-func New(root string, look resolve.Lookup, log *zap.Logger) *Manager {
+func New(root string, look resolve.Lookup, tokens Tokens, log *zap.Logger) *Manager {
 	return &Manager{
-		root: root, look: look, log: log.Named("volumes"), wake: make(chan struct{}, 1),
-		pods: map[types.UID]*podVolumes{}, dirty: map[types.UID]bool{},
+		root: root, look: look, toks: tokens, log: log.Named("volumes"), wake: make(chan struct{}, 1),
+		pods: map[types.UID]*podVolumes{}, dirty: map[types.UID]bool{}, due: map[types.UID]time.Time{},
 	}
 }
 
@@ -114,7 +128,7 @@ func (m *Manager) setup(ctx context.Context, pod *corev1.Pod, facts resolve.Fact
 		errs []error
 		all  sync.WaitGroup
 	)
-	made := map[string]Volume{}
+	made, renew := map[string]Volume{}, time.Time{}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
 		k := kindOf(v)
@@ -130,13 +144,38 @@ func (m *Manager) setup(ctx context.Context, pod *corev1.Pod, facts resolve.Fact
 				return
 			}
 			made[v.Name] = vol
+			renew = sooner(renew, vol.Renew)
 		})
 	}
 	all.Wait()
 	if len(errs) > 0 {
+		m.renewBy(pod.UID, time.Now().Add(retry))
 		return nil, errors.Join(errs...)
 	}
+	m.renewBy(pod.UID, renew)
 	return made, nil
+}
+
+// retry is when a renewal that failed is tried again, unless something wakes it before.
+const retry = 30 * time.Second
+
+// renewBy notes when a pod is to be renewed in any case; the zero time is never.
+func (m *Manager) renewBy(uid types.UID, when time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if when.IsZero() || m.pods[uid] == nil {
+		delete(m.due, uid)
+		return
+	}
+	m.due[uid] = when
+	m.wakeUp()
+}
+
+func (m *Manager) wakeUp() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
 }
 
 func (m *Manager) one(ctx context.Context, k *kind, pod *corev1.Pod, v *corev1.Volume, facts resolve.Facts) (Volume, error) {
@@ -144,7 +183,7 @@ func (m *Manager) one(ctx context.Context, k *kind, pod *corev1.Pod, v *corev1.V
 		return Volume{}, ErrUnsupported
 	}
 	dir := filepath.Join(m.volumesDir(pod.UID), k.name, v.Name)
-	return k.setup(ctx, Ground{Pod: pod, Volume: v, Dir: dir, Facts: facts, Look: m.look})
+	return k.setup(ctx, Ground{Pod: pod, Volume: v, Dir: dir, Facts: facts, Look: m.look, Tokens: m.toks})
 }
 
 func kindOf(v *corev1.Volume) *kind {
@@ -162,7 +201,9 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 	pv := m.pods[uid]
 	delete(m.pods, uid)
 	delete(m.dirty, uid)
+	delete(m.due, uid)
 	m.mu.Unlock()
+	m.toks.Forget(uid)
 	if pv != nil {
 		pv.work.Lock() // a renewal under way ends first
 		defer pv.work.Unlock()
@@ -208,30 +249,56 @@ func (m *Manager) Renew(uid types.UID, newer *corev1.Pod) {
 		pv.pod = newer
 	}
 	m.dirty[uid] = true
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
+	m.wakeUp()
 }
 
 // Run renews volumes until ctx ends.
 func (m *Manager) Run(ctx context.Context) error {
+	clock := time.NewTimer(0)
+	defer clock.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-m.wake:
+		case <-clock.C:
 		}
-		m.mu.Lock()
-		todo := m.dirty
-		m.dirty = map[types.UID]bool{}
-		m.mu.Unlock()
+		todo := m.toRenew(time.Now())
 		for uid := range todo {
 			if err := m.renew(ctx, uid); err != nil {
 				m.log.Warn("renewing volumes", zap.String("pod", string(uid)), zap.Error(err))
 			}
 		}
+		if first := m.next(); !first.IsZero() {
+			clock.Reset(time.Until(first))
+		}
 	}
+}
+
+// toRenew takes the pods that are to be renewed now.
+func (m *Manager) toRenew(now time.Time) map[types.UID]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	todo := m.dirty
+	m.dirty = map[types.UID]bool{}
+	for uid, when := range m.due {
+		if !when.After(now) {
+			todo[uid] = true
+			delete(m.due, uid)
+		}
+	}
+	return todo
+}
+
+// next is when a pod is to be renewed in any case; the zero time is never.
+func (m *Manager) next() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var first time.Time
+	for _, when := range m.due {
+		first = sooner(first, when)
+	}
+	return first
 }
 
 func (m *Manager) renew(ctx context.Context, uid types.UID) error {

@@ -1,11 +1,14 @@
 package volumes
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"pilothouse.dev/kubelet/resolve"
 	"pilothouse.dev/pkg/logging"
@@ -43,6 +47,116 @@ func (o objects) Secret(ns, name string) (*corev1.Secret, error) {
 	return s, nil
 }
 
+// tokens gives out token 1, 2 … each time it is asked; a moment after it is given, the first is to be renewed.
+type tokens struct {
+	mu        sync.Mutex
+	asked     int
+	forgotten []types.UID
+}
+
+func (k *tokens) Token(_ context.Context, _ *corev1.Pod, p *corev1.ServiceAccountTokenProjection) (string, time.Time, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if p.Audience == "refused" {
+		return "", time.Time{}, errors.New("no token for you")
+	}
+	k.asked++
+	renew := time.Now().Add(time.Hour)
+	if k.asked == 1 {
+		renew = time.Now().Add(time.Millisecond)
+	}
+	return fmt.Sprint("token ", k.asked), renew, nil
+}
+
+func (k *tokens) Forget(uid types.UID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.forgotten = append(k.forgotten, uid)
+}
+
+func tokenVolume(name, audience string) corev1.Volume {
+	return volume(name, corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+		{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token", Audience: audience}},
+	}}})
+}
+
+// TestTokens: a token is written for its reader alone, renewed by the clock, and forgotten with the pod.
+func TestTokens(t *testing.T) {
+	give := &tokens{}
+	m := manager(t, objects{})
+	m.toks = give
+	pod := podWith(tokenVolume("id", ""))
+	user := int64(1234)
+	pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: &user}
+	pod.Spec.Containers = []corev1.Container{{Name: "a"}, {Name: "b"}}
+	vols, err := m.Setup(t.Context(), pod, resolve.Facts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := vols["id"].Path + "/token"
+	if got := content(t, file); got != "token 1" {
+		t.Errorf("holds %q", got)
+	}
+	st, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner := st.Sys().(*syscall.Stat_t).Uid; owner != 1234 || st.Mode().Perm() != 0o600 {
+		t.Errorf("of user %d, mode %v", owner, st.Mode())
+	}
+	var all sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	all.Go(func() {
+		if err := m.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	for end := time.Now().Add(20 * time.Second); content(t, file) != "token 2"; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not renewed: %q", content(t, file))
+		}
+	}
+	cancel()
+	all.Wait()
+	if err := m.Teardown(t.Context(), pod.UID); err != nil {
+		t.Fatal(err)
+	}
+	if len(give.forgotten) != 1 || give.forgotten[0] != pod.UID {
+		t.Errorf("forgotten: %v", give.forgotten)
+	}
+	_, err = m.Setup(t.Context(), podWith(tokenVolume("id", "refused")), resolve.Facts{})
+	if err == nil || !strings.Contains(err.Error(), "no token for you") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestOnlyUser(t *testing.T) {
+	user := func(id int64) *corev1.SecurityContext { return &corev1.SecurityContext{RunAsUser: &id} }
+	root, one := int64(0), int64(1)
+	for _, c := range []struct {
+		name  string
+		whole *int64
+		each  []*corev1.SecurityContext
+		want  *int64
+	}{
+		{"the image's", nil, []*corev1.SecurityContext{nil}, nil},
+		{"the pod's", &one, []*corev1.SecurityContext{nil, nil}, &one},
+		{"the same", nil, []*corev1.SecurityContext{user(1), user(1)}, &one},
+		{"root", &one, []*corev1.SecurityContext{user(0)}, &root},
+		{"different", &one, []*corev1.SecurityContext{nil, user(2)}, nil},
+		{"one not known", nil, []*corev1.SecurityContext{user(1), nil}, nil},
+	} {
+		p := podWith()
+		p.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: c.whole}
+		for _, s := range c.each {
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{SecurityContext: s})
+		}
+		if got := onlyUser(p); (got == nil) != (c.want == nil) || got != nil && *got != *c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
 func podWith(vols ...corev1.Volume) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "uid-1", Labels: map[string]string{"app": "web"}},
@@ -57,7 +171,7 @@ func volume(name string, src corev1.VolumeSource) corev1.Volume {
 // manager is a Manager that leaves nothing mounted.
 func manager(t *testing.T, look resolve.Lookup) *Manager {
 	t.Helper()
-	m := New(t.TempDir(), look, logging.ForTest(t))
+	m := New(t.TempDir(), look, &tokens{}, logging.ForTest(t))
 	t.Cleanup(func() {
 		if err := unmountBelow(m.root); err != nil {
 			t.Error(err)
@@ -147,7 +261,7 @@ func TestSetupAndTeardown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := New(m.root, look, logging.ForTest(t))
+	second := New(m.root, look, &tokens{}, logging.ForTest(t))
 	if _, err := second.Setup(t.Context(), pod, resolve.Facts{}); err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +380,7 @@ func TestWriteIsAtomic(t *testing.T) {
 	dir := t.TempDir()
 	set := func(i int) {
 		s := []byte(fmt.Sprint(i))
-		if err := write(dir, map[string]file{"a": {s, 0o644}, "b": {s, 0o644}}, nil); err != nil {
+		if err := write(dir, map[string]file{"a": {data: s, mode: 0o644}, "b": {data: s, mode: 0o644}}, nil); err != nil {
 			t.Error(err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 type file struct {
 	data []byte
 	mode int32
+	uid  *int64 // whose it is; nil: root's
 }
 
 const (
@@ -78,11 +79,20 @@ func put(name string, f file, gid *int64) error {
 	if err := os.WriteFile(name, f.data, 0o600); err != nil {
 		return err
 	}
-	mode := fs.FileMode(f.mode) & fs.ModePerm
-	if gid != nil {
-		if err := os.Chown(name, 0, int(*gid)); err != nil {
+	if f.uid != nil || gid != nil {
+		user, group := int64(0), int64(0)
+		if f.uid != nil {
+			user = *f.uid
+		}
+		if gid != nil {
+			group = *gid
+		}
+		if err := os.Chown(name, int(user), int(group)); err != nil {
 			return err
 		}
+	}
+	mode := fs.FileMode(f.mode) & fs.ModePerm
+	if gid != nil {
 		mode |= mode & 0o400 >> 3 // the group may read what the owner may
 	}
 	return os.Chmod(name, mode)
