@@ -110,6 +110,10 @@ func table(p Parts) []line {
 		{on, &claimResize{p.StorageClasses}},
 		{on, &runtimeClass{p.RuntimeClasses}},
 		{always, certificateRequest{}},
+		{on, &certificateApproval{p.Access}},
+		{on, &certificateSigning{p.Access}},
+		{on, &clusterTrustBundleAttest{p.Access}},
+		{on, certificateSubject{}},
 		{on, &defaultIngressClass{p.IngressClasses}},
 		{always, &serviceAddresses{ips: p.IPs, ports: p.Ports}},
 	}
