@@ -94,10 +94,11 @@ func Kubeconfig(cluster, server, user, caFile, certFile, keyFile string) ([]byte
 }
 
 // Files serves a certificate, its key and (optionally) the authorities that sign clients, from files. They are looked at
-// again at most once a second, when a handshake asks; a pair that cannot be read leaves the former one in place.
-// Safe for concurrent use.
+// again at most once a second, when a handshake asks; connections that exist go on. What cannot be read, as a pair of which one
+// half is still the old one, leaves the former in force, which is counted (Reloads) and told. Safe for concurrent use.
 type Files struct {
 	certFile, keyFile, clientCAFile string // set once
+	told                            func(error)
 
 	mu      sync.Mutex
 	looked  time.Time // guarded by mu, as all below
@@ -113,14 +114,36 @@ type fileStamp struct {
 
 // NewFiles reads the files once, so that a wrong one is an error at start. clientCAFile may be empty.
 func NewFiles(certFile, keyFile, clientCAFile string) (*Files, error) {
-	f := &Files{certFile: certFile, keyFile: keyFile, clientCAFile: clientCAFile}
+	f := &Files{certFile: certFile, keyFile: keyFile, clientCAFile: clientCAFile, told: func(error) {}}
+	f.stamp = f.stamps()
 	if err := f.load(); err != nil {
 		return nil, err
 	}
-	f.stamp = f.stamps()
 	f.looked = time.Now()
 	return f, nil
 }
+
+// AwaitFiles is NewFiles for a certificate that is yet to come: until then no handshake succeeds.
+func AwaitFiles(certFile, keyFile, clientCAFile string) (*Files, error) {
+	f, err := NewFiles(certFile, keyFile, clientCAFile)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	f = &Files{certFile: certFile, keyFile: keyFile, clientCAFile: clientCAFile, told: func(error) {}}
+	f.stamp = f.stamps()
+	f.clients, err = f.readClients()
+	return f, err
+}
+
+// OnReload sets who hears of every later change of the files: nil when it is in force, else why it is not. It is called before
+// the first handshake, if at all.
+func (f *Files) OnReload(told func(error)) *Files {
+	f.told = told
+	return f
+}
+
+// errNoCertificate is why a handshake fails before there is anything to show.
+var errNoCertificate = errors.New("no serving certificate available yet")
 
 // ServerTLS is a server's configuration. With a client authority file, a client certificate is asked for and, when given,
 // verified; whether one is required is decided above TLS.
@@ -130,6 +153,9 @@ func (f *Files) ServerTLS() *tls.Config {
 		NextProtos: []string{"h2", "http/1.1"},
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			cert, clients := f.current()
+			if cert == nil {
+				return nil, errNoCertificate
+			}
 			c := &tls.Config{
 				MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, Certificates: []tls.Certificate{*cert},
 			}
@@ -141,13 +167,34 @@ func (f *Files) ServerTLS() *tls.Config {
 	}
 }
 
+// AskingTLS is a server's configuration that asks for a client certificate and proves only that the client has its key: who
+// signed it is for the caller to verify, of tls.ConnectionState.PeerCertificates, so that he can answer what is wrong with it.
+// known, which may give nil, are the authorities that clients are told of, so that they choose a certificate to send.
+func (f *Files) AskingTLS(known func() *x509.CertPool) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"},
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			cert, _ := f.current()
+			return &tls.Config{
+				MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, Certificates: []tls.Certificate{*cert},
+				ClientAuth: tls.RequestClientCert, ClientCAs: known(),
+			}, nil
+		},
+	}
+}
+
 func (f *Files) current() (*tls.Certificate, *x509.CertPool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now := time.Now(); now.Sub(f.looked) >= time.Second {
+	if now := time.Now(); now.Sub(f.looked) >= time.Second || f.cert == nil {
 		f.looked = now
-		if s := f.stamps(); s != f.stamp && f.load() == nil {
-			f.stamp = s
+		// The stamps are older than what is read: a file that changes meanwhile is read once more.
+		if s := f.stamps(); s != f.stamp {
+			f.stamp = s // what is not good is not read again before it changes
+			err := f.load()
+			Reloaded(f.certFile, err)
+			f.told(err)
 		}
 	}
 	return f.cert, f.clients
@@ -155,9 +202,15 @@ func (f *Files) current() (*tls.Certificate, *x509.CertPool) {
 
 func (f *Files) stamps() (s [3]fileStamp) {
 	for i, name := range []string{f.certFile, f.keyFile, f.clientCAFile} {
-		if st, err := os.Stat(name); err == nil {
-			s[i] = fileStamp{st.ModTime(), st.Size()}
-		}
+		s[i] = stampOf(name)
+	}
+	return s
+}
+
+// stampOf is zero for a file that is not there.
+func stampOf(name string) (s fileStamp) {
+	if st, err := os.Stat(name); err == nil {
+		s = fileStamp{st.ModTime(), st.Size()}
 	}
 	return s
 }
@@ -167,17 +220,25 @@ func (f *Files) load() error {
 	if err != nil {
 		return fmt.Errorf("reading the serving certificate %s: %w", f.certFile, err)
 	}
-	var clients *x509.CertPool
-	if f.clientCAFile != "" {
-		pem, err := os.ReadFile(f.clientCAFile)
-		if err != nil {
-			return fmt.Errorf("reading the client authority: %w", err)
-		}
-		clients = x509.NewCertPool()
-		if !clients.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("reading the client authority: %s holds no certificate", f.clientCAFile)
-		}
+	clients, err := f.readClients()
+	if err != nil {
+		return err
 	}
 	f.cert, f.clients = &cert, clients
 	return nil
+}
+
+func (f *Files) readClients() (*x509.CertPool, error) {
+	if f.clientCAFile == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(f.clientCAFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading the client authority: %w", err)
+	}
+	clients := x509.NewCertPool()
+	if !clients.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("reading the client authority: %s holds no certificate", f.clientCAFile)
+	}
+	return clients, nil
 }
