@@ -1,6 +1,7 @@
-// Package authz says what a caller may do. system:masters may do everything, each daemon's identity what its work needs, who is
-// authenticated may ask who he is and what he may, and anybody may read the few paths that tell health and version; nobody else
-// gets in. The rules are the tables in daemons.go and paths.go; further sources of rules (roles) join the union here.
+// Package authz says what a caller may do: the contract that sources of rules keep (the rooms beside this one: rbac, node, webhook),
+// and their union. system:masters may do everything; after that each source is asked in its order until one allows or denies, and
+// what none of them allows is refused. Which sources there are, and their order, the room modes reads from flags or a file, and may
+// replace while requests are served. The tables in daemons.go and paths.go are what is allowed without any role.
 package authz
 
 import (
@@ -9,10 +10,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 
 	"pilothouse.dev/apiserver/request"
+	"pilothouse.dev/apiserver/storage"
 )
 
 // Masters is the group that may do everything.
@@ -37,6 +40,17 @@ type Source interface {
 	Rules(ctx context.Context, u *request.User, namespace string) (Rules, error)
 }
 
+// Feed tells what has changed of one kind since it was asked last: what a source of rules is kept up to date by. Behind is safe for
+// concurrent use and costs next to nothing; one caller at a time Pulls.
+type Feed interface {
+	// Behind says whether there may be something to pull.
+	Behind() bool
+	// Pull tells all changes up to now, without waiting for any: each is an Added, Modified or Deleted event, whose entry is shared.
+	// reset is called before the present state is told from the beginning, since history was lost or this is the first pull. With
+	// an error, more is to come.
+	Pull(ctx context.Context, reset func(), each func(storage.Event)) error
+}
+
 // Rules are what somebody may do, as a SelfSubjectRulesReview tells it.
 type Rules struct {
 	Resources    []authorizationv1.ResourceRule
@@ -51,24 +65,54 @@ type Verdict struct {
 	Err      error    // what could not be found out; the decision stands
 }
 
+// Named is a source as metrics know it: its type (Node, RBAC, Webhook …) and its name.
+type Named struct {
+	Type, Name string
+	Source     Source
+}
+
 // Authorizer decides. Safe for concurrent use.
-type Authorizer struct{ sources []Source }
+type Authorizer struct {
+	metrics *Metrics               // nil: nothing is counted
+	links   atomic.Pointer[[]link] // replaced as a whole
+}
 
 // New makes an authorizer of system:masters and further sources, which are asked in their order.
 func New(more ...Source) *Authorizer {
-	return &Authorizer{append([]Source{masters{}, paths{}, tables{}}, more...)}
+	named := make([]Named, 0, len(more))
+	for _, s := range more {
+		named = append(named, Named{Source: s})
+	}
+	return NewCounted(nil, named)
+}
+
+// NewCounted is New with sources that metrics count; nil counts nothing.
+func NewCounted(m *Metrics, more []Named) *Authorizer {
+	a := &Authorizer{metrics: m}
+	a.Use(more)
+	return a
+}
+
+// Use puts other sources in place of those that there are. Requests that are being decided go on with the old ones.
+func (a *Authorizer) Use(more []Named) {
+	links := []link{{source: masters{}}, {source: paths{}}, {source: tables{}}}
+	for _, n := range more {
+		links = append(links, a.metrics.link(n))
+	}
+	a.links.Store(&links)
 }
 
 // Decide asks every source in turn.
 func (a *Authorizer) Decide(ctx context.Context, u *request.User, i *request.Info) Verdict {
 	var reasons []string
 	var errs []error
-	for _, s := range a.sources {
-		d, reason, err := s.Decide(ctx, u, i)
+	for _, l := range *a.links.Load() {
+		d, reason, err := l.source.Decide(ctx, u, i)
 		if err != nil {
 			errs = append(errs, err)
 		}
 		if d != NoOpinion {
+			l.count(d)
 			return Verdict{d, reason, errors.Join(errs...)}
 		}
 		if reason != "" {
@@ -76,6 +120,13 @@ func (a *Authorizer) Decide(ctx context.Context, u *request.User, i *request.Inf
 		}
 	}
 	return Verdict{NoOpinion, strings.Join(reasons, "\n"), errors.Join(errs...)}
+}
+
+// Attempt decides on a request to this server, and counts it as one.
+func (a *Authorizer) Attempt(ctx context.Context, u *request.User, i *request.Info) Verdict {
+	v := a.Decide(ctx, u, i)
+	a.metrics.attempt(v)
+	return v
 }
 
 // Allow says whether u may do what i says; when not, why is for the client.
@@ -91,8 +142,8 @@ func (a *Authorizer) Allow(ctx context.Context, u *request.User, i *request.Info
 func (a *Authorizer) Rules(ctx context.Context, u *request.User, namespace string) (Rules, error) {
 	var all Rules
 	var failed []error
-	for _, s := range a.sources {
-		r, err := s.Rules(ctx, u, namespace)
+	for _, l := range *a.links.Load() {
+		r, err := l.source.Rules(ctx, u, namespace)
 		if err != nil {
 			failed = append(failed, err)
 		}
@@ -117,11 +168,7 @@ func (masters) Rules(_ context.Context, u *request.User, _ string) (Rules, error
 	if !u.InGroup(Masters) {
 		return Rules{}, nil
 	}
-	every := []string{"*"}
-	return Rules{
-		Resources:    []authorizationv1.ResourceRule{{Verbs: every, APIGroups: every, Resources: every}},
-		NonResources: []authorizationv1.NonResourceRule{{Verbs: every, NonResourceURLs: every}},
-	}, nil
+	return all(), nil
 }
 
 // tables are the daemons' rules, and everybody's.

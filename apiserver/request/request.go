@@ -43,8 +43,9 @@ type Info struct {
 	Resource    string // plural
 	Name        string // of a list or watch: the only one it selects
 	Subresource string
-	Rest        string // what follows the subresource, without its slash (proxy paths)
-	Manager     string // of a POST, PUT or PATCH: who owns the fields it writes; as the client says it, or the program it is
+	Rest        string     // what follows the subresource, without its slash (proxy paths)
+	Manager     string     // of a POST, PUT or PATCH: who owns the fields it writes; as the client says it, or the program it is
+	Selects     *Selectors // of a list, watch or deletecollection; nil: everything
 }
 
 // GVR is the group, version and resource asked for.
@@ -94,6 +95,10 @@ func Parse(r *http.Request) *Info {
 		i.Rest = strings.Join(parts[3:], "/")
 	}
 	i.Verb = verb(r, i, watch)
+	switch i.Verb {
+	case "list", "watch", "deletecollection":
+		i.Selects = selectors(r)
+	}
 	switch r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
 		i.Manager = manager(r)

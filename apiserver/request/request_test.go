@@ -47,9 +47,50 @@ func TestParse(t *testing.T) {
 	} {
 		r := httptest.NewRequest(c.method, c.path, nil)
 		c.want.Path = r.URL.Path
-		if got := *Parse(r); got != c.want {
+		got := *Parse(r)
+		got.Selects = nil // see TestSelectors
+		if got != c.want {
 			t.Errorf("%s %s:\ngot  %+v\nwant %+v", c.method, c.path, got, c.want)
 		}
+	}
+}
+
+func TestSelectors(t *testing.T) {
+	for _, c := range []struct {
+		method, path string
+		fields       string
+		labels       string
+	}{
+		{"GET", "/api/v1/pods", "", ""},
+		{"GET", "/api/v1/pods?limit=5", "", ""},
+		{"GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn", "spec.nodeName = n", ""},
+		{"GET", "/api/v1/pods?watch=1&fieldSelector=a%3D%3Db,c!%3Dd&labelSelector=x+in+(y),!z", "a = b c != d", "x in (y) !z"},
+		{"DELETE", "/api/v1/namespaces/n/pods?labelSelector=x", "", "x"},
+		{"GET", "/api/v1/namespaces/n/pods/p?labelSelector=x", "", ""}, // not a collection
+		{"GET", "/api/v1/pods?fieldSelector=a&labelSelector=%3D", "", ""},
+		{"GET", "/api/v1/pods?fieldSelector=a%3Db&fieldSelector=c%3Dd", "a = b", ""}, // the first counts, as for the handlers
+		{"GET", "/api/v1/pods?fieldSelector=a&labelSelector=x", "", "x"},
+	} {
+		i := Parse(httptest.NewRequest(c.method, c.path, nil))
+		var fields, labels []string
+		if i.Selects != nil {
+			for _, f := range i.Selects.Fields {
+				fields = append(fields, f.Field+" "+string(f.Operator)+" "+f.Value)
+			}
+			for _, l := range i.Selects.Labels {
+				labels = append(labels, l.String())
+			}
+		}
+		if got := strings.Join(fields, " "); got != c.fields {
+			t.Errorf("%s: fields %q, want %q", c.path, got, c.fields)
+		}
+		if got := strings.Join(labels, " "); got != c.labels {
+			t.Errorf("%s: labels %q, want %q", c.path, got, c.labels)
+		}
+	}
+	i := Parse(httptest.NewRequest("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn,b!%3Dc", nil))
+	if !i.Selects.Field("spec.nodeName", "n") || i.Selects.Field("spec.nodeName", "m") || i.Selects.Field("b", "c") || (*Selectors)(nil).Field("b", "c") {
+		t.Error("Field is wrong")
 	}
 }
 
