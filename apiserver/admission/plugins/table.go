@@ -4,7 +4,9 @@ package plugins
 
 import (
 	"context"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
@@ -63,10 +65,13 @@ type Access interface {
 
 // Parts are what the plugins are made of.
 type Parts struct {
+	Metrics         prometheus.Registerer // nil: nothing is counted
 	Access          Access
 	Namespaces      Namespaces
 	ServiceAccounts ServiceAccounts
 	Pods            Pods
+	PodLists        PodLists
+	Kinds           Kinds
 	LimitRanges     LimitRanges
 	PriorityClasses PriorityClasses
 	RuntimeClasses  RuntimeClasses
@@ -76,6 +81,11 @@ type Parts struct {
 	Ports           Ports
 	// TolerationSeconds is how long a pod stays on a node that is not ready or unreachable, unless it says so itself.
 	TolerationSeconds int64
+	// Quotas are the resource quotas, and ChangeQuota changes what they say is used.
+	Quotas      Quotas
+	ChangeQuota ChangeQuota
+	// LimitedResources are what ResourceQuota refuses where no quota covers it. Table fills it from the configuration file.
+	LimitedResources []LimitedResource
 }
 
 // when says whether a plugin runs.
@@ -98,15 +108,25 @@ type line struct {
 // on, other than there: a cluster whose kubelets may do anything is not safe.
 func table(p Parts) []line {
 	return []line{
+		{off, alwaysAdmit{}},
 		{on, &namespaceLifecycle{p.Namespaces}},
+		{off, &namespaceExists{p.Namespaces}},
+		{off, limitAntiAffinity{}},
 		{on, &limitRanger{p.LimitRanges}},
 		{on, &serviceAccount{p.ServiceAccounts}},
 		{on, &nodeRestriction{p.Pods}},
 		{on, taintNewNodes{}},
+		{off, alwaysPullImages{}},
+		{on, &podSecurity{namespaces: p.Namespaces, pods: p.PodLists, counts: newPodSecurityCounts(p.Metrics)}},
+		{off, &podNodeSelector{namespaces: p.Namespaces}},
 		{on, &priority{p.PriorityClasses}},
 		{on, &tolerateForAWhile{p.TolerationSeconds}},
+		{off, &podTolerations{namespaces: p.Namespaces}},
+		{off, &eventRateLimit{now: time.Now}},
+		{off, tolerateExtended{}},
 		{on, &defaultStorageClass{p.StorageClasses}},
 		{on, storageProtection{}},
+		{off, &ownerReferences{p.Access, p.Kinds}},
 		{on, &claimResize{p.StorageClasses}},
 		{on, &runtimeClass{p.RuntimeClasses}},
 		{always, certificateRequest{}},
@@ -115,6 +135,9 @@ func table(p Parts) []line {
 		{on, &clusterTrustBundleAttest{p.Access}},
 		{on, certificateSubject{}},
 		{on, &defaultIngressClass{p.IngressClasses}},
+		{off, denyExternalIPs{}},
 		{always, &serviceAddresses{ips: p.IPs, ports: p.Ports}},
+		{on, newResourceQuota(p)}, // the last, so that nothing is charged for what others refuse
+		{off, alwaysDeny{}},
 	}
 }
