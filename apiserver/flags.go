@@ -28,12 +28,13 @@ type Config struct {
 	NodePorts string // from-to
 	Advertise string
 	Tokens    authn.TokenConfig
+	Authn     authn.Config
 	Admission plugins.Choice
 	Tolerate  time.Duration // how long a pod stays on a node in trouble when it does not say so itself
 }
 
 func flags(c *Config) []cli.Flag {
-	return []cli.Flag{
+	return append(identityFlags(c), []cli.Flag{
 		&cli.StringSliceFlag{Name: "etcd-servers", Value: cli.NewStringSlice("https://127.0.0.1:2379"), Usage: "where etcd listens",
 			Action: func(_ *cli.Context, v []string) error { c.Etcd.Endpoints = v; return nil }},
 		&cli.StringFlag{Name: "etcd-cafile", Usage: "who signs etcd's certificate", Destination: &c.Etcd.CAFile},
@@ -45,7 +46,7 @@ func flags(c *Config) []cli.Flag {
 		&cli.IntFlag{Name: "secure-port", Value: 6443, Usage: "port to listen on", Destination: &c.Serving.Port},
 		&cli.StringFlag{Name: "tls-cert-file", Usage: "serving certificate", Required: true, Destination: &c.Serving.CertFile},
 		&cli.StringFlag{Name: "tls-private-key-file", Usage: "its key", Required: true, Destination: &c.Serving.KeyFile},
-		&cli.StringFlag{Name: "client-ca-file", Usage: "who signs client certificates", Required: true, Destination: &c.Serving.ClientCAFile},
+		&cli.StringFlag{Name: "client-ca-file", Usage: "who signs client certificates", Required: true, Destination: &c.Authn.ClientCAFile},
 		&cli.DurationFlag{Name: "request-timeout", Value: time.Minute, Usage: "most time for a request that is no watch or stream", Destination: &c.Serving.RequestTimeout},
 		&cli.DurationFlag{Name: "shutdown-grace-period", Value: 10 * time.Second, Usage: "time for running requests once told to stop", Destination: &c.Serving.DrainTimeout},
 		&cli.StringFlag{Name: "advertise-address", Usage: "address at which pods reach this server", Destination: &c.Advertise},
@@ -66,7 +67,34 @@ func flags(c *Config) []cli.Flag {
 			Action: func(_ *cli.Context, v []string) error { c.Admission.Enable = v; return nil }},
 		&cli.StringSliceFlag{Name: "disable-admission-plugins", Usage: "admission plugins that are not to run",
 			Action: func(_ *cli.Context, v []string) error { c.Admission.Disable = v; return nil }},
+		&cli.StringFlag{Name: "admission-control-config-file", Usage: "configuration of admission plugins", Destination: &c.Admission.File},
 		&cli.DurationFlag{Name: "default-toleration", Value: 30 * time.Second, Usage: "how long a pod that does not say stays on a node that is not ready or unreachable", Destination: &c.Tolerate},
+	}...)
+}
+
+// identityFlags are those that say how callers are told.
+func identityFlags(c *Config) []cli.Flag {
+	list := func(name string, to *[]string, usage string) cli.Flag {
+		return &cli.StringSliceFlag{Name: name, Usage: usage, Action: func(_ *cli.Context, v []string) error { *to = v; return nil }}
+	}
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "anonymous-auth", Usage: "who gives no credential is system:anonymous everywhere, or nowhere (default: for health, version and the discovery of joining machines alone)",
+			Action: func(_ *cli.Context, v bool) error { c.Authn.Anonymous = &v; return nil }},
+		&cli.StringFlag{Name: "token-auth-file", Usage: "a CSV file of tokens", Destination: &c.Authn.TokenFile},
+		&cli.BoolFlag{Name: "enable-bootstrap-token-auth", Usage: "secrets of the type bootstrap.kubernetes.io/token in kube-system are tokens for joining", Destination: &c.Authn.Bootstrap},
+		&cli.StringFlag{Name: "authentication-token-webhook-config-file", Usage: "a kubeconfig of the service that knows tokens", Destination: &c.Authn.Webhook.File},
+		&cli.DurationFlag{Name: "authentication-token-webhook-cache-ttl", Value: 2 * time.Minute, Usage: "how long its answers are believed", Destination: &c.Authn.Webhook.TTL},
+		&cli.StringFlag{Name: "authentication-token-webhook-version", Value: "v1", Usage: "of the API group authentication.k8s.io that it speaks: v1 or v1beta1", Destination: &c.Authn.Webhook.Version},
+		&cli.StringFlag{Name: "requestheader-client-ca-file", Usage: "who signs the client certificates of front proxies", Destination: &c.Authn.FrontProxy.CAFile},
+		list("requestheader-allowed-names", &c.Authn.FrontProxy.Names, "CommonNames of front proxies (default: any)"),
+		list("requestheader-username-headers", &c.Authn.FrontProxy.Users, "headers in which they tell the user"),
+		list("requestheader-uid-headers", &c.Authn.FrontProxy.UIDs, "headers in which they tell his UID"),
+		list("requestheader-group-headers", &c.Authn.FrontProxy.Groups, "headers in which they tell his groups"),
+		list("requestheader-extra-headers-prefix", &c.Authn.FrontProxy.Extras, "prefixes of headers in which they tell more"),
+		&cli.DurationFlag{Name: "service-account-max-token-expiration", Usage: "no token that is asked for lives longer (default: as long as the API allows)", Destination: &c.Tokens.LongestLife},
+		&cli.BoolFlag{Name: "service-account-extend-token-expiration", Value: true, Usage: "tokens that kubelets mount live for a year and tell when they are stale", Destination: &c.Tokens.Extend},
+		&cli.BoolFlag{Name: "service-account-lookup", Value: true, Usage: "a token kept in a secret counts only as long as the secret and its account are there",
+			Action: func(_ *cli.Context, v bool) error { c.Tokens.Unchecked = !v; return nil }},
 	}
 }
 
@@ -86,6 +114,19 @@ func (c Config) tokens() authn.TokenConfig {
 		}
 	}
 	return t
+}
+
+// tokenCacheTTL is how long what a token proved is believed.
+const tokenCacheTTL = 10 * time.Second
+
+// authn says how callers are told.
+func (c Config) authn() authn.Config {
+	a := c.Authn
+	a.CacheTTL = tokenCacheTTL
+	if a.Audiences = c.Tokens.Audiences; len(a.Audiences) == 0 {
+		a.Audiences = c.tokens().Issuers[:1]
+	}
+	return a
 }
 
 // addresses says what there is to give to services.

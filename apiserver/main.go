@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
 
 	"pilothouse.dev/apiserver/actions"
 	"pilothouse.dev/apiserver/admission"
@@ -64,7 +65,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		return err
 	}
 
-	tokens, err := authn.NewTokens(cfg.tokens(), look)
+	tokens, err := authn.NewTokens(cfg.tokens(), look, log)
 	if err != nil {
 		return err
 	}
@@ -72,10 +73,20 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	who, may := authn.New(tokens), authz.New()
+	who, err := authn.Open(cfg.authn(), authn.Parts{Tokens: tokens, Objects: look, Metrics: prometheus.DefaultRegisterer, Log: log})
+	if err != nil {
+		return err
+	}
+	may := authz.New()
+	var handle *handlers.Handlers // writes the quotas that admission charges, as it writes everything
 	links, err := plugins.Table(plugins.Parts{
+		Quotas: lookup.NewQuotas(look),
+		ChangeQuota: func(ctx context.Context, namespace, name string, change func(*corev1.ResourceQuota)) error {
+			return handle.ChangeQuota(ctx, namespace, name, change)
+		},
 		Access:     may,
-		Namespaces: look, ServiceAccounts: look, Pods: look, LimitRanges: look, PriorityClasses: look, RuntimeClasses: look,
+		Metrics:    prometheus.DefaultRegisterer,
+		Namespaces: look, ServiceAccounts: look, Pods: look, PodLists: look, Kinds: look, LimitRanges: look, PriorityClasses: look, RuntimeClasses: look,
 		StorageClasses: look, IngressClasses: look,
 		IPs: plugins.Ranges(addrs), Ports: addrs.Ports, TolerationSeconds: int64(cfg.Tolerate.Seconds()),
 	}, cfg.Admission)
@@ -86,7 +97,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 
 	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
-	handle := handlers.New(handlers.Parts{
+	handle = handlers.New(handlers.Parts{
 		Registry: reg, Log: log, Draining: draining, Metrics: prometheus.DefaultRegisterer,
 		Admission: admit, Access: may,
 	})
@@ -110,6 +121,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	checks.AddReady("poststarthook/rbac/bootstrap-roles", own.RolesDone)
 
 	g := daemon.NewGroup(log)
 	g.Add("compaction", db.Run)

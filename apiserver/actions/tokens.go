@@ -25,7 +25,9 @@ import (
 // Tokens issues tokens of service accounts.
 type Tokens interface {
 	Issue(c authn.Claim) (token string, expires time.Time, err error)
-	Audiences() []string // whom a token is for that is asked for without saying
+	Audiences() []string        // whom a token is for that is asked for without saying
+	LongestLife() time.Duration // of a token; 0: as long as the API allows
+	Extends() bool              // tokens that kubelets mount live longer than they ask
 }
 
 // Bounds of a token's life (https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/).
@@ -55,6 +57,10 @@ func (p Parts) token(w http.ResponseWriter, r *http.Request, on *registry.Resour
 	if err := p.prepare(t, account); err != nil {
 		return err
 	}
+	if most := int64(p.Tokens.LongestLife() / time.Second); most > 0 && *t.Spec.ExpirationSeconds > most {
+		request.Warn(r.Context(), fmt.Sprintf("requested expiration of %d seconds shortened to %d seconds", *t.Spec.ExpirationSeconds, most))
+		t.Spec.ExpirationSeconds = &most
+	}
 	if err := p.admit(r.Context(), on, admission.Create, "token", keyOf(i), t, dryRun(r)); err != nil {
 		return err
 	}
@@ -67,7 +73,7 @@ func (p Parts) token(w http.ResponseWriter, r *http.Request, on *registry.Resour
 		}
 	}
 	asked := claim.Lifetime
-	if claim.Pod != nil && *t.Spec.ExpirationSeconds == warnedLife && sameSet(t.Spec.Audiences, p.Tokens.Audiences()) {
+	if p.Tokens.Extends() && claim.Pod != nil && *t.Spec.ExpirationSeconds == warnedLife && sameSet(t.Spec.Audiences, p.Tokens.Audiences()) {
 		claim.Lifetime, claim.WarnAfter = extendedLife, asked
 	}
 	text, expires, err := p.Tokens.Issue(claim)

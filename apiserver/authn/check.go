@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4/jwt"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"pilothouse.dev/apiserver/request"
 )
@@ -35,58 +33,69 @@ func accountUser(namespace, name string) string { return AccountPrefix + namespa
 
 // Check tells whose a service account's token is. It is valid while its time is not over, the account is there, and so is what
 // it is bound to, all with the UIDs they had.
-func (t *Tokens) Check(ctx context.Context, token string, audiences []string) (*request.User, []string, error) {
-	signed, err := jwt.ParseSigned(token, t.methods)
+func (t *Tokens) Check(ctx context.Context, token string, audiences []string) (*Found, error) {
+	signed, err := jwt.ParseSigned(token, t.methods) // refuses every other method, and «none»
 	if err != nil || len(t.keys) == 0 {
-		return nil, nil, ErrNotMine
+		return nil, ErrNotMine
 	}
 	var issuer struct {
 		Issuer string `json:"iss"`
 	}
-	if err := signed.UnsafeClaimsWithoutVerification(&issuer); err != nil || !slices.Contains(t.cfg.Issuers, issuer.Issuer) {
-		return nil, nil, ErrNotMine
+	if err := signed.UnsafeClaimsWithoutVerification(&issuer); err != nil {
+		return nil, ErrNotMine
+	}
+	if issuer.Issuer == legacyIssuer {
+		return t.checkLegacy(ctx, token, signed, audiences)
+	}
+	if !slices.Contains(t.cfg.Issuers, issuer.Issuer) {
+		return nil, ErrNotMine
 	}
 	var claims jwt.Claims
 	var own private
 	if !t.verify(signed, &claims, &own) {
-		return nil, nil, errors.New("invalid bearer token: its signature is of no key of this server")
+		return nil, errSignature
 	}
 	if err := inTime(claims, t.now()); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if len(audiences) == 0 {
-		audiences = t.cfg.Audiences
-	}
-	var meant []string
-	for _, a := range audiences {
-		if claims.Audience.Contains(a) {
-			meant = append(meant, a)
-		}
-	}
+	meant := both(audiences, claims.Audience)
 	if len(meant) == 0 {
-		return nil, nil, fmt.Errorf("token audiences %q is invalid for the target audiences %q", []string(claims.Audience), audiences)
+		return nil, wrongAudience(claims.Audience, audiences)
 	}
 	if claims.Subject != accountUser(own.Kubernetes.Namespace, own.Kubernetes.Account.Name) {
-		return nil, nil, errors.New("invalid bearer token: its subject is not the service account that it names")
+		return nil, errors.New("invalid bearer token: its subject is not the service account that it names")
 	}
-	if err := t.alive(ctx, &own.Kubernetes); err != nil {
-		return nil, nil, err
+	u := &use{t: t, on: dependencies(&own.Kubernetes), subject: claims.Subject}
+	if w := own.Kubernetes.WarnAfter; w != nil {
+		u.warnAfter = w.Time()
 	}
-	return userOf(&own.Kubernetes, claims.ID), meant, nil
+	if err := u.still(ctx); err != nil {
+		return nil, err
+	}
+	return &Found{
+		User: userOf(&own.Kubernetes, claims.ID), Audiences: meant,
+		Until: claims.Expiry.Time().Add(jwt.DefaultLeeway), Still: u.still,
+	}, nil
+}
+
+var errSignature = errors.New("invalid bearer token: its signature is of no key of this server")
+
+func wrongAudience(have, want []string) error {
+	return fmt.Errorf("token audiences %q is invalid for the target audiences %q", have, want)
 }
 
 // verify tries the key that the token names, or each when it names none that we know.
-func (t *Tokens) verify(signed *jwt.JSONWebToken, claims *jwt.Claims, own *private) bool {
-	named := ""
-	if len(signed.Headers) > 0 {
-		named = signed.Headers[0].KeyID
+func (t *Tokens) verify(signed *jwt.JSONWebToken, into ...any) bool {
+	if len(signed.Headers) != 1 {
+		return false
 	}
+	named, method := signed.Headers[0].KeyID, signed.Headers[0].Algorithm
 	known := slices.ContainsFunc(t.keys, func(k *verifier) bool { return k.id == named })
 	for _, k := range t.keys {
-		if known && k.id != named {
+		if known && k.id != named || string(k.method) != method {
 			continue
 		}
-		if signed.Claims(k.key, claims, own) == nil {
+		if signed.Claims(k.key, into...) == nil {
 			return true
 		}
 	}
@@ -108,51 +117,6 @@ func inTime(claims jwt.Claims, now time.Time) error {
 		return errors.New("service account token is issued in the future")
 	}
 	return errors.New("service account token claims could not be validated")
-}
-
-// alive says whether the account, and what the token is bound to, are still the ones it was issued for.
-func (t *Tokens) alive(ctx context.Context, b *bound) error {
-	// What has been marked as deleted for longer than clocks may differ does not count any more.
-	since := t.now().Add(-jwt.DefaultLeeway)
-	account, err := t.objects.ServiceAccount(ctx, b.Namespace, b.Account.Name)
-	if err := same("service account", b.Namespace+"/"+b.Account.Name, account, err, b.Account.UID, since); err != nil {
-		return err
-	}
-	if b.Secret != nil {
-		secret, err := t.objects.Secret(ctx, b.Namespace, b.Secret.Name)
-		if err := same("secret", b.Namespace+"/"+b.Secret.Name, secret, err, b.Secret.UID, since); err != nil {
-			return err
-		}
-	}
-	if b.Pod != nil {
-		pod, err := t.objects.Pod(ctx, b.Namespace, b.Pod.Name)
-		if err := same("pod", b.Namespace+"/"+b.Pod.Name, pod, err, b.Pod.UID, since); err != nil {
-			return err
-		}
-	}
-	if b.Node != nil && b.Pod == nil { // beside a pod it is only told
-		node, err := t.objects.Node(ctx, b.Node.Name)
-		if err := same("node", b.Node.Name, node, err, b.Node.UID, since); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// same says whether a looked-up object is the one that a token means. o may be a nil pointer when err is set.
-func same(kind, name string, o metav1.Object, err error, uid string, since time.Time) error {
-	switch {
-	case apierrors.IsNotFound(err):
-		return fmt.Errorf("service account token has been invalidated: %s %s does not exist", kind, name)
-	case err != nil:
-		return fmt.Errorf("checking a service account token: %w", err)
-	case string(o.GetUID()) != uid:
-		return fmt.Errorf("%s UID (%s) does not match claim (%s)", kind, o.GetUID(), uid)
-	}
-	if gone := o.GetDeletionTimestamp(); gone != nil && gone.Time.Before(since) {
-		return fmt.Errorf("service account token has been invalidated: %s %s has been deleted", kind, name)
-	}
-	return nil
 }
 
 func userOf(b *bound, id string) *request.User {

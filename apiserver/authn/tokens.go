@@ -9,6 +9,8 @@ import (
 
 	jose "github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -21,14 +23,36 @@ type TokenConfig struct {
 	Issuers    []string // the first issues, all are accepted
 	Audiences  []string // whom tokens are for that name nobody, and what this server answers to; none: the issuer
 	KeysURL    string   // where others find the keys
+
+	// What TokenRequests get (https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/).
+	LongestLife time.Duration // no token lives longer, but for those that Extend means; 0: as long as the API allows
+	Extend      bool          // the tokens that kubelets mount live for a year, and tell when they should have been renewed
+	// Unchecked tokens of secrets are believed without looking whether account and secret are still there.
+	Unchecked bool
 }
 
-// Objects finds what tokens are bound to; one that does not exist is an apierrors NotFound.
+// Check says what is wrong with the configuration.
+func (c TokenConfig) Check() error {
+	if c.LongestLife != 0 && (c.LongestLife < time.Hour || c.LongestLife > longestLife) {
+		return errors.New("the service-account-max-token-expiration must be between 1 hour and 2^32 seconds")
+	}
+	return nil
+}
+
+const longestLife = (1 << 32) * time.Second // that of the API
+
+// Objects finds what tokens depend on; one that does not exist is an apierrors NotFound. A resource is a plural of the core group.
 type Objects interface {
+	// Revision is of the last change of an object. It is asked at each request, so it is quick.
+	Revision(ctx context.Context, resource, namespace, name string) (int64, error)
+	Meta(ctx context.Context, resource, namespace, name string) (*metav1.ObjectMeta, error)
 	ServiceAccount(ctx context.Context, namespace, name string) (*corev1.ServiceAccount, error)
-	Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error)
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
-	Node(ctx context.Context, name string) (*corev1.Node, error)
+}
+
+// Marker notes on a secret that its token was used on a day (2006-01-02).
+type Marker interface {
+	MarkUsed(ctx context.Context, secret *corev1.Secret, day string) error
 }
 
 // Tokens issues and checks the tokens of service accounts: JSON web tokens (RFC 7519) with the claims documented at
@@ -41,14 +65,29 @@ type Tokens struct {
 	keys    []*verifier
 	methods []jose.SignatureAlgorithm
 	now     func() time.Time
+	metrics *metrics
+	marker  Marker // nil: nothing is noted
+	log     *zap.Logger
 }
+
+// Marks is who notes the use of tokens that are kept in secrets. It is set before the first token is checked.
+func (t *Tokens) Marks(m Marker) { t.marker = m }
+
+// Extends says whether tokens that kubelets mount live longer than they ask.
+func (t *Tokens) Extends() bool { return t.cfg.Extend }
+
+// LongestLife is how long a token may live; 0: as long as the API allows.
+func (t *Tokens) LongestLife() time.Duration { return t.cfg.LongestLife }
 
 // ErrNoSigner says that there is no key to sign with.
 var ErrNoSigner = errors.New("this server has no key to sign tokens with (--service-account-signing-key-file)")
 
 // NewTokens reads the keys.
-func NewTokens(cfg TokenConfig, objects Objects) (*Tokens, error) {
-	t := &Tokens{cfg: cfg, objects: objects, now: time.Now}
+func NewTokens(cfg TokenConfig, objects Objects, log *zap.Logger) (*Tokens, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	t := &Tokens{cfg: cfg, objects: objects, now: time.Now, log: log, metrics: newMetrics(prometheus.NewRegistry())}
 	if len(t.cfg.Audiences) == 0 && len(cfg.Issuers) > 0 {
 		t.cfg.Audiences = cfg.Issuers[:1]
 	}

@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"pilothouse.dev/apiserver/authn"
 	"pilothouse.dev/apiserver/handlers"
 	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/pkg/logging"
@@ -22,11 +23,23 @@ func Authenticate(p Parts) Filter {
 			u, err := p.Who.User(r)
 			if err != nil {
 				logging.From(r.Context()).Debug("not authenticated", zap.Error(err))
+				closeHTTP2(w, r)
 				handlers.WriteError(w, r, apierrors.NewUnauthorized("Unauthorized"))
 				return
+			}
+			if u.Name == authn.Anonymous {
+				closeHTTP2(w, r)
 			}
 			request.SetUser(r.Context(), u)
 			next.ServeHTTP(w, r)
 		})
+	}
+}
+
+// closeHTTP2 ends the connection after this answer: who does not say who he is shall not keep one that lets him begin and reset a
+// thousand requests at next to no cost (CVE-2023-44487).
+func closeHTTP2(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 2 {
+		w.Header().Set("Connection", "close")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"k8s.io/client-go/rest"
 
+	"pilothouse.dev/apiserver/authn"
 	"pilothouse.dev/apiserver/filters"
 	"pilothouse.dev/apiserver/handlers"
 	"pilothouse.dev/pkg/health"
@@ -27,7 +28,6 @@ type Config struct {
 	Port           int
 	CertFile       string
 	KeyFile        string
-	ClientCAFile   string
 	RequestTimeout time.Duration
 	DrainTimeout   time.Duration // how long running requests may take once we are told to stop
 }
@@ -74,7 +74,7 @@ func (s *Server) Loopback() *rest.Config {
 
 // Run listens and serves until ctx ends, then drains: no new connections, watches end, the rest may finish.
 func (s *Server) Run(ctx context.Context) error {
-	files, err := pki.NewFiles(s.cfg.CertFile, s.cfg.KeyFile, s.cfg.ClientCAFile)
+	files, err := pki.NewFiles(s.cfg.CertFile, s.cfg.KeyFile, "")
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("listening on %s: %w (is another API server running, or the port taken?)", addr, err)
 	}
 	srv := &http.Server{
-		Handler: s.handler, TLSConfig: files.ServerTLS(),
+		Handler: s.handler, TLSConfig: files.AskingTLS(s.p.Filters.Who.Authorities), ConnContext: authn.Remember,
 		ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 1 << 20,
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 1000, MaxReadFrameSize: 256 << 10},
 		ErrorLog: zap.NewStdLog(s.log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
