@@ -3,7 +3,6 @@ package audit
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,20 +60,8 @@ func bits(all ...auditv1.Stage) (b uint8) {
 	return b
 }
 
-// readPolicy reads a policy file. An error names it and all that is wrong with it. What a file says that the API does not know is
-// an error too: who misspells a word would else believe that something is recorded which is not.
-func readPolicy(file string) (*policy, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading the audit policy: %w", err)
-	}
-	p, err := parsePolicy(b)
-	if err != nil {
-		return nil, fmt.Errorf("audit policy %s: %w", file, err)
-	}
-	return p, nil
-}
-
+// parsePolicy reads a policy file. An error says all that is wrong with it. What a file says that the API does not know is an
+// error too: who misspells a word would else believe that something is recorded which is not.
 func parsePolicy(b []byte) (*policy, error) {
 	doc, err := yaml.YAMLToJSONStrict(b)
 	if err != nil {

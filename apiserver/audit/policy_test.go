@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 
 	"pilothouse.dev/apiserver/request"
@@ -134,7 +136,7 @@ func TestBadPolicy(t *testing.T) {
 			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := readPolicy(file)
+			_, err := New(Config{PolicyFile: file}, prometheus.NewRegistry(), zap.NewNop())
 			if err == nil {
 				t.Fatal("it was taken")
 			}
@@ -145,7 +147,7 @@ func TestBadPolicy(t *testing.T) {
 			}
 		})
 	}
-	if _, err := readPolicy("/nonexistent"); err == nil || !strings.Contains(err.Error(), "/nonexistent") {
+	if _, err := New(Config{PolicyFile: "/nonexistent"}, prometheus.NewRegistry(), zap.NewNop()); err == nil || !strings.Contains(err.Error(), "/nonexistent") {
 		t.Errorf("got %v", err)
 	}
 }

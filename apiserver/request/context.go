@@ -18,9 +18,13 @@ type scope struct {
 	user *User
 	log  *zap.Logger // without the request's fields
 	warn func(text string)
+	// begun is called by a watch that has told what there was.
+	begun func()
 
-	audited bool    // notes are kept
-	record  *Record // nil until there is something to keep
+	id      [1]string // of the request, as audit has it; also the value of the answer's header
+	began   int64     // nanoseconds; only while notes are kept
+	audited bool      // notes are kept
+	record  *Record   // nil until there is something to keep
 }
 
 type scopeKey struct{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -17,6 +18,7 @@ type Record struct {
 	impersonated *User             // guarded by mu
 	sent, answer []byte            // guarded by mu; JSON
 	status       *metav1.Status    // guarded by mu
+	object       Named             // guarded by mu
 }
 
 // Bodies is which of the objects that a request carries and answers are kept.
@@ -26,12 +28,16 @@ type Bodies struct {
 	Owners bool // with metadata.managedFields
 }
 
+// Named is which object a request turned out to be about.
+type Named struct{ Namespace, Name, UID, ResourceVersion string }
+
 // Facts are all that a Record holds.
 type Facts struct {
 	Notes        map[string]string
 	Impersonated *User
 	Sent, Answer []byte // JSON, nil when there is none
 	Status       *metav1.Status
+	Object       Named
 }
 
 // Note tells audit something about the request, as an annotation of its events: key is like that of a label, in the domain of who
@@ -62,7 +68,18 @@ func RecordOf(ctx context.Context) *Record {
 }
 
 // Listen begins to keep notes. For the first filter, when there is an audit policy; ctx comes from Begin.
-func Listen(ctx context.Context) { scopeOf(ctx).audited = true }
+func Listen(ctx context.Context) {
+	s := scopeOf(ctx)
+	s.audited, s.began = true, time.Now().UnixNano()
+}
+
+// Began is when the request came, if somebody listens.
+func Began(ctx context.Context) time.Time {
+	if s := scopeOf(ctx); s != nil && s.began != 0 {
+		return time.Unix(0, s.began)
+	}
+	return time.Time{}
+}
 
 // Want settles how much of the request is kept, and returns the record. For the filter that audits, once, before others run at
 // the same time; ctx comes from Begin.
@@ -152,6 +169,28 @@ func (r *Record) Status(s *metav1.Status) {
 	r.status = s
 }
 
+// Named keeps which object the client named in what it sent.
+func (r *Record) Named(n Named) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.object = n
+}
+
+// Called keeps the name of an object that had none when it was sent.
+func (r *Record) Called(name string) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.object.Name == "" {
+		r.object.Name = name
+	}
+}
+
 // Facts are what was told up to now. The map is the caller's, the rest is shared and not to be changed.
 func (r *Record) Facts() Facts {
 	if r == nil {
@@ -159,5 +198,5 @@ func (r *Record) Facts() Facts {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return Facts{Notes: maps.Clone(r.notes), Impersonated: r.impersonated, Sent: r.sent, Answer: r.answer, Status: r.status}
+	return Facts{Notes: maps.Clone(r.notes), Impersonated: r.impersonated, Sent: r.sent, Answer: r.answer, Status: r.status, Object: r.object}
 }
