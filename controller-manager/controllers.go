@@ -5,6 +5,10 @@ import (
 	"slices"
 	"strings"
 
+	"pilothouse.dev/controller-manager/bootstraptokens"
+	"pilothouse.dev/controller-manager/csrapprove"
+	"pilothouse.dev/controller-manager/csrclean"
+	"pilothouse.dev/controller-manager/csrsign"
 	"pilothouse.dev/controller-manager/deployment"
 	"pilothouse.dev/controller-manager/endpoints"
 	"pilothouse.dev/controller-manager/endpointslice"
@@ -38,6 +42,12 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "pvcprotection", New: pvprotection.Claims, Workers: 2},
 		{Name: "pvprotection", New: pvprotection.Volumes, Workers: 2},
 		{Name: "rootca", New: rootca.New(cfg.RootCAFile), Workers: 1, Off: cfg.RootCAFile == ""},
+		{Name: "csrapproving", New: csrapprove.New(cfg.Approval), Workers: 5},
+		{Name: "csrsigning", New: csrsign.New(cfg.Signing), Workers: 5, Off: !cfg.Signing.Any()},
+		{Name: "csrcleaner", New: csrclean.Requests, Workers: 1},
+		{Name: "podcertificaterequestcleaner", New: csrclean.PodRequests, Workers: 1},
+		{Name: "bootstrapsigner", New: bootstraptokens.Signer, Workers: 1},
+		{Name: "tokencleaner", New: bootstraptokens.Cleaner, Workers: 1},
 	}
 }
 

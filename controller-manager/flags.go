@@ -7,6 +7,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"pilothouse.dev/controller-manager/csrapprove"
+	"pilothouse.dev/controller-manager/csrsign"
 	"pilothouse.dev/controller-manager/nodeipam"
 	"pilothouse.dev/controller-manager/nodelifecycle"
 	"pilothouse.dev/pkg/health"
@@ -31,6 +33,9 @@ type Config struct {
 	ClusterCIDR       string
 	NodeIPAM          nodeipam.Config // completed by check
 
+	Signing  csrsign.Config
+	Approval csrapprove.Config // completed by check
+
 	NodeLifecycle      nodelifecycle.Config
 	EvictionToleration time.Duration
 	TerminatedPods     int
@@ -45,6 +50,9 @@ type Config struct {
 func flags(c *Config) []cli.Flag {
 	number := func(name string, value int, usage string, to *int) cli.Flag {
 		return &cli.IntFlag{Name: name, Value: value, Usage: usage, Destination: to}
+	}
+	file := func(name, usage string, to *string) cli.Flag {
+		return &cli.StringFlag{Name: name, Usage: usage, Destination: to}
 	}
 	return []cli.Flag{
 		&cli.StringFlag{Name: "kubeconfig", Usage: "the `FILE` that says where the API server is and who we are", Required: true, Destination: &c.Kubeconfig},
@@ -65,6 +73,19 @@ func flags(c *Config) []cli.Flag {
 		number("node-cidr-mask-size", 24, "prefix length of a node's IPv4 part", &c.NodeIPAM.Mask),
 		number("node-cidr-mask-size-ipv6", 64, "prefix length of a node's IPv6 part", &c.NodeIPAM.MaskIPv6),
 
+		file("cluster-signing-cert-file", "the authority that signs approved certificate requests, for every signer; without one nothing is signed", &c.Signing.All.Cert),
+		file("cluster-signing-key-file", "its key", &c.Signing.All.Key),
+		file("cluster-signing-kubelet-serving-cert-file", "the authority of the signer kubernetes.io/kubelet-serving, instead of one for all", &c.Signing.KubeletServing.Cert),
+		file("cluster-signing-kubelet-serving-key-file", "its key", &c.Signing.KubeletServing.Key),
+		file("cluster-signing-kubelet-client-cert-file", "the authority of the signer kubernetes.io/kube-apiserver-client-kubelet", &c.Signing.KubeletClient.Cert),
+		file("cluster-signing-kubelet-client-key-file", "its key", &c.Signing.KubeletClient.Key),
+		file("cluster-signing-kube-apiserver-client-cert-file", "the authority of the signer kubernetes.io/kube-apiserver-client", &c.Signing.APIServerClient.Cert),
+		file("cluster-signing-kube-apiserver-client-key-file", "its key", &c.Signing.APIServerClient.Key),
+		file("cluster-signing-legacy-unknown-cert-file", "the authority of the signer kubernetes.io/legacy-unknown", &c.Signing.LegacyUnknown.Cert),
+		file("cluster-signing-legacy-unknown-key-file", "its key", &c.Signing.LegacyUnknown.Key),
+		&cli.DurationFlag{Name: "cluster-signing-duration", Value: 365 * 24 * time.Hour, Usage: "how long signed certificates live at most", Destination: &c.Signing.Duration},
+		&cli.BoolFlag{Name: "kubelet-serving-approval", Value: true, Usage: "approve kubelets' requests for serving certificates of nothing but their own node; else people do", Destination: &c.Approval.Serving},
+
 		&cli.DurationFlag{Name: "node-monitor-grace-period", Usage: "a node silent for so long is not ready; 0: for as long as its Lease says", Destination: &c.NodeLifecycle.Grace},
 		&cli.DurationFlag{Name: "node-startup-grace-period", Value: time.Minute, Usage: "how long a node that has never reported may take", Destination: &c.NodeLifecycle.Startup},
 		&cli.DurationFlag{Name: "default-eviction-toleration", Value: 30 * time.Second, Usage: "how long pods that do not say so themselves stay on a node that is not ready or unreachable", Destination: &c.EvictionToleration},
@@ -84,6 +105,10 @@ func (c *Config) check() (err error) {
 		return err
 	}
 	if c.NodeIPAM.Services, err = nodeipam.Ranges("service-cluster-ip-range", c.ServiceRange); err != nil {
+		return err
+	}
+	c.Approval.Reserved = c.NodeIPAM.Services
+	if err := c.Signing.Check(); err != nil {
 		return err
 	}
 	if c.AllocateNodeCIDRs {

@@ -17,6 +17,7 @@ import (
 	"pilothouse.dev/pkg/events"
 	"pilothouse.dev/pkg/health"
 	"pilothouse.dev/pkg/leader"
+	"pilothouse.dev/pkg/pki"
 )
 
 func main() {
@@ -43,7 +44,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	}
 	recorder := events.New(clients.Kube, "controller-manager", "")
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), pki.Reloads)
 	crew := loop.NewCrew(table, clients, recorder, metrics, log)
 	work := crew.Run
 	if cfg.LeaderElect {
