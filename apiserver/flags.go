@@ -16,21 +16,23 @@ import (
 	"pilothouse.dev/apiserver/bootstrap"
 	"pilothouse.dev/apiserver/nodeproxy"
 	"pilothouse.dev/apiserver/server"
+	"pilothouse.dev/apiserver/storage/encryption"
 	"pilothouse.dev/apiserver/storage/etcd"
 )
 
 // Config is everything the API server can be told.
 type Config struct {
-	Etcd      etcd.Config
-	Serving   server.Config
-	Kubelets  nodeproxy.Config
-	Services  string // CIDR
-	NodePorts string // from-to
-	Advertise string
-	Tokens    authn.TokenConfig
-	Authn     authn.Config
-	Admission plugins.Choice
-	Tolerate  time.Duration // how long a pod stays on a node in trouble when it does not say so itself
+	Etcd       etcd.Config
+	Encryption encryption.Config
+	Serving    server.Config
+	Kubelets   nodeproxy.Config
+	Services   string // CIDR
+	NodePorts  string // from-to
+	Advertise  string
+	Tokens     authn.TokenConfig
+	Authn      authn.Config
+	Admission  plugins.Choice
+	Tolerate   time.Duration // how long a pod stays on a node in trouble when it does not say so itself
 }
 
 func flags(c *Config) []cli.Flag {
@@ -42,6 +44,8 @@ func flags(c *Config) []cli.Flag {
 		&cli.StringFlag{Name: "etcd-keyfile", Usage: "its key", Destination: &c.Etcd.KeyFile},
 		&cli.StringFlag{Name: "etcd-prefix", Value: "/registry", Usage: "of all keys in etcd", Destination: &c.Etcd.Prefix},
 		&cli.DurationFlag{Name: "etcd-compaction-interval", Value: 5 * time.Minute, Usage: "how old history may get", Destination: &c.Etcd.Compaction},
+		&cli.StringFlag{Name: "encryption-provider-config", Usage: "an EncryptionConfiguration: which kinds are unreadable in etcd, and with which keys", Destination: &c.Encryption.File},
+		&cli.BoolFlag{Name: "encryption-provider-config-automatic-reload", Value: true, Usage: "read it again when it changes", Destination: &c.Encryption.Reload},
 		&cli.StringFlag{Name: "bind-address", Value: "0.0.0.0", Usage: "address to listen on", Destination: &c.Serving.Address},
 		&cli.IntFlag{Name: "secure-port", Value: 6443, Usage: "port to listen on", Destination: &c.Serving.Port},
 		&cli.StringFlag{Name: "tls-cert-file", Usage: "serving certificate", Required: true, Destination: &c.Serving.CertFile},

@@ -24,6 +24,7 @@ import (
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/resources"
 	"pilothouse.dev/apiserver/server"
+	"pilothouse.dev/apiserver/storage/encryption"
 	"pilothouse.dev/apiserver/storage/etcd"
 	"pilothouse.dev/apiserver/storage/watchcache"
 	"pilothouse.dev/pkg/daemon"
@@ -48,6 +49,11 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	keeper, err := encryption.Open(cfg.Encryption, prometheus.DefaultRegisterer, log)
+	if err != nil {
+		return err
+	}
+	cfg.Etcd.Sealer = keeper
 	db, err := etcd.Open(cfg.Etcd, log)
 	if err != nil {
 		return fmt.Errorf("opening etcd: %w", err)
@@ -112,6 +118,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	checks := &health.Checks{}
 	checks.AddLive("ping", func(context.Context) error { return nil })
 	checks.AddReady("etcd", db.Healthy)
+	checks.AddReady("kms-providers", keeper.Healthy)
 	checks.AddReady("watch-caches", func(context.Context) error { return caches.Ready() })
 	srv := server.New(cfg.Serving, server.Parts{
 		Filters:  filters.Parts{Who: who, May: may, Metrics: filters.NewMetrics(prometheus.DefaultRegisterer), Log: log},
@@ -124,6 +131,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	checks.AddReady("poststarthook/rbac/bootstrap-roles", own.RolesDone)
 
 	g := daemon.NewGroup(log)
+	g.Add("encryption", keeper.Run)
 	g.Add("compaction", db.Run)
 	g.Add("watch caches", caches.Run)
 	g.Add("address repair", addrs.Run)

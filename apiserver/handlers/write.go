@@ -259,10 +259,16 @@ func (h *Handlers) updateFrom(ctx context.Context, u Update, b base) (o written,
 	}
 	res := u.Resource
 	obj := a.Object
-	if bytes.Equal(value, b.entry.Value) {
+	same := bytes.Equal(value, b.entry.Value)
+	if same {
 		if next, err := h.again(ctx, u, b); next != nil || err != nil {
 			return o, next, err
 		}
+		if same, err = h.wellKept(ctx, res, u.Key); err != nil {
+			return o, nil, err
+		}
+	}
+	if same {
 		obj.SetResourceVersion(strconv.FormatInt(b.entry.Revision, 10))
 		return written{obj, b.entry}, nil, nil
 	}
@@ -290,6 +296,16 @@ func (h *Handlers) updateFrom(ctx context.Context, u Update, b base) (o written,
 		e = nil // what was stored last is not obj
 	}
 	return written{obj, e}, nil, nil
+}
+
+// wellKept says that writing an object's unchanged value again would change nothing in the storage either.
+func (h *Handlers) wellKept(ctx context.Context, res *registry.Resource, key storage.Key) (bool, error) {
+	r, ok := res.Store.(storage.Resealed)
+	if !ok {
+		return true, nil
+	}
+	stale, err := r.Stale(ctx, key)
+	return !stale, err
 }
 
 // changed makes and checks the new object and its stored form. The attributes hold the object, and what admission took for it

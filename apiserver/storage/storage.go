@@ -142,6 +142,19 @@ type Counted interface {
 	Changes() int64
 }
 
+// Sized is a Store that can tell how much a List would go through.
+type Sized interface {
+	// Size is how many objects there are in a namespace (in all, when it is empty), counting no further than most; negative while
+	// there is no state at hand. It costs next to nothing.
+	Size(namespace string, most int) int
+}
+
+// Resealed is a Store whose values may be stored in a way that is no longer wanted, as with a key that was replaced.
+type Resealed interface {
+	// Stale says whether it is worth to write the object's unchanged value again.
+	Stale(ctx context.Context, key Key) (bool, error)
+}
+
 // ErrBadContinue is the error of a List whose continue token cannot be read; the text is for the client.
 var ErrBadContinue = errors.New("continue key is not valid")
 
@@ -249,6 +262,8 @@ type WatchOptions struct {
 	// Bookmarks asks for a Bookmark event about once a minute, and (with Initial) one with InitialEnd set after the
 	// initial events.
 	Bookmarks bool
+	// Begun, when it is not nil, is called once, by Next, when the initial events were returned and nothing more is there yet.
+	Begun func()
 }
 
 // Watcher is one running watch. Next is called by one goroutine; Close by any, any number of times.

@@ -42,7 +42,18 @@ type Config struct {
 	Compaction time.Duration // how often history older than that is dropped; 0: 5 min; negative: never by this process
 	Bookmarks  time.Duration // how often a direct watch sends one; 0: a minute
 	Conns      int           // connections for requests; watches have one more of their own; 0: 2
+	Sealer     Sealer        // how values are kept; nil: as they are
 	Defragment int64         // how many free bytes in a member's file make it worth a defragmentation; 0: 128 MiB
+}
+
+// Sealer keeps the values of some kinds unreadable in etcd. Safe for concurrent use.
+type Sealer interface {
+	// Seals says whether values of the kind are sealed at all, or may be.
+	Seals(group, plural string) bool
+	// Seal returns what is stored for a value at a path. value is not changed, and may be what is returned.
+	Seal(ctx context.Context, group, plural string, path, value []byte) ([]byte, error)
+	// Open returns the value again, which may share memory with stored; stale says that it would be stored otherwise now.
+	Open(ctx context.Context, group, plural string, path, stored []byte) (value []byte, stale bool, err error)
 }
 
 // DB is one etcd database: a Backend whose Stores read and write etcd directly.

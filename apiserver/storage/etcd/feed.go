@@ -93,7 +93,11 @@ func (f *Feed) Next(ctx context.Context) (Step, error) {
 				step.Changes = append(step.Changes, Change{&storage.Entry{Key: key, Revision: ev.Kv.ModRevision}, true})
 				continue
 			}
-			step.Changes = append(step.Changes, Change{f.s.entryOf(key, ev.Kv), false})
+			e, err := f.s.entryOf(ctx, key, ev.Kv)
+			if err != nil {
+				return Step{}, err
+			}
+			step.Changes = append(step.Changes, Change{e, false})
 		}
 		return step, nil
 	}

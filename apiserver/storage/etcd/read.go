@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.uber.org/zap"
 
 	"pilothouse.dev/apiserver/storage"
@@ -42,7 +43,7 @@ func (s *store) Get(ctx context.Context, key storage.Key, r storage.Read) (*stor
 	if len(resp.Kvs) == 0 {
 		return nil, fmt.Errorf("reading %s %s: %w", s.kind.Plural, key, storage.ErrNotFound)
 	}
-	return s.entryOf(key, resp.Kvs[0]), nil
+	return s.entryOf(ctx, key, resp.Kvs[0])
 }
 
 func (s *store) List(ctx context.Context, o storage.ListOptions) (*storage.Page, error) {
@@ -92,7 +93,9 @@ func (s *store) List(ctx context.Context, o storage.ListOptions) (*storage.Page,
 		for len(rest) > 0 && (o.Limit == 0 || int64(len(page.Entries)) < o.Limit) {
 			if key, ok := s.key(rest[0].Key); !ok {
 				s.foreign(rest[0].Key)
-			} else if e := s.entryOf(key, rest[0]); !filtered || o.Matches(e) {
+			} else if e, err := s.entryOf(ctx, key, rest[0]); err != nil {
+				return nil, fmt.Errorf("listing %s: %w", s.kind.Plural, err)
+			} else if !filtered || o.Matches(e) {
 				page.Entries, after = append(page.Entries, e), key
 			} else {
 				after = key
@@ -154,7 +157,45 @@ func (s *store) ask(ctx context.Context, req *pb.RangeRequest, r storage.Read) (
 	return resp, nil
 }
 
-// entry makes an entry of stored bytes. Bytes whose attributes cannot be read stay readable and deletable: they are given
+// Stale is the storage.Resealed of etcd: it reads how the value is stored.
+func (s *store) Stale(ctx context.Context, key storage.Key) (bool, error) {
+	if s.db.cfg.Sealer == nil || !s.db.cfg.Sealer.Seals(s.kind.Group, s.kind.Plural) {
+		return false, nil
+	}
+	path, err := s.path(key)
+	if err != nil {
+		return false, err
+	}
+	resp, err := s.ask(ctx, &pb.RangeRequest{Key: path}, storage.Read{})
+	if err != nil || len(resp.Kvs) == 0 {
+		return false, err
+	}
+	_, stale, err := s.db.cfg.Sealer.Open(ctx, s.kind.Group, s.kind.Plural, path, resp.Kvs[0].Value)
+	return stale, err
+}
+
+// entryOf makes an entry of what etcd has.
+func (s *store) entryOf(ctx context.Context, key storage.Key, kv *mvccpb.KeyValue) (*storage.Entry, error) {
+	value, err := s.open(ctx, key, kv)
+	if err != nil {
+		return nil, err
+	}
+	return s.entry(key, value, kv.ModRevision), nil
+}
+
+// open is the value of what etcd has.
+func (s *store) open(ctx context.Context, key storage.Key, kv *mvccpb.KeyValue) ([]byte, error) {
+	if s.db.cfg.Sealer == nil {
+		return kv.Value, nil
+	}
+	value, _, err := s.db.cfg.Sealer.Open(ctx, s.kind.Group, s.kind.Plural, kv.Key, kv.Value)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s %s: %w", s.kind.Plural, key, err)
+	}
+	return value, nil
+}
+
+// entry makes an entry of opened bytes. Bytes whose attributes cannot be read stay readable and deletable: they are given
 // without attributes, and a person is told.
 func (s *store) entry(key storage.Key, value []byte, rev int64) *storage.Entry {
 	e := &storage.Entry{Key: key, Revision: rev, Value: value}

@@ -69,6 +69,10 @@ func (w *watcher) Next(ctx context.Context) ([]storage.Event, error) {
 	if w.tellInitial(); len(w.events) > 0 {
 		return w.events, nil
 	}
+	if w.o.Begun != nil {
+		w.o.Begun()
+		w.o.Begun = nil
+	}
 	var due <-chan time.Time
 	if w.bookmark != nil {
 		due = w.bookmark.C
@@ -84,7 +88,9 @@ func (w *watcher) Next(ctx context.Context) ([]storage.Event, error) {
 			if err := watchEnd(resp, ok); err != nil {
 				return nil, fmt.Errorf("watching %s: %w", w.s.kind.Plural, err)
 			}
-			w.take(resp)
+			if err := w.take(ctx, resp); err != nil {
+				return nil, fmt.Errorf("watching %s: %w", w.s.kind.Plural, err)
+			}
 		case <-due:
 			w.due = true
 			w.bookmark.Reset(min(w.s.db.cfg.Bookmarks, time.Second)) // etcd may stay silent: ask again
@@ -112,7 +118,7 @@ func (w *watcher) tellInitial() {
 	}
 }
 
-func (w *watcher) take(resp clientv3.WatchResponse) {
+func (w *watcher) take(ctx context.Context, resp clientv3.WatchResponse) error {
 	if resp.IsProgressNotify() {
 		w.stands = max(w.stands, resp.Header.Revision)
 		if w.due {
@@ -120,7 +126,7 @@ func (w *watcher) take(resp clientv3.WatchResponse) {
 			w.bookmark.Reset(w.s.db.cfg.Bookmarks)
 			w.events = append(w.events, storage.Event{Type: storage.Bookmark, Revision: w.stands})
 		}
-		return
+		return nil
 	}
 	for _, ev := range resp.Events {
 		key, ok := w.s.key(ev.Kv.Key)
@@ -128,34 +134,47 @@ func (w *watcher) take(resp clientv3.WatchResponse) {
 			w.s.foreign(ev.Kv.Key)
 			continue
 		}
+		told, ok, err := w.transition(ctx, key, ev)
+		if err != nil {
+			return err
+		}
 		w.stands = ev.Kv.ModRevision
-		if told, ok := w.transition(key, ev); ok {
+		if ok {
 			w.events = append(w.events, told)
 		}
 	}
+	return nil
 }
 
 // transition is what a change of one key is for this watcher's selector.
-func (w *watcher) transition(key storage.Key, ev *clientv3.Event) (storage.Event, bool) {
+func (w *watcher) transition(ctx context.Context, key storage.Key, ev *clientv3.Event) (told storage.Event, ok bool, err error) {
 	var now, was *storage.Entry
 	if ev.Type != mvccpb.Event_DELETE {
-		if e := w.s.entryOf(key, ev.Kv); w.o.Matches(e) {
+		e, err := w.s.entryOf(ctx, key, ev.Kv)
+		if err != nil {
+			return told, false, err
+		}
+		if w.o.Matches(e) {
 			now = e
 		}
 	}
 	if ev.PrevKv != nil {
-		if e := w.s.entry(key, ev.PrevKv.Value, ev.Kv.ModRevision); w.o.Matches(e) {
+		value, err := w.s.open(ctx, key, ev.PrevKv)
+		if err != nil {
+			return told, false, err
+		}
+		if e := w.s.entry(key, value, ev.Kv.ModRevision); w.o.Matches(e) {
 			was = e
 		}
 	}
 	rev := ev.Kv.ModRevision
 	switch {
 	case now != nil && was != nil:
-		return storage.Event{Type: storage.Modified, Entry: now, Revision: rev}, true
+		return storage.Event{Type: storage.Modified, Entry: now, Revision: rev}, true, nil
 	case now != nil:
-		return storage.Event{Type: storage.Added, Entry: now, Revision: rev}, true
+		return storage.Event{Type: storage.Added, Entry: now, Revision: rev}, true, nil
 	case was != nil:
-		return storage.Event{Type: storage.Deleted, Entry: was, Revision: rev}, true
+		return storage.Event{Type: storage.Deleted, Entry: was, Revision: rev}, true, nil
 	}
-	return storage.Event{}, false
+	return told, false, nil
 }

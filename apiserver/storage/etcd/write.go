@@ -2,10 +2,10 @@ package etcd
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"pilothouse.dev/apiserver/storage"
 )
@@ -38,7 +38,7 @@ func (s *store) Update(ctx context.Context, key storage.Key, value []byte, expec
 		return nil, failed(err, "updating %s %s", s.kind.Plural, key)
 	}
 	if !resp.Succeeded {
-		return nil, failed(s.refusal(key, resp), "updating %s %s", s.kind.Plural, key)
+		return nil, failed(s.refusal(ctx, key, resp), "updating %s %s", s.kind.Plural, key)
 	}
 	return s.entry(key, value, resp.Header.Revision), nil
 }
@@ -60,20 +60,30 @@ func (s *store) Delete(ctx context.Context, key storage.Key, expect int64) (*sto
 		return nil, failed(err, "deleting %s %s", s.kind.Plural, key)
 	}
 	if !resp.Succeeded {
-		return nil, failed(s.refusal(key, resp), "deleting %s %s", s.kind.Plural, key)
+		return nil, failed(s.refusal(ctx, key, resp), "deleting %s %s", s.kind.Plural, key)
 	}
 	last := resp.Responses[0].GetResponseDeleteRange().PrevKvs[0]
-	return s.entry(key, last.Value, resp.Header.Revision), nil
+	value, err := s.open(ctx, key, last)
+	if err != nil {
+		return nil, fmt.Errorf("deleted, but its last state is unknown: %w", err)
+	}
+	return s.entry(key, value, resp.Header.Revision), nil
 }
 
 // put stores value if the key is at revision expect (0: does not exist), else does otherwise. A lease that etcd has lost
 // (restored from a backup, say) is replaced once.
 func (s *store) put(ctx context.Context, path, value []byte, expect int64, ttl time.Duration, otherwise *pb.RequestOp) (*pb.TxnResponse, error) {
+	ctx, cancel := s.db.bounded(ctx)
+	defer cancel()
+	if s.db.cfg.Sealer != nil {
+		var err error
+		if value, err = s.db.cfg.Sealer.Seal(ctx, s.kind.Group, s.kind.Plural, path, value); err != nil {
+			return nil, err
+		}
+	}
 	if len(value) > storage.MaxObject {
 		return nil, storage.ErrTooLarge // etcd would say the same, after having been sent it
 	}
-	ctx, cancel := s.db.bounded(ctx)
-	defer cancel()
 	req := &pb.TxnRequest{Compare: []*pb.Compare{atRevision(path, expect)}}
 	if otherwise != nil {
 		req.Failure = []*pb.RequestOp{otherwise}
@@ -94,16 +104,16 @@ func (s *store) put(ctx context.Context, path, value []byte, expect int64, ttl t
 }
 
 // refusal is why a transaction did not take its first branch, from what the second one read.
-func (s *store) refusal(key storage.Key, resp *pb.TxnResponse) error {
+func (s *store) refusal(ctx context.Context, key storage.Key, resp *pb.TxnResponse) error {
 	kvs := resp.Responses[0].GetResponseRange().Kvs
 	if len(kvs) == 0 {
 		return storage.ErrNotFound
 	}
-	return &storage.Conflict{Current: s.entryOf(key, kvs[0])}
-}
-
-func (s *store) entryOf(key storage.Key, kv *mvccpb.KeyValue) *storage.Entry {
-	return s.entry(key, kv.Value, kv.ModRevision)
+	e, err := s.entryOf(ctx, key, kvs[0])
+	if err != nil {
+		return err
+	}
+	return &storage.Conflict{Current: e}
 }
 
 // mustExist turns a revision that no object can have (an object that is not there has 0 in etcd) into one that never matches.

@@ -21,6 +21,14 @@ func (c *cache) Delete(ctx context.Context, key storage.Key, expect int64) (*sto
 	return c.written(c.truth.Delete(ctx, key, expect))
 }
 
+// Stale is the storage.Resealed of a cache: etcd's.
+func (c *cache) Stale(ctx context.Context, key storage.Key) (bool, error) {
+	if r, ok := c.truth.(storage.Resealed); ok {
+		return r.Stale(ctx, key)
+	}
+	return false, nil
+}
+
 func (c *cache) written(e *storage.Entry, err error) (*storage.Entry, error) {
 	if err != nil {
 		return nil, err
