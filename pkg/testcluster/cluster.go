@@ -42,12 +42,7 @@ func Start(t testing.TB, extra ...string) *Cluster {
 	if err := c.open(extra); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		c.apiserver.kill()
-		if t.Failed() {
-			t.Logf("the API server said:\n%s", c.apiserver.said())
-		}
-	})
+	c.endWithTest()
 	kube, err := kubernetes.NewForConfig(c.Config("admin", "system:masters"))
 	if err != nil {
 		t.Fatal(err)
@@ -93,6 +88,11 @@ func (c *Cluster) open(extra []string) error {
 	if err := tokens.Write(c.Dir, "service-account"); err != nil {
 		return err
 	}
+	return c.launch(bin, extra)
+}
+
+// launch starts the API server with the files of c.Dir.
+func (c *Cluster) launch(bin string, extra []string) error {
 	file := func(name string) string { return filepath.Join(c.Dir, name) }
 	for try := 1; ; try++ {
 		ports, err := freePorts(1)
@@ -121,6 +121,33 @@ func (c *Cluster) open(extra []string) error {
 			return err
 		}
 	}
+}
+
+// Another starts one more API server over the same etcd, of the same authority, and returns it as a cluster of its own; it ends
+// with c's test.
+func (c *Cluster) Another(extra ...string) *Cluster {
+	c.t.Helper()
+	other := &Cluster{Etcd: c.Etcd, Dir: c.Dir, t: c.t, authority: c.authority}
+	if err := other.launch(c.apiserver.bin, extra); err != nil {
+		c.t.Fatal(err)
+	}
+	other.endWithTest()
+	kube, err := kubernetes.NewForConfig(other.Config("admin", "system:masters"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	other.Kube = kube
+	return other
+}
+
+// endWithTest ends the API server with the test, and tells what it said if that failed.
+func (c *Cluster) endWithTest() {
+	c.t.Cleanup(func() {
+		c.apiserver.kill()
+		if c.t.Failed() {
+			c.t.Logf("the API server said:\n%s", c.apiserver.said())
+		}
+	})
 }
 
 // ready asks /readyz, and then for the namespaces that every cluster has.

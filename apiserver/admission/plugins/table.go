@@ -71,6 +71,8 @@ type Parts struct {
 	ServiceAccounts ServiceAccounts
 	Pods            Pods
 	PodLists        PodLists
+	Nodes           Nodes
+	Volumes         Volumes
 	Kinds           Kinds
 	LimitRanges     LimitRanges
 	PriorityClasses PriorityClasses
@@ -79,6 +81,8 @@ type Parts struct {
 	IngressClasses  IngressClasses
 	IPs             []IPs // a range of cluster IPs a family, the preferred one first; see Ranges
 	Ports           Ports
+	// Audiences are whom a service account's token is for that is asked for without saying.
+	Audiences []string
 	// TolerationSeconds is how long a pod stays on a node that is not ready or unreachable, unless it says so itself.
 	TolerationSeconds int64
 	// Quotas are the resource quotas, and ChangeQuota changes what they say is used.
@@ -114,7 +118,7 @@ func table(p Parts) []line {
 		{off, limitAntiAffinity{}},
 		{on, &limitRanger{p.LimitRanges}},
 		{on, &serviceAccount{p.ServiceAccounts}},
-		{on, &nodeRestriction{p.Pods}},
+		{on, &nodeRestriction{p.Pods, p.Nodes, p.ServiceAccounts, p.Volumes, p.Access, p.Audiences}},
 		{on, taintNewNodes{}},
 		{off, alwaysPullImages{}},
 		{on, &podSecurity{namespaces: p.Namespaces, pods: p.PodLists, counts: newPodSecurityCounts(p.Metrics)}},
