@@ -24,7 +24,9 @@ func Authenticate(p Parts) Filter {
 			if err != nil {
 				logging.From(r.Context()).Debug("not authenticated", zap.Error(err))
 				closeHTTP2(w, r)
-				handlers.WriteError(w, r, apierrors.NewUnauthorized("Unauthorized"))
+				refused(p, w, r, func(w http.ResponseWriter, r *http.Request) {
+					handlers.WriteError(w, r, apierrors.NewUnauthorized("Unauthorized"))
+				}, attempted(r))
 				return
 			}
 			if u.Name == authn.Anonymous {

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"pilothouse.dev/apiserver/authz"
 	"pilothouse.dev/apiserver/handlers"
 	"pilothouse.dev/apiserver/request"
 )
@@ -17,12 +18,13 @@ func Authorize(p Parts) Filter {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			i, u := request.InfoOf(r.Context()), request.UserOf(r.Context())
-			ok, why := p.May.Allow(r.Context(), u, i)
-			if ok {
+			v := p.May.Attempt(r.Context(), u, i)
+			noteVerdict(r, v)
+			if v.Decision == authz.Allowed {
 				next.ServeHTTP(w, r)
 				return
 			}
-			refuse(w, r, i, why)
+			refuse(w, r, i, authz.Explain(u, i, v.Reason))
 		})
 	}
 }

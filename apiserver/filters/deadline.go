@@ -24,7 +24,7 @@ func LongRunning(i *request.Info) bool {
 }
 
 // Deadline ends requests that take too long. A client may ask for less with ?timeout=.
-func Deadline(most time.Duration) Filter {
+func Deadline(p Parts, most time.Duration) Filter {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if LongRunning(request.InfoOf(r.Context())) {
@@ -35,7 +35,7 @@ func Deadline(most time.Duration) Filter {
 			if strings.Contains(r.URL.RawQuery, "timeout") {
 				d, err := asked(r)
 				if err != nil {
-					handlers.WriteError(w, r, err)
+					refused(p, w, r, func(w http.ResponseWriter, r *http.Request) { handlers.WriteError(w, r, err) }, "")
 					return
 				}
 				if d > 0 && d < limit {

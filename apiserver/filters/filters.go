@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/authn"
 	"pilothouse.dev/apiserver/authz"
 )
@@ -18,6 +19,7 @@ type Filter func(http.Handler) http.Handler
 type Parts struct {
 	Who     *authn.Authenticator
 	May     *authz.Authorizer
+	Audit   *audit.Trail // nil: nothing is recorded
 	Metrics *Metrics
 	Log     *zap.Logger
 }

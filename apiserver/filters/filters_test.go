@@ -57,7 +57,7 @@ func (n nowhere) WriteHeader(int)             {}
 func BenchmarkChain(b *testing.B) {
 	p := Parts{Who: authn.New(), May: authz.New(), Metrics: NewMetrics(prometheus.NewRegistry()), Log: zap.NewNop()}
 	var h http.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
-	for _, f := range []Filter{Authorize(p), Authenticate(p), Deadline(1e9), Measure(p), Info(p), Recover(p)} {
+	for _, f := range []Filter{Authorize(p), Authenticate(p), Deadline(p, 1e9), Measure(p), Info(p), Recover(p)} {
 		h = f(h)
 	}
 	r := httptest.NewRequest(http.MethodGet, "/livez", nil)

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"pilothouse.dev/apiserver/authn"
+	"pilothouse.dev/apiserver/authz"
 	"pilothouse.dev/apiserver/handlers"
 	"pilothouse.dev/apiserver/request"
 )
@@ -37,8 +38,9 @@ func Impersonate(p Parts) Filter {
 			}
 			u := request.UserOf(r.Context())
 			for _, i := range asks {
-				if ok, why := p.May.Allow(r.Context(), u, i); !ok {
-					refuse(w, r, i, why)
+				if v := p.May.Decide(r.Context(), u, i); v.Decision != authz.Allowed {
+					noteVerdict(r, v)
+					refuse(w, r, i, authz.Explain(u, i, v.Reason))
 					return
 				}
 			}
@@ -47,6 +49,7 @@ func Impersonate(p Parts) Filter {
 					r.Header.Del(name)
 				}
 			}
+			request.RecordOf(r.Context()).Impersonate(who)
 			request.SetUser(r.Context(), who)
 			next.ServeHTTP(w, r)
 		})

@@ -10,12 +10,15 @@ import (
 func chain(cfg Config, p filters.Parts, router http.Handler) http.Handler {
 	order := []filters.Filter{
 		filters.Recover(p),
+		filters.Goaway(cfg.Goaway),
 		filters.Info(p),
 		filters.Stack(p),
 		filters.Measure(p),
-		filters.Deadline(cfg.RequestTimeout),
+		filters.Deadline(p, cfg.RequestTimeout),
 		filters.Authenticate(p),
+		filters.Audit(p),
 		filters.Impersonate(p),
+		filters.FlowControl(p),
 		filters.Authorize(p),
 	}
 	h := router
