@@ -1,6 +1,7 @@
 // Package bootstrap makes what a new cluster must contain, through an ordinary client, and keeps it: the system namespaces,
 // the `kubernetes` service with this server's address behind it, and the objects listed in objects.go. It runs again every so often, so that what is deleted
-// by mistake comes back, and so that it succeeds once the storage answers.
+// by mistake comes back, and so that it succeeds once the storage answers. The default roles and bindings (access.go) it brings up
+// to date once, at the start: what an administrator takes from them afterwards stays away until the next one.
 package bootstrap
 
 import (
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,10 +18,14 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	discoveryv1client "k8s.io/client-go/kubernetes/typed/discovery/v1"
+	rbacv1client "k8s.io/client-go/kubernetes/typed/rbac/v1"
 	"k8s.io/client-go/rest"
+
+	"pilothouse.dev/apiserver/bootstrap/policy"
 )
 
 // Config says what this server is called from inside the cluster.
@@ -38,9 +44,13 @@ type Bootstrap struct {
 	// Of the groups in need alone: the clientset of all groups would be a sixth of the program, and of its memory.
 	core      corev1client.CoreV1Interface
 	discovery discoveryv1client.DiscoveryV1Interface
+	rbac      rbacv1client.RbacV1Interface
 	raw       rest.Interface
 	objects   []object
 	log       *zap.Logger
+
+	policy    *policy.Policy // owned by Run; nil once it is there
+	rolesDone atomic.Bool
 }
 
 // New makes it; nothing is asked yet.
@@ -56,7 +66,20 @@ func New(cfg Config, self *rest.Config, log *zap.Logger) (*Bootstrap, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the loopback client: %w", err)
 	}
-	return &Bootstrap{cfg, core, discovery, core.RESTClient(), cfg.objects(), log.Named("bootstrap")}, nil
+	quick := rest.CopyConfig(self) // there are many of them, and the server is not ready before
+	quick.ContentType, quick.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf
+	rbac, err := rbacv1client.NewForConfig(quick)
+	if err != nil {
+		return nil, fmt.Errorf("making the loopback client: %w", err)
+	}
+	access, err := policy.Load()
+	if err != nil {
+		return nil, fmt.Errorf("reading the default roles: %w", err)
+	}
+	return &Bootstrap{
+		cfg: cfg, core: core, discovery: discovery, rbac: rbac, raw: core.RESTClient(),
+		objects: cfg.objects(), log: log.Named("bootstrap"), policy: access,
+	}, nil
 }
 
 // Namespaces every cluster has.
@@ -75,19 +98,24 @@ func (b *Bootstrap) Run(ctx context.Context) error {
 		if err := b.once(ctx); err != nil && ctx.Err() == nil {
 			b.log.Warn("the cluster's own objects are not all there yet", zap.Error(err))
 			wait = 500 * time.Millisecond
+			if b.policy != nil { // the server is not ready before
+				wait = 50 * time.Millisecond
+			}
 		}
 	}
 }
 
 func (b *Bootstrap) once(ctx context.Context) error {
+	var todo []write
 	for _, name := range Namespaces {
-		_, err := b.core.Namespaces().Get(ctx, name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-			_, err = b.core.Namespaces().Create(ctx, ns, metav1.CreateOptions{})
-		}
-		if err != nil && !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("making namespace %s: %w", name, err)
+		todo = append(todo, write{"making namespace " + name, func(ctx context.Context) error { return b.namespace(ctx, name) }})
+	}
+	if err := together(ctx, todo); err != nil {
+		return err
+	}
+	if b.policy != nil {
+		if err := b.access(ctx); err != nil {
+			return err
 		}
 	}
 	if err := b.service(ctx); err != nil {
@@ -95,6 +123,18 @@ func (b *Bootstrap) once(ctx context.Context) error {
 	}
 	// That the one fails should not keep away the other.
 	return errors.Join(b.publish(ctx), b.contents(ctx))
+}
+
+func (b *Bootstrap) namespace(ctx context.Context, name string) error {
+	_, err := b.core.Namespaces().Get(ctx, name, metav1.GetOptions{ResourceVersion: "0"})
+	if apierrors.IsNotFound(err) {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		_, err = b.core.Namespaces().Create(ctx, ns, metav1.CreateOptions{})
+	}
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
 }
 
 func (b *Bootstrap) publish(ctx context.Context) error {

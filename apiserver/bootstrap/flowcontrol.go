@@ -36,7 +36,10 @@ func priorityLevels() []*flowcontrolv1.PriorityLevelConfiguration {
 	return []*flowcontrolv1.PriorityLevelConfiguration{
 		{
 			ObjectMeta: flowMeta(flowcontrolv1.PriorityLevelConfigurationNameExempt),
-			Spec:       flowcontrolv1.PriorityLevelConfigurationSpec{Type: flowcontrolv1.PriorityLevelEnablementExempt},
+			Spec: flowcontrolv1.PriorityLevelConfigurationSpec{
+				Type:   flowcontrolv1.PriorityLevelEnablementExempt,
+				Exempt: &flowcontrolv1.ExemptPriorityLevelConfiguration{NominalConcurrencyShares: new(int32), LendablePercent: new(int32)},
+			},
 		},
 		level(flowcontrolv1.PriorityLevelConfigurationNameCatchAll, 5, 0, flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeReject}),
 		level("system", 30, 33, queues(64, 6)),
@@ -83,10 +86,6 @@ func flows() []*flowcontrolv1.FlowSchema {
 			},
 		}),
 		flow("system-leader-election", "leader-election", 100, byUser, some([]flowcontrolv1.Subject{daemons[0], daemons[1], systems}, leases)),
-		flow("endpoint-controller", "workload-high", 150, byUser, some(
-			[]flowcontrolv1.Subject{daemons[0], account(metav1.NamespaceSystem, "endpoint-controller"), account(metav1.NamespaceSystem, "endpointslicemirroring-controller")},
-			flowcontrolv1.ResourcePolicyRule{Verbs: lead, APIGroups: []string{""}, Resources: []string{"endpoints"}, Namespaces: every})),
-		flow("workload-leader-election", "leader-election", 200, byUser, some([]flowcontrolv1.Subject{systems}, leases)),
 		flow("system-node-high", "node-high", 400, byUser, some(groups("system:nodes"),
 			flowcontrolv1.ResourcePolicyRule{Verbs: every, APIGroups: []string{""}, Resources: []string{"nodes", "nodes/status"}, Namespaces: every, ClusterScope: true},
 			flowcontrolv1.ResourcePolicyRule{Verbs: every, APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Namespaces: every})),

@@ -31,12 +31,6 @@ func (c Config) objects() []object {
 		{priorityClasses, priorityClass("system-node-critical", 2000001000, "For pods of the system without which their node does not work.")},
 		{priorityClasses, priorityClass("system-cluster-critical", 2000000000, "For pods of the system without which the cluster does not work; any node will do.")},
 	}
-	for _, l := range priorityLevels() {
-		all = append(all, object{levels, l})
-	}
-	for _, f := range flows() {
-		all = append(all, object{flowSchemas, f})
-	}
 	if len(c.ServiceCIDRs) > 0 {
 		all = append(all, object{serviceCIDRs, &networkingv1.ServiceCIDR{
 			ObjectMeta: metav1.ObjectMeta{Name: serviceName}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: c.ServiceCIDRs},
