@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,8 +14,11 @@ import (
 
 	"pilothouse.dev/apiserver/admission/plugins"
 	"pilothouse.dev/apiserver/allocator"
+	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/authn"
 	"pilothouse.dev/apiserver/bootstrap"
+	"pilothouse.dev/apiserver/flowcontrol"
+	"pilothouse.dev/apiserver/lookup"
 	"pilothouse.dev/apiserver/nodeproxy"
 	"pilothouse.dev/apiserver/server"
 	"pilothouse.dev/apiserver/storage/encryption"
@@ -33,10 +38,12 @@ type Config struct {
 	Authn      authn.Config
 	Admission  plugins.Choice
 	Tolerate   time.Duration // how long a pod stays on a node in trouble when it does not say so itself
+	Flow       flowConfig
+	Audit     audit.Config
 }
 
 func flags(c *Config) []cli.Flag {
-	return append(identityFlags(c), []cli.Flag{
+	return slices.Concat(identityFlags(c), flowFlags(c), auditFlags(c), []cli.Flag{
 		&cli.StringSliceFlag{Name: "etcd-servers", Value: cli.NewStringSlice("https://127.0.0.1:2379"), Usage: "where etcd listens",
 			Action: func(_ *cli.Context, v []string) error { c.Etcd.Endpoints = v; return nil }},
 		&cli.StringFlag{Name: "etcd-cafile", Usage: "who signs etcd's certificate", Destination: &c.Etcd.CAFile},
@@ -73,7 +80,7 @@ func flags(c *Config) []cli.Flag {
 			Action: func(_ *cli.Context, v []string) error { c.Admission.Disable = v; return nil }},
 		&cli.StringFlag{Name: "admission-control-config-file", Usage: "configuration of admission plugins", Destination: &c.Admission.File},
 		&cli.DurationFlag{Name: "default-toleration", Value: 30 * time.Second, Usage: "how long a pod that does not say stays on a node that is not ready or unreachable", Destination: &c.Tolerate},
-	}...)
+	})
 }
 
 // identityFlags are those that say how callers are told.
@@ -100,6 +107,80 @@ func identityFlags(c *Config) []cli.Flag {
 		&cli.BoolFlag{Name: "service-account-lookup", Value: true, Usage: "a token kept in a secret counts only as long as the secret and its account are there",
 			Action: func(_ *cli.Context, v bool) error { c.Tokens.Unchecked = !v; return nil }},
 	}
+}
+
+// auditFlags are those that say what is recorded of requests, and where.
+func auditFlags(c *Config) []cli.Flag {
+	log, hook := &c.Audit.Log, &c.Audit.Webhook
+	return slices.Concat([]cli.Flag{
+		&cli.StringFlag{Name: "audit-policy-file", Usage: "what is recorded of requests (audit.k8s.io/v1 Policy); followed without a restart", Destination: &c.Audit.PolicyFile},
+		&cli.StringFlag{Name: "audit-log-path", Usage: "log of audit events; - is standard output", Destination: &log.Path},
+		&cli.IntFlag{Name: "audit-log-maxage", Usage: "days to keep old audit logs; 0: for ever", Destination: &log.MaxAge},
+		&cli.IntFlag{Name: "audit-log-maxbackup", Usage: "old audit logs to keep; 0: all", Destination: &log.MaxBackup},
+		&cli.IntFlag{Name: "audit-log-maxsize", Usage: "megabytes after which an audit log is old; 0: 100", Destination: &log.MaxSize},
+		&cli.BoolFlag{Name: "audit-log-compress", Usage: "compress old audit logs", Destination: &log.Compress},
+		&cli.StringFlag{Name: "audit-log-format", Value: audit.JSON, Usage: "json or legacy", Destination: &log.Format},
+		&cli.StringFlag{Name: "audit-webhook-config-file", Usage: "kubeconfig of the service that audit events are sent to", Destination: &hook.File},
+		&cli.DurationFlag{Name: "audit-webhook-initial-backoff", Value: 10 * time.Second, Usage: "time before a post is tried again", Destination: &hook.Backoff},
+	}, sinkFlags("audit-log", &log.Buffering, audit.Buffering{Mode: audit.Blocking, Size: 10000, Max: 1}, &log.Truncation),
+		sinkFlags("audit-webhook", &hook.Buffering, audit.Buffering{
+			Mode: audit.Batch, Size: 10000, Max: 400, Wait: 30 * time.Second, Throttle: true, QPS: 10, Burst: 15,
+		}, &hook.Truncation))
+}
+
+// sinkFlags are those that every sink of audit events has; is are the defaults.
+func sinkFlags(sink string, b *audit.Buffering, is audit.Buffering, t *audit.Truncation) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: sink + "-mode", Value: is.Mode, Usage: "how requests wait for their event: " + strings.Join(audit.Modes, ", "), Destination: &b.Mode},
+		&cli.IntFlag{Name: sink + "-batch-buffer-size", Value: is.Size, Usage: "events that wait at most; further ones are dropped", Destination: &b.Size},
+		&cli.IntFlag{Name: sink + "-batch-max-size", Value: is.Max, Usage: "events in a batch, in batch mode", Destination: &b.Max},
+		&cli.DurationFlag{Name: sink + "-batch-max-wait", Value: is.Wait, Usage: "time to wait for a batch to be full, in batch mode", Destination: &b.Wait},
+		&cli.BoolFlag{Name: sink + "-batch-throttle-enable", Value: is.Throttle, Usage: "bound how often a batch is written, in batch mode", Destination: &b.Throttle},
+		&cli.Float64Flag{Name: sink + "-batch-throttle-qps", Value: is.QPS, Usage: "batches a second", Destination: &b.QPS},
+		&cli.IntFlag{Name: sink + "-batch-throttle-burst", Value: is.Burst, Usage: "batches at once when none were for a while", Destination: &b.Burst},
+		&cli.BoolFlag{Name: sink + "-truncate-enabled", Usage: "leave out the objects of large events", Destination: &t.Enabled},
+		&cli.IntFlag{Name: sink + "-truncate-max-event-size", Value: 100 << 10, Usage: "bytes of an event before it is truncated", Destination: &t.MaxEvent},
+		&cli.IntFlag{Name: sink + "-truncate-max-batch-size", Value: 10 << 20, Usage: "bytes of a batch", Destination: &t.MaxBatch},
+	}
+}
+
+// flowConfig bounds what runs at a time.
+type flowConfig struct {
+	Fair              bool // by priority levels and flows
+	Reading, Changing int  // requests; in fair flow control, seats of both together
+}
+
+func flowFlags(c *Config) []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "enable-priority-and-fairness", Value: true, Usage: "requests have seats by priority level and flow; if not, they are bounded by the next two flags alone", Destination: &c.Flow.Fair},
+		&cli.IntFlag{Name: "max-requests-inflight", Value: 400, Usage: "reading requests that run at a time; 0: no bound. With priority and fairness, the sum of this and the next is all levels' seats", Destination: &c.Flow.Reading},
+		&cli.IntFlag{Name: "max-mutating-requests-inflight", Value: 200, Usage: "changing requests that run at a time; 0: no bound", Destination: &c.Flow.Changing},
+		&cli.IntFlag{Name: "http2-max-streams-per-connection", Value: 1000, Usage: "requests of one HTTP/2 connection at a time; 0: Go's default", Destination: &c.Serving.Streams},
+		&cli.IntFlag{Name: "max-connections", Usage: "connections at a time; further ones are closed at once (default: three quarters of the files that may be open)", Destination: &c.Serving.Connections},
+		&cli.Float64Flag{Name: "goaway-chance", Usage: "how likely a request makes its HTTP/2 client open a new connection, so that clients spread over servers: 0 to 0.02", Destination: &c.Serving.Goaway},
+	}
+}
+
+// gate is what bounds requests: the gate, unless there are limits instead.
+func (c Config) gate(o *lookup.Flows) (gate *flowcontrol.Gate, limits *flowcontrol.Limits, _ error) {
+	f := c.Flow
+	for name, n := range map[string]int{
+		"max-requests-inflight": f.Reading, "max-mutating-requests-inflight": f.Changing,
+		"http2-max-streams-per-connection": c.Serving.Streams, "max-connections": c.Serving.Connections,
+	} {
+		if n < 0 {
+			return nil, nil, fmt.Errorf("--%s %d: must not be negative", name, n)
+		}
+	}
+	switch {
+	case c.Serving.Goaway < 0 || c.Serving.Goaway > 0.02:
+		return nil, nil, fmt.Errorf("--goaway-chance %v: must be from 0 to 0.02", c.Serving.Goaway)
+	case !f.Fair:
+		limits = flowcontrol.NewLimits(f.Reading, f.Changing)
+	case f.Reading+f.Changing == 0:
+		return nil, nil, errors.New("--max-requests-inflight and --max-mutating-requests-inflight: priority and fairness divides their sum, which must not be 0")
+	}
+	return flowcontrol.New(flowcontrol.Config{Seats: f.Reading + f.Changing}, o, o), limits, nil
 }
 
 const defaultIssuer = "https://kubernetes.default.svc.cluster.local"

@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -13,6 +14,7 @@ import (
 	"pilothouse.dev/apiserver/admission"
 	"pilothouse.dev/apiserver/admission/plugins"
 	"pilothouse.dev/apiserver/allocator"
+	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/authn"
 	"pilothouse.dev/apiserver/authz"
 	"pilothouse.dev/apiserver/bootstrap"
@@ -46,6 +48,11 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		return err
 	}
 	ranges, err := cfg.addresses()
+	if err != nil {
+		return err
+	}
+	cfg.Audit.Drain = cfg.Serving.DrainTimeout
+	trail, err := audit.New(cfg.Audit, prometheus.DefaultRegisterer, log)
 	if err != nil {
 		return err
 	}
@@ -120,11 +127,24 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	checks.AddReady("etcd", db.Healthy)
 	checks.AddReady("kms-providers", keeper.Healthy)
 	checks.AddReady("watch-caches", func(context.Context) error { return caches.Ready() })
+	gate, limits, err := cfg.gate(lookup.NewFlows(look))
+	if err != nil {
+		return err
+	}
+	prometheus.DefaultRegisterer.MustRegister(gate)
+	maps.Copy(documents, gate.Dumps())
 	srv := server.New(cfg.Serving, server.Parts{
-		Filters:  filters.Parts{Who: who, May: may, Metrics: filters.NewMetrics(prometheus.DefaultRegisterer), Log: log},
-		Handlers: handle, OpenAPI: openapi.New(reg), Documents: documents, Checks: checks, Metrics: prometheus.DefaultGatherer, Drain: drain,
+		Filters: filters.Parts{
+			Who: who, May: may, Audit: trail, Flow: gate, Limits: limits, Metrics: filters.NewMetrics(prometheus.DefaultRegisterer), Log: log,
+		},
+		Handlers: handle, OpenAPI: openapi.New(reg), Documents: documents, Checks: checks, Drain: drain,
+		Metrics: prometheus.DefaultGatherer, Register: prometheus.DefaultRegisterer,
 	}, log)
 	own, err := bootstrap.New(boot, srv.Loopback(), log)
+	if err != nil {
+		return err
+	}
+	flows, err := bootstrap.NewFlows(srv.Loopback(), gate, log)
 	if err != nil {
 		return err
 	}
@@ -135,7 +155,10 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("compaction", db.Run)
 	g.Add("watch caches", caches.Run)
 	g.Add("address repair", addrs.Run)
+	g.Add("audit", trail.Run) // stops after the last request
 	g.Add("https", srv.Run)
 	g.Add("bootstrap", own.Run)
+	g.Add("flow control", gate.Run)
+	g.Add("flow schemas", flows.Run)
 	return g.Run(ctx)
 }

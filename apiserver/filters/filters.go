@@ -10,6 +10,7 @@ import (
 	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/authn"
 	"pilothouse.dev/apiserver/authz"
+	"pilothouse.dev/apiserver/flowcontrol"
 )
 
 // Filter wraps a handler.
@@ -22,4 +23,7 @@ type Parts struct {
 	Audit   *audit.Trail // nil: nothing is recorded
 	Metrics *Metrics
 	Log     *zap.Logger
+	// Flow is the gate of requests, Limits what counts instead of it; without either, all get in.
+	Flow   *flowcontrol.Gate
+	Limits *flowcontrol.Limits
 }

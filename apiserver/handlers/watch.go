@@ -35,6 +35,7 @@ func (h *Handlers) watch(w http.ResponseWriter, r *http.Request, res *registry.R
 	if err != nil {
 		return err
 	}
+	wo.Begun = request.Begun(r.Context())
 	ctx, cancel := context.WithTimeout(r.Context(), limit)
 	defer cancel()
 	defer context.AfterFunc(h.draining, cancel)()

@@ -30,6 +30,9 @@ type Config struct {
 	KeyFile        string
 	RequestTimeout time.Duration
 	DrainTimeout   time.Duration // how long running requests may take once we are told to stop
+	Streams        int           // of one HTTP/2 connection at a time; 0: net/http's default
+	Connections    int           // at a time; 0: three quarters of the files that the process may open
+	Goaway         float64       // the probability that a request's HTTP/2 connection is to be replaced
 }
 
 // Docs serves the OpenAPI documents.
@@ -47,6 +50,7 @@ type Parts struct {
 	Documents map[string]http.HandlerFunc
 	Checks    *health.Checks
 	Metrics   prometheus.Gatherer
+	Register  prometheus.Registerer // for the server's own; nil: nowhere
 	// Drain is called once when the server begins to stop: running watches are to end.
 	Drain context.CancelFunc
 }
@@ -57,11 +61,17 @@ type Server struct {
 	p       Parts
 	log     *zap.Logger
 	handler http.Handler
+	refused prometheus.Counter // connections
 }
 
 // New wires routes and filters; nothing listens yet.
 func New(cfg Config, p Parts, log *zap.Logger) *Server {
-	s := &Server{cfg: cfg, p: p, log: log.Named("https")}
+	s := &Server{cfg: cfg, p: p, log: log.Named("https"), refused: prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "apiserver_connections_refused_total", Help: "Connections closed because as many as may be were open (--max-connections).",
+	})}
+	if p.Register != nil {
+		p.Register.MustRegister(s.refused)
+	}
 	s.handler = chain(cfg, p.Filters, routes(p))
 	return s
 }
@@ -86,8 +96,15 @@ func (s *Server) Run(ctx context.Context) error {
 	srv := &http.Server{
 		Handler: s.handler, TLSConfig: files.AskingTLS(s.p.Filters.Who.Authorities), ConnContext: authn.Remember,
 		ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 1 << 20,
-		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 1000, MaxReadFrameSize: 256 << 10},
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: s.cfg.Streams, MaxReadFrameSize: 256 << 10,
+			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second, // a client that is gone without a word
+			WriteByteTimeout: 30 * time.Second, // one that takes nothing from the wire
+		},
 		ErrorLog: zap.NewStdLog(s.log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
+	}
+	if ln, err = s.bound(ln); err != nil {
+		return err
 	}
 	s.log.Info("serving", zap.String("address", addr))
 	ended := make(chan error, 1)

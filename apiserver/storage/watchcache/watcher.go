@@ -76,6 +76,10 @@ func (w *watcher) Next(ctx context.Context) ([]storage.Event, error) {
 		if cap(w.events) > idleEvents {
 			w.events = nil
 		}
+		if w.o.Begun != nil {
+			w.o.Begun()
+			w.o.Begun = nil
+		}
 		select {
 		case <-wake:
 		case <-timer:
