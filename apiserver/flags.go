@@ -16,6 +16,7 @@ import (
 	"pilothouse.dev/apiserver/allocator"
 	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/authn"
+	"pilothouse.dev/apiserver/authn/oidc"
 	"pilothouse.dev/apiserver/bootstrap"
 	"pilothouse.dev/apiserver/flowcontrol"
 	"pilothouse.dev/apiserver/lookup"
@@ -39,7 +40,7 @@ type Config struct {
 	Admission  plugins.Choice
 	Tolerate   time.Duration // how long a pod stays on a node in trouble when it does not say so itself
 	Flow       flowConfig
-	Audit     audit.Config
+	Audit      audit.Config
 }
 
 func flags(c *Config) []cli.Flag {
@@ -96,6 +97,16 @@ func identityFlags(c *Config) []cli.Flag {
 		&cli.StringFlag{Name: "authentication-token-webhook-config-file", Usage: "a kubeconfig of the service that knows tokens", Destination: &c.Authn.Webhook.File},
 		&cli.DurationFlag{Name: "authentication-token-webhook-cache-ttl", Value: 2 * time.Minute, Usage: "how long its answers are believed", Destination: &c.Authn.Webhook.TTL},
 		&cli.StringFlag{Name: "authentication-token-webhook-version", Value: "v1", Usage: "of the API group authentication.k8s.io that it speaks: v1 or v1beta1", Destination: &c.Authn.Webhook.Version},
+		&cli.StringFlag{Name: "authentication-config", Usage: "a file of the kind AuthenticationConfiguration: trusted issuers of tokens, and what is anonymous", Destination: &c.OIDC.File},
+		&cli.StringFlag{Name: "oidc-issuer-url", Usage: "the OpenID issuer whose tokens are accepted", Destination: &c.OIDC.Flags.IssuerURL},
+		&cli.StringFlag{Name: "oidc-client-id", Usage: "whom its tokens must be for", Destination: &c.OIDC.Flags.ClientID},
+		&cli.StringFlag{Name: "oidc-ca-file", Usage: "who signs its certificate (default: whom the system trusts)", Destination: &c.OIDC.Flags.CAFile},
+		&cli.StringFlag{Name: "oidc-username-claim", Usage: "the claim that is the user (default: sub)", Destination: &c.OIDC.Flags.UsernameClaim},
+		&cli.StringFlag{Name: "oidc-username-prefix", Usage: "before the user's name; - for none (default: the issuer and #, but for the claim email)", Destination: &c.OIDC.Flags.UsernamePrefix},
+		&cli.StringFlag{Name: "oidc-groups-claim", Usage: "the claim that holds the user's groups", Destination: &c.OIDC.Flags.GroupsClaim},
+		&cli.StringFlag{Name: "oidc-groups-prefix", Usage: "before each of them", Destination: &c.OIDC.Flags.GroupsPrefix},
+		list("oidc-required-claim", &c.OIDC.Flags.Required, "a claim that must be there, and its value: key=value"),
+		list("oidc-signing-algs", &c.OIDC.Flags.Methods, "ways of signing that are accepted (default: RS256)"),
 		&cli.StringFlag{Name: "requestheader-client-ca-file", Usage: "who signs the client certificates of front proxies", Destination: &c.Authn.FrontProxy.CAFile},
 		list("requestheader-allowed-names", &c.Authn.FrontProxy.Names, "CommonNames of front proxies (default: any)"),
 		list("requestheader-username-headers", &c.Authn.FrontProxy.Users, "headers in which they tell the user"),
@@ -131,6 +142,7 @@ func auditFlags(c *Config) []cli.Flag {
 // sinkFlags are those that every sink of audit events has; is are the defaults.
 func sinkFlags(sink string, b *audit.Buffering, is audit.Buffering, t *audit.Truncation) []cli.Flag {
 	return []cli.Flag{
+		&cli.StringFlag{Name: sink + "-version", Value: audit.Version, Usage: "of the events", Destination: &b.Version},
 		&cli.StringFlag{Name: sink + "-mode", Value: is.Mode, Usage: "how requests wait for their event: " + strings.Join(audit.Modes, ", "), Destination: &b.Mode},
 		&cli.IntFlag{Name: sink + "-batch-buffer-size", Value: is.Size, Usage: "events that wait at most; further ones are dropped", Destination: &b.Size},
 		&cli.IntFlag{Name: sink + "-batch-max-size", Value: is.Max, Usage: "events in a batch, in batch mode", Destination: &b.Max},
@@ -212,6 +224,13 @@ func (c Config) authn() authn.Config {
 		a.Audiences = c.tokens().Issuers[:1]
 	}
 	return a
+}
+
+// oidc says which OpenID issuers are trusted.
+func (c Config) oidc() oidc.Config {
+	o := c.OIDC
+	o.Disallowed, o.AnonymousSet = c.tokens().Issuers, c.Authn.Anonymous != nil
+	return o
 }
 
 // addresses says what there is to give to services.

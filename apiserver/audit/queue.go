@@ -30,8 +30,12 @@ const (
 	quiet     = 10 * time.Second
 )
 
+// Version is the only one of the events there is.
+const Version = "audit.k8s.io/v1"
+
 // Buffering is how a sink is fed.
 type Buffering struct {
+	Version  string
 	Mode     string
 	Size     int           // events that wait at most
 	Max      int           // events that are written at a time
@@ -43,6 +47,8 @@ type Buffering struct {
 
 func (b Buffering) validate(flag string) error {
 	switch {
+	case b.Version != Version:
+		return fmt.Errorf("--%s-version %q: want %s", flag, b.Version, Version)
 	case !slices.Contains(Modes, b.Mode):
 		return fmt.Errorf("--%s-mode %q: want one of %v", flag, b.Mode, Modes)
 	case b.Size < 1:
