@@ -140,6 +140,18 @@ func (c *Cluster) Another(extra ...string) *Cluster {
 	return other
 }
 
+// Refused starts one more API server that must not start, and returns what it said at its end.
+func (c *Cluster) Refused(extra ...string) string {
+	c.t.Helper()
+	other := &Cluster{Etcd: c.Etcd, Dir: c.Dir, t: c.t, authority: c.authority}
+	err := other.launch(c.apiserver.bin, extra)
+	if err == nil {
+		other.KillAPIServer()
+		c.t.Fatalf("an API server with %q starts", extra)
+	}
+	return err.Error()
+}
+
 // endWithTest ends the API server with the test, and tells what it said if that failed.
 func (c *Cluster) endWithTest() {
 	c.t.Cleanup(func() {

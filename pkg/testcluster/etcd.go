@@ -1,9 +1,12 @@
 package testcluster
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -92,6 +95,25 @@ func (e *Etcd) Signal(s os.Signal) error { return e.child.signal(s) }
 func (e *Etcd) Wipe() error {
 	e.Kill()
 	return os.RemoveAll(e.dir)
+}
+
+// Holds says whether any of its files holds these bytes: what who steals the disk would find.
+func (e *Etcd) Holds(text []byte) (bool, error) {
+	found := errors.New("found")
+	err := filepath.WalkDir(e.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err == nil && bytes.Contains(data, text) {
+			return found
+		}
+		return err
+	})
+	if errors.Is(err, found) {
+		return true, nil
+	}
+	return false, err
 }
 
 // httpReady asks a URL for 200.
