@@ -15,7 +15,6 @@ import (
 
 	"pilothouse.dev/apiserver/admission"
 	"pilothouse.dev/apiserver/registry"
-	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/pkg/pod"
 )
 
@@ -242,58 +241,6 @@ func TestPriority(t *testing.T) {
 	p := aPod(nil)
 	if err := (&priority{classes{}}).Mutate(t.Context(), attributes(admission.Update, podKind, p, old)); err != nil || ptr.Deref(p.Spec.Priority, 0) != 3 {
 		t.Errorf("an update that names no priority has %v (%v)", p.Spec.Priority, err)
-	}
-}
-
-func TestNodeRestriction(t *testing.T) {
-	kubelet := &request.User{Name: "system:node:n1", Groups: []string{"system:nodes"}}
-	node := func(name string, taints ...corev1.Taint) *corev1.Node {
-		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.NodeSpec{Taints: taints}}
-	}
-	lease := func(ns, name string) *coordinationv1.Lease {
-		return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}}
-	}
-	on := func(n string) *corev1.Pod { return aPod(func(p *corev1.Pod) { p.Spec.NodeName = n }) }
-	mirror := func(n string) *corev1.Pod {
-		return aPod(func(p *corev1.Pod) {
-			p.Spec.NodeName = n
-			p.Annotations = map[string]string{pod.AnnotationMirror: "x"}
-		})
-	}
-	sub := func(a *admission.Attributes, s string) *admission.Attributes { a.Subresource = s; return a }
-	taint := corev1.Taint{Key: "k", Effect: corev1.TaintEffectNoSchedule}
-	for _, c := range []struct {
-		name  string
-		a     *admission.Attributes
-		words string
-	}{
-		{"registers itself", attributes(admission.Create, nodeKind, node("n1", taint), nil), ""},
-		{"registers another", attributes(admission.Create, nodeKind, node("n2"), nil), `node "n1" is not allowed to modify node "n2"`},
-		{"writes its status", sub(attributes(admission.Update, nodeKind, node("n1"), node("n1")), "status"), ""},
-		{"writes another's status", sub(attributes(admission.Update, nodeKind, node("n2"), node("n2")), "status"), "is not allowed to modify node"},
-		{"takes off its taints", attributes(admission.Update, nodeKind, node("n1"), node("n1", taint)), "is not allowed to modify taints"},
-		{"makes a mirror", attributes(admission.Create, podKind, mirror("n1"), nil), ""},
-		{"makes a mirror elsewhere", attributes(admission.Create, podKind, mirror("n2"), nil), "can only create pods with spec.nodeName set to itself"},
-		{"makes a pod", attributes(admission.Create, podKind, on("n1"), nil), "can only create mirror pods"},
-		{"deletes its pod", attributes(admission.Delete, podKind, nil, on("n1")), ""},
-		{"deletes another's", attributes(admission.Delete, podKind, nil, on("n2")), "can only delete pods with spec.nodeName set to itself"},
-		{"reports its pod", sub(attributes(admission.Update, podKind, on("n1"), on("n1")), "status"), ""},
-		{"reports another's", sub(attributes(admission.Update, podKind, on("n2"), on("n2")), "status"), "can only update pod status"},
-		{"changes a spec", attributes(admission.Update, podKind, on("n1"), on("n1")), "unexpected operation"},
-		{"renews its lease", attributes(admission.Update, leaseKind, lease("kube-node-lease", "n1"), lease("kube-node-lease", "n1")), ""},
-		{"renews another's", attributes(admission.Update, leaseKind, lease("kube-node-lease", "n2"), lease("kube-node-lease", "n2")), "same name as the requesting node"},
-		{"takes a leader's", attributes(admission.Create, leaseKind, lease("kube-system", "n1"), nil), "system namespace"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			c.a.User = kubelet
-			reason := metav1.StatusReason("")
-			if c.words != "" {
-				reason = metav1.StatusReasonForbidden
-			}
-			refused(t, (&nodeRestriction{}).Validate(t.Context(), c.a), reason, c.words)
-			c.a.User = &request.User{Name: "system:node:n1"} // without the group it is anybody
-			refused(t, (&nodeRestriction{}).Validate(t.Context(), c.a), "", "")
-		})
 	}
 }
 
