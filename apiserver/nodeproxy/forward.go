@@ -107,15 +107,21 @@ func (p *Proxy) Kubelet(ctx context.Context, node string) (host, port string, er
 	return net.SplitHostPort(all)
 }
 
-// toAnybody is the transport to pods, endpoints and whatever else listens on a node. Names are checked when they are resolved.
+// dialer dials nobody but what may be in the cluster: a name is checked when it is resolved, before anything is sent. It holds for
+// kubelets too, whose addresses are what they say themselves.
+func dialer(timeout time.Duration) *net.Dialer {
+	return &net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+		if to, err := netip.ParseAddrPort(address); err != nil || !proxyable(to.Addr()) {
+			return errNotAllowed
+		}
+		return nil
+	}}
+}
+
+// toAnybody is the transport to pods, endpoints and whatever else listens on a node.
 func toAnybody() *http.Transport {
 	return &http.Transport{
-		DialContext: (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
-			if to, err := netip.ParseAddrPort(address); err != nil || !proxyable(to.Addr()) {
-				return errNotAllowed
-			}
-			return nil
-		}}).DialContext,
+		DialContext:         dialer(30 * time.Second).DialContext,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true},
 		TLSHandshakeTimeout: 10 * time.Second, DisableCompression: true,
 		TLSNextProto:        map[string]func(string, *tls.Conn) http.RoundTripper{}, // upgrades need HTTP/1.1

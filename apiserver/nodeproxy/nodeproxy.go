@@ -55,7 +55,7 @@ func New(cfg Config, nodes Nodes) (*Proxy, error) {
 		}
 	}
 	return &Proxy{nodes: nodes, anybody: toAnybody(), transport: &http.Transport{
-		DialContext: (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext: dialer(10 * time.Second).DialContext,
 		TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12, RootCAs: pool,
 			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -99,6 +99,9 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, node, path string,
 	proxy.ServeHTTP(w, r)
 	if status := apierrors.APIStatus(nil); errors.As(failed, &status) {
 		return failed
+	}
+	if errors.Is(failed, errNotAllowed) {
+		return apierrors.NewBadRequest(errNotAllowed.Error())
 	}
 	if failed != nil && r.Context().Err() == nil {
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("reaching the kubelet of node %s at %s: %v", node, host, failed))
