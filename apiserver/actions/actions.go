@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"pilothouse.dev/apiserver/admission"
+	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/nodeproxy"
 	"pilothouse.dev/apiserver/registry"
@@ -130,6 +131,9 @@ func read(r *http.Request, gvk schema.GroupVersionKind, into runtime.Object, als
 	for _, text := range warnings {
 		request.Warn(r.Context(), text)
 	}
+	if err == nil {
+		audit.Sent(r.Context(), into, gvk)
+	}
 	return err
 }
 
@@ -151,6 +155,12 @@ func write(w http.ResponseWriter, r *http.Request, code int, obj runtime.Object,
 			Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
 			Message: "only the following media types are accepted: " + media,
 		}}
+	}
+	if record := request.RecordOf(r.Context()); record != nil {
+		if s, ok := obj.(*metav1.Status); ok {
+			record.Status(s)
+		}
+		audit.Answered(record, obj, gvk)
 	}
 	return writeAs(w, a, code, obj, gvk)
 }

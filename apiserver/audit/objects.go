@@ -8,7 +8,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"sigs.k8s.io/yaml"
 
 	"pilothouse.dev/apiserver/request"
 )
@@ -28,37 +27,35 @@ func Sent(ctx context.Context, obj runtime.Object, gvk schema.GroupVersionKind) 
 	}
 }
 
-// SentPatch tells audit a patch: JSON, or the YAML of an applied configuration. What is neither is left out: it changes nothing.
+// SentPatch tells audit a patch. What is no JSON is left out: it changes nothing.
 func SentPatch(ctx context.Context, patch []byte) {
+	r := request.RecordOf(ctx)
+	if b := r.Wants(); b.Sent && json.Valid(patch) {
+		r.Sent(keepOwners(bytes.Clone(patch), b))
+	}
+}
+
+// SentConfig tells audit an applied configuration, in whichever form it came.
+func SentConfig(ctx context.Context, config map[string]any) {
 	r := request.RecordOf(ctx)
 	b := r.Wants()
 	if !b.Sent {
 		return
 	}
-	if !json.Valid(patch) {
-		converted, err := yaml.YAMLToJSON(patch)
-		if err != nil {
-			return
-		}
-		patch = converted
+	if text, err := json.Marshal(config); err == nil { // it was read from JSON, YAML or CBOR
+		r.Sent(keepOwners(text, b))
 	}
-	r.Sent(keepOwners(bytes.Clone(patch), b))
 }
 
-// WantsAnswer says whether Answered and AnsweredJSON are to be told the object that a request is answered with.
-func WantsAnswer(ctx context.Context) bool { return request.RecordOf(ctx).Wants().Answer }
-
-// Answered tells audit the object that a client gets. As Sent.
-func Answered(ctx context.Context, obj runtime.Object, gvk schema.GroupVersionKind) {
-	r := request.RecordOf(ctx)
+// Answered tells audit the object that a client gets. r is the record of its request; as Sent.
+func Answered(r *request.Record, obj runtime.Object, gvk schema.GroupVersionKind) {
 	if b := r.Wants(); b.Answer {
 		r.Answer(jsonOf(obj, gvk, b))
 	}
 }
 
 // AnsweredJSON is Answered for what is JSON already; it must not change afterwards.
-func AnsweredJSON(ctx context.Context, text []byte) {
-	r := request.RecordOf(ctx)
+func AnsweredJSON(r *request.Record, text []byte) {
 	if b := r.Wants(); b.Answer {
 		r.Answer(keepOwners(text, b))
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
+	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/patch"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
@@ -80,6 +81,7 @@ func (c *change) config(r *http.Request, kind types.PatchType) (map[string]any, 
 	if err != nil {
 		return nil, err
 	}
+	audit.SentConfig(r.Context(), config)
 	return config, c.tell(r.Context(), twice)
 }
 

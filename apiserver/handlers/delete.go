@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"pilothouse.dev/apiserver/admission"
+	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
@@ -81,6 +82,7 @@ func deleteOptions(r *http.Request) (*metav1.DeleteOptions, error) {
 		if _, err := codec.Decode(b, media, want, o, codec.Ignore); err != nil {
 			return nil, err
 		}
+		audit.Sent(r.Context(), o, want)
 	} else if err := metav1.Convert_url_Values_To_v1_DeleteOptions(&q, o, nil); err != nil {
 		return nil, badRequest(err.Error())
 	}

@@ -13,8 +13,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/registry"
+	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/apiserver/storage"
 	"pilothouse.dev/pkg/logging"
 )
@@ -45,6 +47,10 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 
 // WriteStatus writes a Status with its code.
 func WriteStatus(w http.ResponseWriter, r *http.Request, status metav1.Status) {
+	if record := request.RecordOf(r.Context()); record != nil {
+		record.Status(&status)
+		audit.Answered(record, &status, statusKind)
+	}
 	a, ok := codec.Negotiate(r, false)
 	if !ok {
 		a = codec.Accepted{Media: codec.JSON}

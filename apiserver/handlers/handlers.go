@@ -98,6 +98,7 @@ func (h *Handlers) resource(w http.ResponseWriter, r *http.Request) error {
 	}
 	if res.Deprecated != "" {
 		request.Warn(r.Context(), res.Deprecated)
+		request.Note(r.Context(), "k8s.io/deprecated", "true")
 	}
 	if info.Subresource != "" {
 		return h.subresource(w, r, res, info)

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
+	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/request"
 )
@@ -38,7 +39,9 @@ func changeOf(r *http.Request, v *view, info *request.Info, patch types.PatchTyp
 			return nil, err
 		}
 	}
-	c.body, err = body(r)
+	if c.body, err = body(r); err == nil && patch != "" && !applies(patch) {
+		audit.SentPatch(r.Context(), c.body)
+	}
 	return c, err
 }
 
@@ -107,5 +110,6 @@ func (c *change) decode(r *http.Request, gvk schema.GroupVersionKind, into runti
 	if err != nil {
 		return err
 	}
+	audit.Sent(r.Context(), into, gvk)
 	return c.tell(r.Context(), warnings)
 }

@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/storage"
@@ -18,6 +19,13 @@ const streamBuffer = 64 << 10
 
 // page writes a page of a list: streamed, never built whole, except for tables, YAML, CBOR and indented JSON.
 func (v *view) page(w http.ResponseWriter, p *storage.Page) error {
+	if v.a.As != codec.Table && v.record.Wants().Answer {
+		var whole writeBuffer
+		if err := v.writeJSON(&whole, p); err != nil {
+			return err
+		}
+		audit.AnsweredJSON(v.record, whole)
+	}
 	switch {
 	case v.a.As == codec.Table:
 		objs := make([]registry.Object, 0, len(p.Entries))

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/patch"
 	"pilothouse.dev/apiserver/registry"
@@ -36,7 +37,7 @@ func (h *Handlers) scale(w http.ResponseWriter, r *http.Request, res *registry.R
 		if err != nil {
 			return err
 		}
-		return writeScale(w, a, res, obj)
+		return writeScale(w, r, a, res, obj)
 	}
 	if info.Verb != "update" && info.Verb != "patch" {
 		return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb)
@@ -64,7 +65,7 @@ func (h *Handlers) scale(w http.ResponseWriter, r *http.Request, res *registry.R
 	if err != nil {
 		return err
 	}
-	return writeScale(w, a, res, stored.obj)
+	return writeScale(w, r, a, res, stored.obj)
 }
 
 // scaleOf is the Scale of a stored object.
@@ -78,8 +79,10 @@ func scaleOf(res *registry.Resource, obj registry.Object) *autoscalingv1.Scale {
 	return &s
 }
 
-func writeScale(w http.ResponseWriter, a codec.Accepted, res *registry.Resource, obj registry.Object) error {
-	b, err := codec.Encode(scaleOf(res, obj), scaleKind, a)
+func writeScale(w http.ResponseWriter, r *http.Request, a codec.Accepted, res *registry.Resource, obj registry.Object) error {
+	s := scaleOf(res, obj)
+	audit.Answered(request.RecordOf(r.Context()), s, scaleKind)
+	b, err := codec.Encode(s, scaleKind, a)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/registry"
 )
@@ -19,6 +20,7 @@ func (v *view) table(w http.ResponseWriter, code int, objs []registry.Object, me
 	if err != nil {
 		return err
 	}
+	audit.Answered(v.record, t, tableKind)
 	b, err := codec.Encode(t, tableKind, v.a)
 	if err != nil {
 		return err

@@ -9,8 +9,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/registry"
+	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/apiserver/storage"
 )
 
@@ -19,6 +21,7 @@ type view struct {
 	res     *registry.Resource
 	a       codec.Accepted
 	include metav1.IncludeObjectPolicy // of Table rows
+	record  *request.Record            // is told what the client gets
 }
 
 var partialKind = schema.GroupVersionKind{Group: "meta.k8s.io", Version: "v1", Kind: "PartialObjectMetadata"}
@@ -53,7 +56,7 @@ func anyView(r *http.Request, res *registry.Resource, transforms bool) (*view, e
 	if !ok {
 		return nil, notAcceptable(codec.Media...)
 	}
-	v := &view{res: res, a: a}
+	v := &view{res: res, a: a, record: request.RecordOf(r.Context())}
 	if a.As == codec.Table {
 		v.include = metav1.IncludeObjectPolicy(r.URL.Query().Get("includeObject"))
 		switch v.include {
@@ -195,6 +198,12 @@ func metaOf(obj registry.Object) *metav1.ObjectMeta {
 func (v *view) entry(w http.ResponseWriter, code int, e *storage.Entry) error {
 	var b []byte
 	var err error
+	if v.a.As != codec.Table && v.record.Wants().Answer {
+		if b, err = v.json(e); err != nil {
+			return err
+		}
+		audit.AnsweredJSON(v.record, b)
+	}
 	switch {
 	case v.a.As == codec.Table:
 		var obj registry.Object
@@ -226,6 +235,7 @@ func (v *view) entry(w http.ResponseWriter, code int, e *storage.Entry) error {
 
 // written writes the object that a write stored. In protobuf that is what was stored, as it is.
 func (v *view) written(w http.ResponseWriter, code int, o written) error {
+	v.record.Called(o.obj.GetName())
 	if o.entry != nil && v.a.Media == codec.Protobuf && v.a.As != codec.Table {
 		return v.entry(w, code, o.entry)
 	}
@@ -242,8 +252,11 @@ func (v *view) object(w http.ResponseWriter, code int, stored registry.Object) e
 	case v.a.As == codec.Table:
 		return v.table(w, code, []registry.Object{obj}, metav1.ListMeta{ResourceVersion: obj.GetResourceVersion()})
 	case v.a.As == codec.Partial:
-		err = codec.EncodeTo(b, partialOf(obj), partialKind, v.a)
+		part := partialOf(obj)
+		audit.Answered(v.record, part, partialKind)
+		err = codec.EncodeTo(b, part, partialKind, v.a)
 	default:
+		audit.Answered(v.record, obj, v.res.GVK)
 		err = codec.EncodeTo(b, obj, v.res.GVK, v.a)
 	}
 	if err != nil {
