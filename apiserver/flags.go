@@ -17,6 +17,7 @@ import (
 	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/authn"
 	"pilothouse.dev/apiserver/authn/oidc"
+	"pilothouse.dev/apiserver/authz/modes"
 	"pilothouse.dev/apiserver/bootstrap"
 	"pilothouse.dev/apiserver/flowcontrol"
 	"pilothouse.dev/apiserver/lookup"
@@ -37,6 +38,8 @@ type Config struct {
 	Advertise  string
 	Tokens     authn.TokenConfig
 	Authn      authn.Config
+	OIDC       oidc.Config
+	Authz      modes.Config
 	Admission  plugins.Choice
 	Tolerate   time.Duration // how long a pod stays on a node in trouble when it does not say so itself
 	Flow       flowConfig
@@ -73,6 +76,15 @@ func flags(c *Config) []cli.Flag {
 		&cli.StringSliceFlag{Name: "service-account-issuer", Usage: "issuer of service account tokens; the first issues, all are accepted (default: " + defaultIssuer + ")",
 			Action: func(_ *cli.Context, v []string) error { c.Tokens.Issuers = v; return nil }},
 		&cli.StringFlag{Name: "service-account-jwks-uri", Usage: "where others find the keys that check tokens (default: this server)", Destination: &c.Tokens.KeysURL},
+		&cli.StringSliceFlag{Name: "authorization-mode", Usage: "who says what is allowed, in this order: Node, RBAC, Webhook, AlwaysAllow, AlwaysDeny (default: Node,RBAC)",
+			Action: func(_ *cli.Context, v []string) error { c.Authz.Modes = v; return nil }},
+		&cli.StringFlag{Name: "authorization-config", Usage: "an AuthorizationConfiguration in place of --authorization-mode and the flags of its webhook; read again when it changes", Destination: &c.Authz.File},
+		&cli.StringFlag{Name: "authorization-webhook-config-file", Usage: "a kubeconfig that names the service that mode Webhook asks", Destination: &c.Authz.WebhookFile},
+		&cli.StringFlag{Name: "authorization-webhook-version", Value: "v1beta1", Usage: "version of the SubjectAccessReview that it gets: v1 or v1beta1", Destination: &c.Authz.Version},
+		&cli.DurationFlag{Name: "authorization-webhook-cache-authorized-ttl", Value: 5 * time.Minute, Usage: "how long its answer is kept when it allows", Destination: &c.Authz.Authorized},
+		&cli.DurationFlag{Name: "authorization-webhook-cache-unauthorized-ttl", Value: 30 * time.Second, Usage: "how long its answer is kept when it does not", Destination: &c.Authz.Unauthorized},
+		&cli.StringSliceFlag{Name: "authorization-always-allow-paths", Usage: "paths that anybody may use; a trailing * stands for all below (default: /healthz,/readyz,/livez)",
+			Action: func(_ *cli.Context, v []string) error { c.Authz.Paths = v; return nil }},
 		&cli.StringSliceFlag{Name: "api-audiences", Usage: "whom tokens are for that name nobody, and what this server answers to (default: the issuer)",
 			Action: func(_ *cli.Context, v []string) error { c.Tokens.Audiences = v; return nil }},
 		&cli.StringSliceFlag{Name: "enable-admission-plugins", Usage: "admission plugins beside those that are on by default: " + strings.Join(plugins.Defaults(), ", "),

@@ -16,7 +16,10 @@ import (
 	"pilothouse.dev/apiserver/allocator"
 	"pilothouse.dev/apiserver/audit"
 	"pilothouse.dev/apiserver/authn"
-	"pilothouse.dev/apiserver/authz"
+	"pilothouse.dev/apiserver/authn/oidc"
+	"pilothouse.dev/apiserver/authz/modes"
+	"pilothouse.dev/apiserver/authz/node"
+	"pilothouse.dev/apiserver/authz/rbac"
 	"pilothouse.dev/apiserver/bootstrap"
 	"pilothouse.dev/apiserver/filters"
 	"pilothouse.dev/apiserver/handlers"
@@ -86,11 +89,20 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	who, err := authn.Open(cfg.authn(), authn.Parts{Tokens: tokens, Objects: look, Metrics: prometheus.DefaultRegisterer, Log: log})
+	issuers, err := oidc.New(cfg.oidc(), prometheus.DefaultRegisterer, log)
 	if err != nil {
 		return err
 	}
-	may := authz.New()
+	who, err := authn.Open(cfg.authn(), authn.Parts{Tokens: tokens, Issuers: issuers, Objects: look, Metrics: prometheus.DefaultRegisterer, Log: log})
+	if err != nil {
+		return err
+	}
+	roles, nodes := rbac.New(look.RoleFeeds()), node.New(look.NodeFeeds(), log)
+	access, err := modes.New(cfg.Authz, modes.Parts{RBAC: roles, Node: nodes, Metrics: prometheus.DefaultRegisterer, Log: log})
+	if err != nil {
+		return err
+	}
+	may := access.Authorizer
 	var handle *handlers.Handlers // writes the quotas that admission charges, as it writes everything
 	links, err := plugins.Table(plugins.Parts{
 		Quotas: lookup.NewQuotas(look),
@@ -99,9 +111,9 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		},
 		Access:     may,
 		Metrics:    prometheus.DefaultRegisterer,
-		Namespaces: look, ServiceAccounts: look, Pods: look, PodLists: look, Kinds: look, LimitRanges: look, PriorityClasses: look, RuntimeClasses: look,
+		Namespaces: look, ServiceAccounts: look, Pods: look, PodLists: look, Nodes: look, Volumes: look, Kinds: look, LimitRanges: look, PriorityClasses: look, RuntimeClasses: look,
 		StorageClasses: look, IngressClasses: look,
-		IPs: plugins.Ranges(addrs), Ports: addrs.Ports, TolerationSeconds: int64(cfg.Tolerate.Seconds()),
+		IPs: plugins.Ranges(addrs), Ports: addrs.Ports, TolerationSeconds: int64(cfg.Tolerate.Seconds()), Audiences: tokens.Audiences(),
 	}, cfg.Admission)
 	if err != nil {
 		return err
@@ -127,6 +139,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	checks.AddReady("etcd", db.Healthy)
 	checks.AddReady("kms-providers", keeper.Healthy)
 	checks.AddReady("watch-caches", func(context.Context) error { return caches.Ready() })
+	checks.AddReady("node-authorizer", func(context.Context) error { return nodes.Ready() })
 	gate, limits, err := cfg.gate(lookup.NewFlows(look))
 	if err != nil {
 		return err
@@ -154,7 +167,10 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("encryption", keeper.Run)
 	g.Add("compaction", db.Run)
 	g.Add("watch caches", caches.Run)
+	g.Add("node authorizer", nodes.Run)
+	g.Add("authorization", access.Run)
 	g.Add("address repair", addrs.Run)
+	g.Add("token issuers", issuers.Run)
 	g.Add("audit", trail.Run) // stops after the last request
 	g.Add("https", srv.Run)
 	g.Add("bootstrap", own.Run)

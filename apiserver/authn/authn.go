@@ -106,9 +106,6 @@ func Open(cfg Config, p Parts) (*Authenticator, error) {
 	if cfg.Anonymous != nil {
 		a.nobody = &Nobody{Allowed: *cfg.Anonymous}
 	}
-	if cfg.Anonymous != nil && p.Issuers != nil && p.Issuers.Nobody() != nil {
-		return nil, errors.New("--anonymous-auth flag cannot be set when anonymous field is configured in authentication configuration file")
-	}
 	if err := cfg.FrontProxy.Check(); err != nil {
 		return nil, err
 	}

@@ -176,6 +176,9 @@ func (f *Files) AskingTLS(known func() *x509.CertPool) *tls.Config {
 		NextProtos: []string{"h2", "http/1.1"},
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			cert, _ := f.current()
+			if cert == nil {
+				return nil, errNoCertificate
+			}
 			return &tls.Config{
 				MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, Certificates: []tls.Certificate{*cert},
 				ClientAuth: tls.RequestClientCert, ClientCAs: known(),
