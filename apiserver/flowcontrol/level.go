@@ -1,6 +1,7 @@
 package flowcontrol
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -162,7 +163,7 @@ func (l *level) refuse(t *Ticket, reason string, now time.Duration) string {
 	return reason
 }
 
-// pick finds the queue of the flow's hand in which least is to be done before.
+// pick finds the queue of the flow's hand in which least is to be done before; one that is full only if all are.
 func (l *level) pick(hash uint64) *queue {
 	var cards [mostHand]int32
 	hand := cards[:l.shape.hand]
@@ -172,6 +173,9 @@ func (l *level) pick(hash uint64) *queue {
 		load := 0
 		if q := l.queues[card]; q != nil {
 			load = q.wanted + q.inUse
+			if q.waiting.n >= l.shape.length {
+				load = math.MaxInt
+			}
 		}
 		if best < 0 || load < least {
 			best, least = card, load

@@ -12,7 +12,7 @@ func testContents(t *testing.T, a *api) {
 		"/api/v1/namespaces/default", "/api/v1/namespaces/kube-system", "/api/v1/namespaces/kube-public", "/api/v1/namespaces/kube-node-lease",
 		"/api/v1/namespaces/default/services/kubernetes", "/api/v1/namespaces/default/endpoints/kubernetes",
 		"/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
-		"/apis/networking.k8s.io/v1/servicecidrs/kubernetes", // made last
+		"/apis/networking.k8s.io/v1/servicecidrs/kubernetes", "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/system-nodes", // each made last
 	} {
 		until(t, path, func() bool { return a.do(t, "GET", path, "").code == 200 })
 	}
@@ -27,8 +27,8 @@ func testContents(t *testing.T, a *api) {
 		"catch-all exempt global-default leader-election node-high system workload-high workload-low" {
 		t.Errorf("priority levels: %s", got)
 	}
-	if got := names("/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas"); got != "catch-all endpoint-controller exempt global-default kube-controller-manager "+
-		"kube-scheduler kube-system-service-accounts probes service-accounts system-leader-election system-node-high system-nodes workload-leader-election" {
+	if got := names("/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas"); got != "catch-all exempt global-default kube-controller-manager "+
+		"kube-scheduler kube-system-service-accounts probes service-accounts system-leader-election system-node-high system-nodes" {
 		t.Errorf("flow schemas: %s", got)
 	}
 	if got := names("/apis/scheduling.k8s.io/v1/priorityclasses"); got != "system-cluster-critical system-node-critical" {
