@@ -110,6 +110,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 			return handle.ChangeQuota(ctx, namespace, name, change)
 		},
 		Access:     may,
+		Grants:     roles,
 		Metrics:    prometheus.DefaultRegisterer,
 		Namespaces: look, ServiceAccounts: look, Pods: look, PodLists: look, Nodes: look, Volumes: look, Kinds: look, LimitRanges: look, PriorityClasses: look, RuntimeClasses: look,
 		StorageClasses: look, IngressClasses: look,

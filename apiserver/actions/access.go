@@ -2,8 +2,10 @@ package actions
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -60,17 +62,38 @@ func (p Parts) reviewRules(w http.ResponseWriter, r *http.Request, on *registry.
 		return apierrors.NewBadRequest("no namespace on request")
 	}
 	rules, err := p.Access.Rules(r.Context(), request.UserOf(r.Context()), s.Spec.Namespace)
-	s.Status = authorizationv1.SubjectRulesReviewStatus{ResourceRules: rules.Resources, NonResourceRules: rules.NonResources}
-	if s.Status.ResourceRules == nil {
-		s.Status.ResourceRules = []authorizationv1.ResourceRule{}
+	s.Status = authorizationv1.SubjectRulesReviewStatus{
+		ResourceRules: merged(rules.Resources), NonResourceRules: rules.NonResources, Incomplete: rules.Incomplete,
 	}
 	if s.Status.NonResourceRules == nil {
 		s.Status.NonResourceRules = []authorizationv1.NonResourceRule{}
 	}
 	if err != nil {
-		s.Status.Incomplete, s.Status.EvaluationError = true, err.Error()
+		s.Status.EvaluationError = err.Error()
 	}
 	return write(w, r, http.StatusCreated, s, on.GVK)
+}
+
+// merged puts the verbs of rules that are about precisely the same into one rule, where the first of them stands.
+func merged(rules []authorizationv1.ResourceRule) []authorizationv1.ResourceRule {
+	out := make([]authorizationv1.ResourceRule, 0, len(rules))
+	at := map[string]int{}
+	for _, r := range rules {
+		key := fmt.Sprintf("%q %q %q", r.APIGroups, r.Resources, r.ResourceNames)
+		i, ok := at[key]
+		if !ok {
+			at[key] = len(out)
+			r.Verbs = slices.Clone(r.Verbs) // the role's own
+			out = append(out, r)
+			continue
+		}
+		for _, v := range r.Verbs {
+			if !slices.Contains(out[i].Verbs, v) {
+				out[i].Verbs = append(out[i].Verbs, v)
+			}
+		}
+	}
+	return out
 }
 
 // question reads and checks what is asked.
@@ -108,18 +131,20 @@ func subject(s *authorizationv1.SubjectAccessReviewSpec) *request.User {
 // answer asks whether u may do the one or the other; exactly one is given.
 func (p Parts) answer(ctx context.Context, u *request.User, on *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) authorizationv1.SubjectAccessReviewStatus {
 	i := &request.Info{}
+	var ignored error
 	if on != nil {
 		i = &request.Info{
 			IsResource: true, Verb: on.Verb, Group: on.Group, Version: on.Version, Namespace: on.Namespace,
 			Resource: on.Resource, Subresource: on.Subresource, Name: on.Name,
 		}
+		i.Selects, ignored = selectors(on)
 	} else {
 		i.Verb, i.Path = path.Verb, path.Path
 	}
 	v := p.Access.Decide(ctx, u, i)
 	s := authorizationv1.SubjectAccessReviewStatus{Allowed: v.Decision == authz.Allowed, Denied: v.Decision == authz.Denied, Reason: v.Reason}
-	if v.Err != nil {
-		s.EvaluationError = v.Err.Error()
+	if err := errors.Join(ignored, v.Err); err != nil {
+		s.EvaluationError = err.Error()
 	}
 	return s
 }

@@ -67,6 +67,7 @@ type Access interface {
 type Parts struct {
 	Metrics         prometheus.Registerer // nil: nothing is counted
 	Access          Access
+	Grants          Grants
 	Namespaces      Namespaces
 	ServiceAccounts ServiceAccounts
 	Pods            Pods
@@ -140,6 +141,7 @@ func table(p Parts) []line {
 		{on, certificateSubject{}},
 		{on, &defaultIngressClass{p.IngressClasses}},
 		{off, denyExternalIPs{}},
+		{always, &rbacEscalation{p.Access, p.Grants}},
 		{always, &serviceAddresses{ips: p.IPs, ports: p.Ports}},
 		{on, newResourceQuota(p)}, // the last, so that nothing is charged for what others refuse
 		{off, alwaysDeny{}},
