@@ -42,14 +42,18 @@ func Tune(cfg *rest.Config, component string) *rest.Config {
 
 // Clients are a daemon's hands on the API. Safe for concurrent use.
 type Clients struct {
-	REST     *rest.Config
+	REST     *rest.Config         // as it was given
 	Kube     kubernetes.Interface // protobuf
 	Dynamic  dynamic.Interface    // JSON, any kind
 	Metadata metadata.Interface   // only object metadata, any kind
 }
 
-// New makes clients; nothing is dialled yet.
-func New(cfg *rest.Config) (*Clients, error) {
+// New makes clients; nothing is dialled yet. Certificates that are files are read again when they change, and no connection is cut.
+func New(given *rest.Config) (*Clients, error) {
+	cfg, err := renewing(given)
+	if err != nil {
+		return nil, err
+	}
 	proto := rest.CopyConfig(cfg)
 	proto.ContentType = runtime.ContentTypeProtobuf
 	proto.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
@@ -65,7 +69,7 @@ func New(cfg *rest.Config) (*Clients, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the metadata client: %w", err)
 	}
-	return &Clients{REST: cfg, Kube: kube, Dynamic: dyn, Metadata: meta}, nil
+	return &Clients{REST: given, Kube: kube, Dynamic: dyn, Metadata: meta}, nil
 }
 
 // Informers makes the process's one factory. It never resyncs: watches are complete, and what must be repaired with time says
