@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"pilothouse.dev/controller-manager/bootstraptokens"
+	"pilothouse.dev/controller-manager/clusterrole"
 	"pilothouse.dev/controller-manager/csrapprove"
 	"pilothouse.dev/controller-manager/csrclean"
 	"pilothouse.dev/controller-manager/csrsign"
@@ -20,34 +21,38 @@ import (
 	"pilothouse.dev/controller-manager/podgc"
 	"pilothouse.dev/controller-manager/pvprotection"
 	"pilothouse.dev/controller-manager/replicaset"
+	"pilothouse.dev/controller-manager/resourcequota"
 	"pilothouse.dev/controller-manager/rootca"
 	"pilothouse.dev/controller-manager/serviceaccount"
 	"pilothouse.dev/controller-manager/tainteviction"
 )
 
-// controllers is the table: name, constructor, workers. Adding a controller is a package and a line here.
+// controllers is the table: name, service account in kube-system, constructor, workers. Adding a controller is a package and a
+// line here; what its account may do stands in apiserver/bootstrap/policy/controllers.txt.
 func controllers(cfg Config) []loop.Line {
 	return []loop.Line{
-		{Name: "deployment", New: deployment.New, Workers: cfg.DeploymentSyncs},
-		{Name: "replicaset", New: replicaset.New, Workers: cfg.ReplicaSetSyncs},
-		{Name: "endpointslice", New: endpointslice.New, Workers: cfg.EndpointSyncs},
-		{Name: "endpoints", New: endpoints.New, Workers: cfg.EndpointSyncs},
-		{Name: "nodeipam", New: nodeipam.New(cfg.NodeIPAM), Workers: 1, Off: !cfg.AllocateNodeCIDRs}, // one: see its doc
-		{Name: "nodelifecycle", New: nodelifecycle.New(cfg.NodeLifecycle), Workers: 8},
-		{Name: "tainteviction", New: tainteviction.New(cfg.EvictionToleration), Workers: 8},
-		{Name: "podgc", New: podgc.New(cfg.TerminatedPods), Workers: 1},
-		{Name: "namespace", New: namespace.New, Workers: cfg.NamespaceSyncs},
-		{Name: "garbagecollector", New: garbagecollector.New, Workers: cfg.GCSyncs},
-		{Name: "serviceaccount", New: serviceaccount.New, Workers: 1},
-		{Name: "pvcprotection", New: pvprotection.Claims, Workers: 2},
-		{Name: "pvprotection", New: pvprotection.Volumes, Workers: 2},
-		{Name: "rootca", New: rootca.New(cfg.RootCAFile), Workers: 1, Off: cfg.RootCAFile == ""},
-		{Name: "csrapproving", New: csrapprove.New(cfg.Approval), Workers: 5},
-		{Name: "csrsigning", New: csrsign.New(cfg.Signing), Workers: 5, Off: !cfg.Signing.Any()},
-		{Name: "csrcleaner", New: csrclean.Requests, Workers: 1},
-		{Name: "podcertificaterequestcleaner", New: csrclean.PodRequests, Workers: 1},
-		{Name: "bootstrapsigner", New: bootstraptokens.Signer, Workers: 1},
-		{Name: "tokencleaner", New: bootstraptokens.Cleaner, Workers: 1},
+		{Name: "deployment", Account: "deployment-controller", New: deployment.New, Workers: cfg.DeploymentSyncs},
+		{Name: "replicaset", Account: "replicaset-controller", New: replicaset.New, Workers: cfg.ReplicaSetSyncs},
+		{Name: "endpointslice", Account: "endpointslice-controller", New: endpointslice.New, Workers: cfg.EndpointSyncs},
+		{Name: "endpoints", Account: "endpoint-controller", New: endpoints.New, Workers: cfg.EndpointSyncs},
+		{Name: "nodeipam", Account: "node-controller", New: nodeipam.New(cfg.NodeIPAM), Workers: 1, Off: !cfg.AllocateNodeCIDRs}, // one: see its doc
+		{Name: "nodelifecycle", Account: "node-controller", New: nodelifecycle.New(cfg.NodeLifecycle), Workers: 8},
+		{Name: "tainteviction", Account: "node-controller", New: tainteviction.New(cfg.EvictionToleration), Workers: 8},
+		{Name: "podgc", Account: "pod-garbage-collector", New: podgc.New(cfg.TerminatedPods), Workers: 1},
+		{Name: "namespace", Account: "namespace-controller", New: namespace.New, Workers: cfg.NamespaceSyncs},
+		{Name: "garbagecollector", Account: "generic-garbage-collector", New: garbagecollector.New, Workers: cfg.GCSyncs},
+		{Name: "serviceaccount", Account: "service-account-controller", New: serviceaccount.New, Workers: 1},
+		{Name: "pvcprotection", Account: "pvc-protection-controller", New: pvprotection.Claims, Workers: 2},
+		{Name: "pvprotection", Account: "pv-protection-controller", New: pvprotection.Volumes, Workers: 2},
+		{Name: "rootca", Account: "root-ca-cert-publisher", New: rootca.New(cfg.RootCAFile), Workers: 1, Off: cfg.RootCAFile == ""},
+		{Name: "resourcequota", Account: "resourcequota-controller", New: resourcequota.New(cfg.QuotaPeriod), Workers: cfg.QuotaSyncs},
+		{Name: "clusterrole", Account: "clusterrole-aggregation-controller", New: clusterrole.New, Workers: 5},
+		{Name: "csrapproving", Account: "certificate-controller", New: csrapprove.New(cfg.Approval), Workers: 5},
+		{Name: "csrsigning", Account: "certificate-controller", New: csrsign.New(cfg.Signing), Workers: 5, Off: !cfg.Signing.Any()},
+		{Name: "csrcleaner", Account: "certificate-controller", New: csrclean.Requests, Workers: 1},
+		{Name: "podcertificaterequestcleaner", Account: "podcertificaterequestcleaner", New: csrclean.PodRequests, Workers: 1},
+		{Name: "bootstrapsigner", Account: "bootstrap-signer", New: bootstraptokens.Signer, Workers: 1},
+		{Name: "tokencleaner", Account: "token-cleaner", New: bootstraptokens.Cleaner, Workers: 1},
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 type Config struct {
 	Kubeconfig   string
 	LeaderElect  bool
+	OwnAccounts  bool
 	Controllers  cli.StringSlice
 	BindAddress  string
 	SecurePort   int
@@ -45,6 +46,8 @@ type Config struct {
 	EndpointSyncs   int
 	NamespaceSyncs  int
 	GCSyncs         int
+	QuotaSyncs      int
+	QuotaPeriod     time.Duration
 }
 
 func flags(c *Config) []cli.Flag {
@@ -57,6 +60,7 @@ func flags(c *Config) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "kubeconfig", Usage: "the `FILE` that says where the API server is and who we are", Required: true, Destination: &c.Kubeconfig},
 		&cli.BoolFlag{Name: "leader-elect", Value: true, Usage: "work only while holding the lease kube-system/kube-controller-manager", Destination: &c.LeaderElect},
+		&cli.BoolFlag{Name: "use-service-account-credentials", Value: false, Usage: "each controller writes as a service account of its own, with the rights of its role", Destination: &c.OwnAccounts},
 		&cli.StringSliceFlag{Name: "controllers", Value: cli.NewStringSlice("*"), Usage: "which controllers run: * for all, `NAME` for one, -NAME for all but one", Destination: &c.Controllers},
 		&cli.StringFlag{Name: "bind-address", Value: "0.0.0.0", Usage: "serve health, metrics and profiles on this `ADDRESS`", Destination: &c.BindAddress},
 		number("secure-port", 10257, "serve them on this `PORT`; 0: nowhere", &c.SecurePort),
@@ -96,6 +100,8 @@ func flags(c *Config) []cli.Flag {
 		number("concurrent-service-endpoint-syncs", 5, "workers of the endpointslice and endpoints controllers each", &c.EndpointSyncs),
 		number("concurrent-namespace-syncs", 10, "workers of the namespace controller", &c.NamespaceSyncs),
 		number("concurrent-gc-syncs", 20, "workers of the garbage collector", &c.GCSyncs),
+		number("concurrent-resource-quota-syncs", 5, "workers of the resourcequota controller", &c.QuotaSyncs),
+		&cli.DurationFlag{Name: "resource-quota-sync-period", Value: 5 * time.Minute, Usage: "how often what every quota says is used is reckoned anew", Destination: &c.QuotaPeriod},
 	}
 }
 

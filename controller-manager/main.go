@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
+	"pilothouse.dev/controller-manager/accounts"
 	"pilothouse.dev/controller-manager/loop"
 	"pilothouse.dev/pkg/client"
 	"pilothouse.dev/pkg/daemon"
@@ -45,7 +46,15 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	recorder := events.New(clients.Kube, "controller-manager", "")
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), pki.Reloads)
-	crew := loop.NewCrew(table, clients, recorder, metrics, log)
+	var as loop.Identities
+	if cfg.OwnAccounts {
+		own, err := accounts.New(client.Patient(rest), clients.Kube.CoreV1())
+		if err != nil {
+			return err
+		}
+		as = own.As
+	}
+	crew := loop.NewCrew(table, clients, as, recorder, metrics, log)
 	work := crew.Run
 	if cfg.LeaderElect {
 		work = func(ctx context.Context) error { return lead(ctx, log, clients, crew.Run) }

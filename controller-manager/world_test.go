@@ -69,7 +69,7 @@ func newWorld(t *testing.T, args ...string) *world {
 	}
 	log := logging.ForTest(t)
 	recorder := events.New(clients.Kube, "controller-manager", "")
-	crew := loop.NewCrew(controllers(cfg), clients, recorder, prometheus.NewRegistry(), log)
+	crew := loop.NewCrew(controllers(cfg), clients, nil, recorder, prometheus.NewRegistry(), log)
 	w.player = &player{kube: c.Kube, nodes: map[string]bool{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

@@ -19,13 +19,18 @@ type Line struct {
 	Name    string
 	New     func(Tools) Controller
 	Workers int
-	Off     bool // what it needs is not configured
+	Off     bool   // what it needs is not configured
+	Account string // the service account in kube-system as which it writes
 }
+
+// Identities are the clients of a service account in kube-system, and what says whether they can be used yet.
+type Identities func(account string) (*client.Clients, func(context.Context) error, error)
 
 // Crew runs all controllers of a table over one set of caches.
 type Crew struct {
 	table    []Line
 	clients  *client.Clients
+	as       Identities
 	recorder record.EventRecorder
 	metrics  *Metrics
 	log      *zap.Logger
@@ -34,9 +39,9 @@ type Crew struct {
 	loops []*Loop // guarded by mu; those of the present term
 }
 
-// NewCrew stores what it needs; nothing runs yet.
-func NewCrew(table []Line, clients *client.Clients, recorder record.EventRecorder, reg prometheus.Registerer, log *zap.Logger) *Crew {
-	return &Crew{table: table, clients: clients, recorder: recorder, metrics: NewMetrics(reg), log: log}
+// NewCrew stores what it needs; nothing runs yet. clients watch for all; with as nil they write for all, too.
+func NewCrew(table []Line, clients *client.Clients, as Identities, recorder record.EventRecorder, reg prometheus.Registerer, log *zap.Logger) *Crew {
+	return &Crew{table: table, clients: clients, as: as, recorder: recorder, metrics: NewMetrics(reg), log: log}
 }
 
 // Run is one term of work: caches and controllers are made anew, so that nothing is remembered from a former one. It returns
@@ -46,11 +51,22 @@ func (c *Crew) Run(ctx context.Context) error {
 	group := daemon.NewGroup(c.log)
 	var loops []*Loop
 	for _, line := range c.table {
-		t := Tools{Clients: c.clients, Informers: factory, Recorder: c.recorder, Log: c.log.Named(line.Name).With(zap.String("controller", line.Name))}
+		t := Tools{
+			Clients: c.clients, Watching: c.clients, Informers: factory, Recorder: c.recorder,
+			Log: c.log.Named(line.Name).With(zap.String("controller", line.Name)),
+		}
+		var ready func(context.Context) error
+		if c.as != nil && line.Account != "" {
+			var err error
+			if t.Clients, ready, err = c.as(line.Account); err != nil {
+				return fmt.Errorf("controller %s: %w", line.Name, err)
+			}
+		}
 		l, err := New(line.Name, line.New(t), t, line.Workers, c.metrics)
 		if err != nil {
 			return err
 		}
+		l.Await(ready)
 		loops = append(loops, l)
 		group.Add(line.Name, l.Run)
 	}
@@ -75,7 +91,10 @@ func (c *Crew) Check(context.Context) error {
 	defer c.mu.Unlock()
 	var errs []error
 	for _, l := range c.loops {
-		if !l.Synced() {
+		switch {
+		case !l.known.Load():
+			errs = append(errs, fmt.Errorf("%s waits for its identity", l.name))
+		case !l.Synced():
 			errs = append(errs, fmt.Errorf("%s waits for its caches", l.name))
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -25,7 +26,8 @@ import (
 
 // Tools is all a controller gets.
 type Tools struct {
-	Clients   *client.Clients
+	Clients   *client.Clients // as the controller: what it writes, and reads live, is done with its own rights
+	Watching  *client.Clients // as the controller manager: for informers, which all share
 	Informers informers.SharedInformerFactory
 	Recorder  record.EventRecorder
 	Log       *zap.Logger // named by the controller
@@ -64,12 +66,15 @@ type Loop struct {
 	workers int
 	queue   workqueue.TypedRateLimitingInterface[Key]
 	synced  []cache.InformerSynced
-	own     []cache.SharedIndexInformer // narrow ones, which the factory does not start
+	own     []cache.SharedIndexInformer     // narrow ones, which the factory does not start
+	ready   func(ctx context.Context) error // whether the controller's identity can be used yet; nil: it can
+	known   atomic.Bool                     // that it can
 }
 
 // New prepares a controller; its informers exist after this, so that the factory can be started. Nothing runs yet.
 func New(name string, c Controller, t Tools, workers int, m *Metrics) (*Loop, error) {
 	l := &Loop{name: name, c: c, tools: t, workers: workers}
+	l.known.Store(true)
 	l.queue = workqueue.NewTypedRateLimitingQueueWithConfig(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[Key](firstPause, worstPause),
 		workqueue.TypedRateLimitingQueueConfig[Key]{Name: name, MetricsProvider: m.provider()},
@@ -97,7 +102,13 @@ func New(name string, c Controller, t Tools, workers int, m *Metrics) (*Loop, er
 	return l, nil
 }
 
-// Synced says whether all caches are filled, and thus the workers at work.
+// Await makes Run wait until ready says nil, which it is asked until it does. It is called before Run.
+func (l *Loop) Await(ready func(context.Context) error) {
+	l.ready = ready
+	l.known.Store(ready == nil)
+}
+
+// Synced says whether all caches are filled.
 func (l *Loop) Synced() bool {
 	for _, s := range l.synced {
 		if !s() {
@@ -117,7 +128,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	for _, inf := range l.own {
 		wg.Go(func() { inf.RunWithContext(ctx) })
 	}
-	if !cache.WaitForCacheSync(ctx.Done(), l.synced...) {
+	if !l.identified(ctx) || !cache.WaitForCacheSync(ctx.Done(), l.synced...) {
 		return ctx.Err()
 	}
 	for range l.workers {
@@ -137,6 +148,33 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 	l.queue.ShutDown()
 	return err
+}
+
+// Pauses between questions for an identity.
+const (
+	firstAsk = 100 * time.Millisecond
+	worstAsk = 5 * time.Second
+)
+
+// identified waits until the controller's identity can be used, and says what it waits for.
+func (l *Loop) identified(ctx context.Context) bool {
+	for pause := firstAsk; !l.known.Load(); pause = min(2*pause, worstAsk) {
+		err := l.ready(ctx)
+		if err == nil {
+			l.known.Store(true)
+			break
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		l.tools.Log.Warn("waiting for the controller's identity", zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+		}
+	}
+	return true
 }
 
 func (l *Loop) next(ctx context.Context) bool {

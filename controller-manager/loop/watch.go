@@ -122,7 +122,7 @@ func object(obj any) metav1.Object { return obj.(metav1.Object) }
 // Narrow makes an informer, for one controller, of those objects of a resource that a field selector selects: where a kind has
 // many objects and few of them matter. A wrong resource is a broken table.
 func Narrow(t Tools, resource, fields string) cache.SharedIndexInformer {
-	f := client.Informers(t.Clients.Kube, informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = fields }))
+	f := client.Informers(t.Watching.Kube, informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = fields }))
 	inf, err := informer(f, resource)
 	if err != nil {
 		panic(err.Error())
