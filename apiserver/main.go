@@ -154,10 +154,12 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		Handlers: handle, OpenAPI: openapi.New(reg), Documents: documents, Checks: checks, Drain: drain,
 		Metrics: prometheus.DefaultGatherer, Register: prometheus.DefaultRegisterer,
 	}, log)
+	boot.Authentication = who.Published
 	own, err := bootstrap.New(boot, srv.Loopback(), log)
 	if err != nil {
 		return err
 	}
+	tokens.Marks(own)
 	flows, err := bootstrap.NewFlows(srv.Loopback(), gate, log)
 	if err != nil {
 		return err

@@ -35,7 +35,9 @@ type Config struct {
 	Port      int
 	// ServiceCIDRs are the ranges of services' addresses; none: the object that tells them is not made.
 	ServiceCIDRs []string
-	Every        time.Duration // between repairs; 0: 10 s
+	// Authentication is what servers behind this one are told of how callers prove who they are; nil: nothing.
+	Authentication func() (map[string]string, error)
+	Every          time.Duration // between repairs; 0: 10 s
 }
 
 // Bootstrap repairs. Run it once.
@@ -122,7 +124,7 @@ func (b *Bootstrap) once(ctx context.Context) error {
 		return fmt.Errorf("making the kubernetes service: %w", err)
 	}
 	// That the one fails should not keep away the other.
-	return errors.Join(b.publish(ctx), b.contents(ctx))
+	return errors.Join(b.publish(ctx), b.contents(ctx), b.authentication(ctx))
 }
 
 func (b *Bootstrap) namespace(ctx context.Context, name string) error {
