@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	authorizationv1 "k8s.io/api/authorization/v1"
 
 	"pilothouse.dev/apiserver/authn"
@@ -37,7 +40,7 @@ func TestAllow(t *testing.T) {
 	}
 	path := func(verb, p string) *request.Info { return &request.Info{Verb: verb, Path: p} }
 	robot := somebody("system:serviceaccount:a:b", "system:serviceaccounts", "system:serviceaccounts:a")
-	node := somebody("system:node:n", "system:nodes")
+	node, scheduler := somebody("system:node:n", "system:nodes"), somebody("system:kube-scheduler")
 	for _, c := range []struct {
 		name string
 		user *request.User
@@ -58,11 +61,12 @@ func TestAllow(t *testing.T) {
 		{"somebody asks what he may", somebody("x"), resource("create", "authorization.k8s.io", "selfsubjectaccessreviews", "", ""), true},
 		{"somebody asks of others", somebody("x"), resource("create", "authorization.k8s.io", "subjectaccessreviews", "", ""), false},
 		{"nobody asks", nobody, resource("create", "authentication.k8s.io", "selfsubjectreviews", "", ""), false},
-		{"a kubelet reviews tokens", node, resource("create", "authentication.k8s.io", "tokenreviews", "", ""), true},
-		{"a kubelet wants a token", node, resource("create", "", "serviceaccounts", "token", "a"), true},
-		{"a kubelet makes accounts", node, resource("create", "", "serviceaccounts", "", "a"), false},
-		{"a lease where it belongs", node, resource("update", "coordination.k8s.io", "leases", "", "kube-node-lease"), true},
-		{"a lease elsewhere", node, resource("update", "coordination.k8s.io", "leases", "", "kube-system"), false},
+		{"a kubelet reads its neighbours", node, resource("list", "", "nodes", "", ""), true},
+		{"and writes nothing by this table", node, resource("create", "", "pods", "", "a"), false},
+		{"a scheduler leads", scheduler, resource("update", "coordination.k8s.io", "leases", "", "kube-system"), true},
+		{"where it leads", scheduler, resource("update", "coordination.k8s.io", "leases", "", "a"), false},
+		{"a scheduler binds", scheduler, resource("create", "", "pods", "binding", "a"), true},
+		{"and makes none", scheduler, resource("create", "", "pods", "", "a"), false},
 		{"another source", somebody("jane"), resource("get", "", "configmaps", "", "a"), true},
 		{"no source", somebody("jane"), resource("list", "", "configmaps", "", "a"), false},
 	} {
@@ -86,13 +90,65 @@ func TestRules(t *testing.T) {
 	if err != nil || !has(r, "*") || r.NonResources[0].NonResourceURLs[0] != "*" {
 		t.Errorf("a master: %+v, %v", r, err)
 	}
-	if r, _ = New().Rules(t.Context(), somebody("system:node:n", "system:nodes"), "a"); !has(r, "pods") || has(r, "leases") {
-		t.Errorf("a kubelet in a namespace: %+v", r)
+	if r, _ = New().Rules(t.Context(), somebody("system:kube-scheduler"), "a"); !has(r, "pods") || has(r, "leases") {
+		t.Errorf("a scheduler in a namespace: %+v", r)
 	}
-	if r, _ = New().Rules(t.Context(), somebody("system:node:n", "system:nodes"), "kube-node-lease"); !has(r, "leases") {
-		t.Errorf("a kubelet where its lease is: %+v", r)
+	if r, _ = New().Rules(t.Context(), somebody("system:kube-scheduler"), "kube-system"); !has(r, "leases") {
+		t.Errorf("a scheduler where its lease is: %+v", r)
 	}
 	if r, err = New(more{}).Rules(t.Context(), somebody("jane"), "a"); err == nil || !has(r, "configmaps") || !has(r, "selfsubjectreviews") {
 		t.Errorf("with a source that knows half: %+v, %v", r, err)
+	}
+}
+
+func TestPaths(t *testing.T) {
+	p, err := NewPaths([]string{"/healthz", "metrics/*", "/open*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{
+		"/healthz": true, "/healthz/etcd": false, "/metrics/a": true, "/metrics": false, "/openapi/v2": true, "/": false, "/livez": false,
+	} {
+		if d, _, _ := p.Decide(t.Context(), somebody("x"), &request.Info{Verb: "post", Path: path}); (d == Allowed) != want {
+			t.Errorf("%s: %v", path, d)
+		}
+	}
+	if d, _, _ := p.Decide(t.Context(), somebody("x"), &request.Info{Verb: "get", Path: "/healthz", IsResource: true}); d != NoOpinion {
+		t.Error("a resource is not a path")
+	}
+	for _, bad := range []string{"", "/", "/a/*/b"} {
+		if _, err := NewPaths([]string{bad}); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+// TestUse replaces the sources and counts what they decide.
+func TestUse(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	a := NewCounted(NewMetrics(reg), []Named{{"Always", "deny", AlwaysDeny{}}})
+	get := &request.Info{IsResource: true, Verb: "get", Resource: "things"}
+	if v := a.Attempt(t.Context(), somebody("x"), get); v.Decision != NoOpinion || v.Reason != "Everything is forbidden." {
+		t.Errorf("%+v", v)
+	}
+	a.Use([]Named{{"Always", "allow", AlwaysAllow{}}})
+	if v := a.Attempt(t.Context(), somebody("x"), get); v.Decision != Allowed {
+		t.Errorf("%+v", v)
+	}
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP apiserver_authorization_decisions_total Decisions of an authorizer, by its type and name, that allowed or denied.
+# TYPE apiserver_authorization_decisions_total counter
+apiserver_authorization_decisions_total{decision="allowed",name="allow",type="Always"} 1
+apiserver_authorization_decisions_total{decision="denied",name="allow",type="Always"} 0
+apiserver_authorization_decisions_total{decision="allowed",name="deny",type="Always"} 0
+apiserver_authorization_decisions_total{decision="denied",name="deny",type="Always"} 0
+# HELP authorization_attempts_total Requests that were authorized, by result.
+# TYPE authorization_attempts_total counter
+authorization_attempts_total{result="allowed"} 1
+authorization_attempts_total{result="denied"} 0
+authorization_attempts_total{result="error"} 0
+authorization_attempts_total{result="no-opinion"} 1
+`)); err != nil {
+		t.Error(err)
 	}
 }

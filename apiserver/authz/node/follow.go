@@ -82,13 +82,13 @@ func (a *Authorizer) Ready() error {
 	return nil
 }
 
-// related says whether an object has to do with a node. What the graph does not know it looks for in what has changed since.
+// related says whether an object has to do with a node, as far as the caches know at this moment.
 func (g *graph) related(ctx context.Context, on string, r ref) (bool, error) {
-	if g.knows(on, r) {
-		return true, nil
-	}
 	if !g.ready.Load() {
-		// The first reading may take long: it is Run's.
+		// The first reading may take long: it is Run's. What it has come to counts.
+		if g.knows(on, r) {
+			return true, nil
+		}
 		wait := time.NewTimer(patience)
 		defer wait.Stop()
 		select {

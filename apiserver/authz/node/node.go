@@ -4,8 +4,9 @@
 // like (its own node, pods of its own) is left to the admission plugin NodeRestriction.
 //
 // What objects have to do with a node is kept in a graph (graph.go), which follows the changes of pods, persistent volumes, volume
-// attachments and resource slices. What always holds: an object that the graph does not know is refused; before it is refused, the
-// graph is brought up to what the watch cache has, so a kubelet that was told of a pod by this server is never too early.
+// attachments and resource slices. What always holds: an object that the graph does not know is refused; before an answer the graph is
+// brought up to what the watch cache has, so a kubelet that was told of a pod by this server is never too early, and what a deleted
+// pod referred to is out of reach at once.
 package node
 
 import (
