@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -20,7 +19,6 @@ import (
 	"pilothouse.dev/apiserver/authz/modes"
 	"pilothouse.dev/apiserver/bootstrap"
 	"pilothouse.dev/apiserver/flowcontrol"
-	"pilothouse.dev/apiserver/lookup"
 	"pilothouse.dev/apiserver/nodeproxy"
 	"pilothouse.dev/apiserver/server"
 	"pilothouse.dev/apiserver/storage/encryption"
@@ -42,7 +40,7 @@ type Config struct {
 	Authz      modes.Config
 	Admission  plugins.Choice
 	Tolerate   time.Duration // how long a pod stays on a node in trouble when it does not say so itself
-	Flow       flowConfig
+	Flow       flowcontrol.Config
 	Audit      audit.Config
 }
 
@@ -168,12 +166,6 @@ func sinkFlags(sink string, b *audit.Buffering, is audit.Buffering, t *audit.Tru
 	}
 }
 
-// flowConfig bounds what runs at a time.
-type flowConfig struct {
-	Fair              bool // by priority levels and flows
-	Reading, Changing int  // requests; in fair flow control, seats of both together
-}
-
 func flowFlags(c *Config) []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "enable-priority-and-fairness", Value: true, Usage: "requests have seats by priority level and flow; if not, they are bounded by the next two flags alone", Destination: &c.Flow.Fair},
@@ -183,28 +175,6 @@ func flowFlags(c *Config) []cli.Flag {
 		&cli.IntFlag{Name: "max-connections", Usage: "connections at a time; further ones are closed at once (default: three quarters of the files that may be open)", Destination: &c.Serving.Connections},
 		&cli.Float64Flag{Name: "goaway-chance", Usage: "how likely a request makes its HTTP/2 client open a new connection, so that clients spread over servers: 0 to 0.02", Destination: &c.Serving.Goaway},
 	}
-}
-
-// gate is what bounds requests: the gate, unless there are limits instead.
-func (c Config) gate(o *lookup.Flows) (gate *flowcontrol.Gate, limits *flowcontrol.Limits, _ error) {
-	f := c.Flow
-	for name, n := range map[string]int{
-		"max-requests-inflight": f.Reading, "max-mutating-requests-inflight": f.Changing,
-		"http2-max-streams-per-connection": c.Serving.Streams, "max-connections": c.Serving.Connections,
-	} {
-		if n < 0 {
-			return nil, nil, fmt.Errorf("--%s %d: must not be negative", name, n)
-		}
-	}
-	switch {
-	case c.Serving.Goaway < 0 || c.Serving.Goaway > 0.02:
-		return nil, nil, fmt.Errorf("--goaway-chance %v: must be from 0 to 0.02", c.Serving.Goaway)
-	case !f.Fair:
-		limits = flowcontrol.NewLimits(f.Reading, f.Changing)
-	case f.Reading+f.Changing == 0:
-		return nil, nil, errors.New("--max-requests-inflight and --max-mutating-requests-inflight: priority and fairness divides their sum, which must not be 0")
-	}
-	return flowcontrol.New(flowcontrol.Config{Seats: f.Reading + f.Changing}, o, o), limits, nil
 }
 
 const defaultIssuer = "https://kubernetes.default.svc.cluster.local"

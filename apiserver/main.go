@@ -22,6 +22,7 @@ import (
 	"pilothouse.dev/apiserver/authz/rbac"
 	"pilothouse.dev/apiserver/bootstrap"
 	"pilothouse.dev/apiserver/filters"
+	"pilothouse.dev/apiserver/flowcontrol"
 	"pilothouse.dev/apiserver/handlers"
 	"pilothouse.dev/apiserver/lookup"
 	"pilothouse.dev/apiserver/nodeproxy"
@@ -141,7 +142,8 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	checks.AddReady("kms-providers", keeper.Healthy)
 	checks.AddReady("watch-caches", func(context.Context) error { return caches.Ready() })
 	checks.AddReady("node-authorizer", func(context.Context) error { return nodes.Ready() })
-	gate, limits, err := cfg.gate(lookup.NewFlows(look))
+	kinds := lookup.NewFlows(look)
+	gate, limits, err := flowcontrol.New(cfg.Flow, kinds, kinds)
 	if err != nil {
 		return err
 	}

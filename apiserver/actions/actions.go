@@ -102,6 +102,9 @@ const maxBody = 3 << 20
 // read decodes a request's body. A body may also be of one of the other kinds, whose shape is the same.
 func read(r *http.Request, gvk schema.GroupVersionKind, into runtime.Object, also ...schema.GroupVersionKind) error {
 	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if apierrors.IsTooManyRequests(err) {
+		return err // the client was so slow that his seats went to others
+	}
 	if err != nil {
 		return apierrors.NewBadRequest("reading the body: " + err.Error())
 	}

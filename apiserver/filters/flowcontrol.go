@@ -2,6 +2,7 @@ package filters
 
 import (
 	"net/http"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -19,13 +20,13 @@ const (
 )
 
 // FlowControl has every request wait for its seats, or refuses it with 429. Streams into containers are let through; a watch has seats
-// until it has told what there is at its start.
-func FlowControl(p Parts) Filter {
+// until it has told what there is at its start. most is how long a request may take, and a client may stop a watch.
+func FlowControl(p Parts, most time.Duration) Filter {
 	switch {
 	case p.Limits != nil:
-		return func(next http.Handler) http.Handler { return &bounded{next, p.Limits} }
+		return func(next http.Handler) http.Handler { return &bounded{next, p.Limits, most} }
 	case p.Flow != nil:
-		return func(next http.Handler) http.Handler { return &fair{next, p.Flow} }
+		return func(next http.Handler) http.Handler { return &fair{next, p.Flow, most} }
 	}
 	return func(next http.Handler) http.Handler { return next }
 }
@@ -33,6 +34,7 @@ func FlowControl(p Parts) Filter {
 type fair struct {
 	next http.Handler
 	gate *flowcontrol.Gate
+	most time.Duration
 }
 
 func (f *fair) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -47,7 +49,7 @@ func (f *fair) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	flow := f.gate.Sort(ctx, u, i)
 	h := w.Header()
 	h[schemaHeader], h[levelHeader] = flow.SchemaUID(), flow.LevelUID()
-	c := clientOf(w, r)
+	c := clientOf(w, r, f.most)
 	t := &c.ticket
 	if err := f.gate.Enter(ctx, t, flow, u, i, r.URL.RawQuery); err != nil {
 		tooMany(w, r, err.Error())
@@ -73,13 +75,14 @@ func refusal(why string) error {
 type bounded struct {
 	next   http.Handler
 	limits *flowcontrol.Limits
+	most   time.Duration
 }
 
 func (b *bounded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i := request.InfoOf(r.Context())
 	if LongRunning(i) {
 		if i.Verb == "watch" {
-			clientOf(w, r).serve(b.next)
+			clientOf(w, r, b.most).serve(b.next)
 			return
 		}
 		unhurried(w, r)
@@ -95,5 +98,5 @@ func (b *bounded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		tooMany(w, r, "as many requests as may run at a time are running")
 		return
 	}
-	clientOf(w, r).serve(b.next)
+	clientOf(w, r, b.most).serve(b.next)
 }

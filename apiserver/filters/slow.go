@@ -16,13 +16,12 @@ const (
 	// atOnce is how much a handler writes before a slow client can stop it: the least that net/http holds back until the handler is done.
 	atOnce = 2 << 10
 	// Beyond its deadline, a client has this long to take what is written already, or to hear that it was too slow.
-	grace = 5 * time.Second
-	// still is how long a watch may be stopped by a client that takes nothing.
-	still = 30 * time.Second
+	grace = time.Second
 )
 
 // client is who asks, where he may be slow: he sends his body, and takes the answer. While he keeps a request waiting it has no seats, so that he
-// costs nobody else; and he does so no longer than the request may take, or, of a watch, than still.
+// costs nobody else; and he does so no longer than the request may take. A watch, which may take for ever, is not stopped for longer than
+// any other request may take.
 type client struct {
 	http.ResponseWriter
 	ticket flowcontrol.Ticket
@@ -48,12 +47,12 @@ const (
 	forReader
 )
 
-func clientOf(w http.ResponseWriter, r *http.Request) *client {
+func clientOf(w http.ResponseWriter, r *http.Request, most time.Duration) *client {
 	c := &client{ResponseWriter: w, r: r}
 	if until, ok := r.Context().Deadline(); ok {
 		c.until = until.Add(grace)
 	} else {
-		c.limit = still
+		c.limit = most
 	}
 	if r.Body != nil && r.Body != http.NoBody {
 		c.body = r.Body

@@ -14,6 +14,8 @@ package flowcontrol
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"hash/maphash"
 	"math"
 	"slices"
@@ -29,7 +31,9 @@ import (
 
 // Config is filled from flags.
 type Config struct {
-	Seats int // of all levels together
+	Fair bool // by priority levels and flows
+	// Reading and Changing are how many requests run at a time. In fair flow control, their sum is the seats of all levels together.
+	Reading, Changing int
 }
 
 // Objects are the flow schemas and priority levels as they are now. The same pointer means that nothing has changed; nil that
@@ -41,7 +45,7 @@ type Objects interface {
 
 // Gate gives requests their seats. Safe for concurrent use.
 type Gate struct {
-	cfg     Config
+	seats   int
 	objects Objects
 	sizes   Sizes
 	started time.Time
@@ -79,10 +83,26 @@ func (f *Flow) SchemaUID() []string { return f.schema.header }
 // LevelUID is like SchemaUID.
 func (f *Flow) LevelUID() []string { return f.config.header }
 
-// New makes a gate that knows the mandatory objects only; it looks at the others when a request comes.
-func New(cfg Config, objects Objects, sizes Sizes) *Gate {
+// New makes the gate, and the limits that there are instead of it if the configuration says so. The gate knows the mandatory objects only; it
+// looks at the others when a request comes.
+func New(cfg Config, objects Objects, sizes Sizes) (*Gate, *Limits, error) {
+	var limits *Limits
+	switch {
+	case cfg.Reading < 0:
+		return nil, nil, fmt.Errorf("--max-requests-inflight %d: must not be negative", cfg.Reading)
+	case cfg.Changing < 0:
+		return nil, nil, fmt.Errorf("--max-mutating-requests-inflight %d: must not be negative", cfg.Changing)
+	case !cfg.Fair:
+		limits = newLimits(cfg.Reading, cfg.Changing)
+	case cfg.Reading+cfg.Changing == 0:
+		return nil, nil, errors.New("--max-requests-inflight and --max-mutating-requests-inflight: priority and fairness divides their sum, which must not be 0")
+	}
+	return newGate(cfg.Reading+cfg.Changing, objects, sizes), limits, nil
+}
+
+func newGate(seats int, objects Objects, sizes Sizes) *Gate {
 	g := &Gate{
-		cfg: cfg, objects: objects, sizes: sizes, started: time.Now(), seed: maphash.MakeSeed(),
+		seats: seats, objects: objects, sizes: sizes, started: time.Now(), seed: maphash.MakeSeed(),
 		levels: map[string]*level{}, watches: watches{count: map[interest]int{}},
 	}
 	g.build(nil, nil)
@@ -148,7 +168,7 @@ func (g *Gate) build(schemas *Schemas, levels *Levels) *setup {
 		all = append(all, schemas.InOrder...)
 	}
 	now := g.now()
-	bounds := share(g.cfg.Seats, configs)
+	bounds := share(g.seats, configs)
 	for name, config := range configs {
 		if g.levels[name] == nil {
 			g.levels[name] = newLevel(name, now)

@@ -53,7 +53,7 @@ func (g *Gate) ask(ctx context.Context, u *request.User, i *request.Info) (*Tick
 
 func TestSort(t *testing.T) {
 	o := &objects{}
-	g := New(Config{Seats: 10}, o, size(0))
+	g := newGate(10, o, size(0))
 	name := func(u *request.User) string { return g.Sort(t.Context(), u, getPods).schema.Name }
 	if name(alice) != "catch-all" || name(master) != "exempt" || name(&request.User{}) != "catch-all" {
 		t.Errorf("before anything is known: %s, %s", name(alice), name(master))
@@ -79,7 +79,7 @@ func TestSort(t *testing.T) {
 // A request that waits gets its seat when there is one, its refusal when it has waited for long enough or its client goes.
 func TestWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := New(Config{Seats: 4}, twoLevels(), size(0)) // low has one
+		g := newGate(4, twoLevels(), size(0)) // low has one
 		first, err := g.ask(t.Context(), alice, getPods)
 		if err != nil {
 			t.Fatal(err)
@@ -166,7 +166,7 @@ func dumped(g *Gate, what string) string {
 func TestBorrowing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := twoLevels()
-		g := New(Config{Seats: 40}, o, size(0))
+		g := newGate(40, o, size(0))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go func() { _ = g.Run(ctx) }()
@@ -231,8 +231,26 @@ func TestBorrowing(t *testing.T) {
 	})
 }
 
+func TestConfig(t *testing.T) {
+	for _, c := range []struct {
+		cfg    Config
+		limits bool
+		words  string
+	}{
+		{Config{true, 400, 200}, false, ""}, {Config{true, 0, 1}, false, ""}, {Config{false, 1, 1}, true, ""}, {Config{}, true, ""},
+		{Config{true, 0, 0}, false, "must not be 0"},
+		{Config{true, -1, 5}, false, "--max-requests-inflight -1: must not be negative"},
+		{Config{false, 1, -5}, false, "--max-mutating-requests-inflight -5: must not be negative"},
+	} {
+		_, limits, err := New(c.cfg, &objects{}, size(0))
+		if (limits != nil) != c.limits || c.words == "" && err != nil || c.words != "" && (err == nil || !strings.Contains(err.Error(), c.words)) {
+			t.Errorf("%+v: %v, %v", c.cfg, limits, err)
+		}
+	}
+}
+
 func TestLimits(t *testing.T) {
-	l := NewLimits(1, 0)
+	l := newLimits(1, 0)
 	leave, ok := l.Enter(false)
 	if _, full := l.Enter(false); !ok || full {
 		t.Error("one reads, and a second")
@@ -258,7 +276,7 @@ func BenchmarkGate(b *testing.B) {
 		others = append(others, &Schema{Name: name, Level: "high", precedence: 10, rules: []rule{some}})
 	}
 	o.s = Order(append(o.s.InOrder, others...))
-	g := New(Config{Seats: 600}, o, size(1000))
+	g := newGate(600, o, size(1000))
 	ctx := b.Context()
 	b.ReportAllocs()
 	for b.Loop() {

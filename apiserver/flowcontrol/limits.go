@@ -4,8 +4,8 @@ package flowcontrol
 // concurrent use.
 type Limits struct{ reading, changing chan struct{} }
 
-// NewLimits makes Limits of so many reading and changing requests; 0 bounds nothing.
-func NewLimits(reading, changing int) *Limits {
+// newLimits makes Limits of so many reading and changing requests; 0 bounds nothing.
+func newLimits(reading, changing int) *Limits {
 	room := func(n int) chan struct{} {
 		if n <= 0 {
 			return nil

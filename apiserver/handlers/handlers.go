@@ -184,18 +184,26 @@ func body(r *http.Request) ([]byte, error) {
 	if size > 0 {
 		b := make([]byte, size)
 		if _, err := io.ReadFull(r.Body, b); err != nil {
-			return nil, apierrors.NewBadRequest("reading the body: " + err.Error())
+			return nil, unreadable(err)
 		}
 		return b, nil
 	}
 	b, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
 	if err != nil {
-		return nil, apierrors.NewBadRequest("reading the body: " + err.Error())
+		return nil, unreadable(err)
 	}
 	if len(b) > MaxBody {
 		return nil, tooLarge()
 	}
 	return b, nil
+}
+
+// unreadable is the answer to a body that does not arrive. A client so slow that his seats went to others may hear that there are none now.
+func unreadable(err error) error {
+	if apierrors.IsTooManyRequests(err) {
+		return err
+	}
+	return apierrors.NewBadRequest("reading the body: " + err.Error())
 }
 
 func tooLarge() error {

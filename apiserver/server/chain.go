@@ -18,7 +18,7 @@ func chain(cfg Config, p filters.Parts, router http.Handler) http.Handler {
 		filters.Authenticate(p),
 		filters.Audit(p),
 		filters.Impersonate(p),
-		filters.FlowControl(p),
+		filters.FlowControl(p, cfg.RequestTimeout),
 		filters.Authorize(p),
 	}
 	h := router

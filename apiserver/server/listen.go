@@ -24,8 +24,16 @@ type bounded struct {
 	told    time.Time // owned by Accept
 }
 
-// bound bounds the connections of a listener.
+// bound checks what is said of connections, and bounds those of a listener.
 func (s *Server) bound(ln net.Listener) (net.Listener, error) {
+	switch {
+	case s.cfg.Connections < 0:
+		return nil, fmt.Errorf("--max-connections %d: must not be negative", s.cfg.Connections)
+	case s.cfg.Streams < 0:
+		return nil, fmt.Errorf("--http2-max-streams-per-connection %d: must not be negative", s.cfg.Streams)
+	case s.cfg.Goaway < 0 || s.cfg.Goaway > 0.02:
+		return nil, fmt.Errorf("--goaway-chance %v: must be from 0 to 0.02", s.cfg.Goaway)
+	}
 	most := int64(s.cfg.Connections)
 	if most == 0 {
 		var files syscall.Rlimit
