@@ -178,7 +178,7 @@ func testWhoAmI(t *testing.T, a *api) {
 	cfg := a.TLS()
 	cfg.GetClientCertificate = nil
 	nobody := &api{a.Cluster, &http.Client{Transport: &http.Transport{TLSClientConfig: cfg, DisableKeepAlives: true}}}
-	if r := nobody.do(t, "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", `{}`); r.code != 403 {
+	if r := nobody.do(t, "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", `{}`); r.code != 401 {
 		t.Errorf("nobody asks who he is: %d", r.code)
 	}
 }
