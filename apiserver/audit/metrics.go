@@ -1,12 +1,15 @@
 package audit
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+)
 
 // metrics are named as Kubernetes users know them.
 type metrics struct {
 	events   prometheus.Counter
 	errors   *prometheus.CounterVec
-	levels   *prometheus.CounterVec
+	levels   map[auditv1.Level]prometheus.Counter
 	rejected prometheus.Counter
 	reloads  *prometheus.CounterVec
 }
@@ -19,9 +22,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "apiserver_audit_error_total", Help: "Audit events that were lost, by what lost them.",
 		}, []string{"plugin"}),
-		levels: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "apiserver_audit_level_total", Help: "Requests by the level at which the policy records them.",
-		}, []string{"level"}),
+		levels: map[auditv1.Level]prometheus.Counter{},
 		rejected: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "apiserver_audit_requests_rejected_total", Help: "Requests refused because their audit event could not be written.",
 		}),
@@ -29,6 +30,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "apiserver_audit_policy_automatic_reloads_total", Help: "Times that a changed policy file was read again, by success or failure.",
 		}, []string{"status"}),
 	}
-	reg.MustRegister(m.events, m.errors, m.levels, m.rejected, m.reloads)
+	byLevel := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "apiserver_audit_level_total", Help: "Requests by the level at which the policy records them.",
+	}, []string{"level"})
+	for _, level := range levels {
+		m.levels[level] = byLevel.WithLabelValues(string(level))
+	}
+	reg.MustRegister(m.events, m.errors, byLevel, m.rejected, m.reloads)
 	return m
 }
