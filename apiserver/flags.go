@@ -40,8 +40,10 @@ type Config struct {
 	Authz      modes.Config
 	Admission  plugins.Choice
 	Tolerate   time.Duration // how long a pod stays on a node in trouble when it does not say so itself
-	Flow       flowcontrol.Config
-	Audit      audit.Config
+	// The same in seconds for either trouble; nil: as Tolerate says.
+	NotReady, Unreachable *int64
+	Flow                  flowcontrol.Config
+	Audit                 audit.Config
 }
 
 func flags(c *Config) []cli.Flag {
@@ -91,6 +93,10 @@ func flags(c *Config) []cli.Flag {
 			Action: func(_ *cli.Context, v []string) error { c.Admission.Disable = v; return nil }},
 		&cli.StringFlag{Name: "admission-control-config-file", Usage: "configuration of admission plugins", Destination: &c.Admission.File},
 		&cli.DurationFlag{Name: "default-toleration", Value: 30 * time.Second, Usage: "how long a pod that does not say stays on a node that is not ready or unreachable", Destination: &c.Tolerate},
+		&cli.Int64Flag{Name: "default-not-ready-toleration-seconds", Usage: "the same in seconds, on a node that is not ready",
+			Action: func(_ *cli.Context, v int64) error { c.NotReady = &v; return nil }},
+		&cli.Int64Flag{Name: "default-unreachable-toleration-seconds", Usage: "the same in seconds, on a node that is unreachable",
+			Action: func(_ *cli.Context, v int64) error { c.Unreachable = &v; return nil }},
 	})
 }
 
@@ -178,6 +184,14 @@ func flowFlags(c *Config) []cli.Flag {
 }
 
 const defaultIssuer = "https://kubernetes.default.svc.cluster.local"
+
+// tolerate is how many seconds a pod stays on a node in some trouble.
+func (c Config) tolerate(own *int64) int64 {
+	if own != nil {
+		return *own
+	}
+	return int64(c.Tolerate.Seconds())
+}
 
 // tokens says how tokens are issued and checked.
 func (c Config) tokens() authn.TokenConfig {

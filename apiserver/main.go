@@ -115,7 +115,9 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		Metrics:    prometheus.DefaultRegisterer,
 		Namespaces: look, ServiceAccounts: look, Pods: look, PodLists: look, Nodes: look, Volumes: look, Kinds: look, LimitRanges: look, PriorityClasses: look, RuntimeClasses: look,
 		StorageClasses: look, IngressClasses: look,
-		IPs: plugins.Ranges(addrs), Ports: addrs.Ports, TolerationSeconds: int64(cfg.Tolerate.Seconds()), Audiences: tokens.Audiences(),
+		IPs: plugins.Ranges(addrs), Ports: addrs.Ports, Audiences: tokens.Audiences(),
+		NotReadySeconds: cfg.tolerate(cfg.NotReady), UnreachableSeconds: cfg.tolerate(cfg.Unreachable),
+		MakeNamespace: func(ctx context.Context, name string) error { return handle.MakeNamespace(ctx, name) },
 	}, cfg.Admission)
 	if err != nil {
 		return err

@@ -62,7 +62,8 @@ func TestAdmission(t *testing.T) {
 			"defaults: {enforce: baseline}\nexemptions: {namespaces: [free]}\n")
 		testChosen(t, masterOf(t, c.Another("--admission-control-config-file="+file, "--enable-admission-plugins=AlwaysPullImages,EventRateLimit",
 			"--disable-admission-plugins=LimitRanger")))
-		testDisabled(t, masterOf(t, c.Another("--disable-admission-plugins=PodSecurity,TaintNodesByCondition")))
+		testDisabled(t, masterOf(t, c.Another("--disable-admission-plugins=PodSecurity,TaintNodesByCondition",
+			"--enable-admission-plugins=NamespaceAutoProvision,OwnerReferencesPermissionEnforcement,DenyServiceExternalIPs", "--default-not-ready-toleration-seconds=7")))
 	})
 }
 
@@ -201,10 +202,21 @@ func testChosen(t *testing.T, a *api) {
 	until(t, "an event too many", tooMany)
 }
 
-// testDisabled runs without PodSecurity and TaintNodesByCondition.
+// testDisabled runs without PodSecurity and TaintNodesByCondition, and with what its caller turns on.
 func testDisabled(t *testing.T, a *api) {
 	ns := a.leveled(t, "lax", `"pod-security.kubernetes.io/enforce":"restricted"`)
-	a.must(t, 201, "POST", ns+"/pods", privilegedPod)
+	m := a.must(t, 201, "POST", ns+"/pods", privilegedPod)
+	if at(m, "spec.tolerations.0.tolerationSeconds") != 7.0 || at(m, "spec.tolerations.1.tolerationSeconds") != 30.0 {
+		t.Errorf("tolerations %v", at(m, "spec.tolerations"))
+	}
+	a.must(t, 201, "POST", "/api/v1/namespaces/provided/configmaps", `{"metadata":{"name":"m"}}`)
+	if m := a.must(t, 200, "GET", "/api/v1/namespaces/provided", ""); at(m, "status.phase") != "Active" || at(m, "metadata.labels") == nil {
+		t.Errorf("a namespace that was provided: %v", m)
+	}
+	r := a.do(t, "POST", ns+"/services", `{"metadata":{"name":"s"},"spec":{"ports":[{"port":80}],"externalIPs":["192.0.2.7"]}}`)
+	if r.code != 403 || !strings.Contains(r.status.Message, "Use of external IPs is denied by admission control.") {
+		t.Errorf("external addresses: %d %q", r.code, r.body)
+	}
 	if m := a.must(t, 201, "POST", "/api/v1/nodes", `{"metadata":{"name":"untainted"}}`); at(m, "spec.taints") != nil {
 		t.Errorf("taints %v", at(m, "spec.taints"))
 	}

@@ -71,7 +71,7 @@ func BenchmarkChain(b *testing.B) {
 			q := quiet{namespace, account}
 			links, err := Table(Parts{
 				Namespaces: q, ServiceAccounts: q, LimitRanges: q, PriorityClasses: q, RuntimeClasses: q, StorageClasses: q, IngressClasses: q, Quotas: q,
-				TolerationSeconds: 30,
+				NotReadySeconds: 30, UnreachableSeconds: 30,
 			}, Choice{})
 			if err != nil {
 				b.Fatal(err)

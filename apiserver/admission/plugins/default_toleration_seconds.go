@@ -8,8 +8,9 @@ import (
 	"pilothouse.dev/apiserver/admission"
 )
 
-// tolerateForAWhile lets pods stay on a node that has gone silent for some seconds, and no longer, unless they say otherwise.
-type tolerateForAWhile struct{ seconds int64 }
+// tolerateForAWhile lets pods stay on a node that has gone silent for some seconds, and no longer, unless they say otherwise
+// (https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#defaulttolerationseconds).
+type tolerateForAWhile struct{ notReady, unreachable int64 }
 
 func (*tolerateForAWhile) Name() string { return "DefaultTolerationSeconds" }
 
@@ -18,13 +19,15 @@ func (p *tolerateForAWhile) Mutate(_ context.Context, a *admission.Attributes) e
 		return nil
 	}
 	spec := &a.Object.(*corev1.Pod).Spec
-	for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
-		if tolerates(spec.Tolerations, key) {
+	for _, t := range [...]struct {
+		key     string
+		seconds int64
+	}{{corev1.TaintNodeNotReady, p.notReady}, {corev1.TaintNodeUnreachable, p.unreachable}} {
+		if tolerates(spec.Tolerations, t.key) {
 			continue
 		}
-		seconds := p.seconds
 		spec.Tolerations = append(spec.Tolerations, corev1.Toleration{
-			Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &seconds,
+			Key: t.key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &t.seconds,
 		})
 	}
 	return nil

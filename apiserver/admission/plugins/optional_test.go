@@ -181,6 +181,26 @@ func TestNamespaceExists(t *testing.T) {
 	}
 }
 
+func TestNamespaceAutoProvision(t *testing.T) {
+	var made []string
+	p := &namespaceAutoProvision{cluster{namespaces: map[string]*corev1.Namespace{"a": {}}}, func(_ context.Context, name string) error {
+		made = append(made, name)
+		return nil
+	}}
+	in := func(ns string) *corev1.Pod { return aPod(func(p *corev1.Pod) { p.Namespace = ns }) }
+	dry := attributes(admission.Create, podKind, in("c"), nil)
+	dry.DryRun = true
+	for _, a := range []*admission.Attributes{
+		attributes(admission.Create, podKind, in("a"), nil), attributes(admission.Create, podKind, in("b"), nil), attributes(admission.Update, podKind, in("c"), in("c")),
+		attributes(admission.Create, nodeKind, &corev1.Node{}, nil), dry,
+	} {
+		refused(t, both(t.Context(), p, a), "", "")
+	}
+	if !slices.Equal(made, []string{"b"}) {
+		t.Errorf("made %q, want b", made)
+	}
+}
+
 // annotated is a namespace a with annotations, and one without.
 func annotated(pairs ...string) cluster {
 	m := map[string]string{}

@@ -170,15 +170,15 @@ func TestDefaultTolerations(t *testing.T) {
 		has  []corev1.Toleration
 		want map[string]int64
 	}{
-		{"none", nil, map[string]int64{corev1.TaintNodeNotReady: 30, corev1.TaintNodeUnreachable: 30}},
-		{"its own", []corev1.Toleration{own}, map[string]int64{corev1.TaintNodeNotReady: 5, corev1.TaintNodeUnreachable: 30}},
+		{"none", nil, map[string]int64{corev1.TaintNodeNotReady: 30, corev1.TaintNodeUnreachable: 40}},
+		{"its own", []corev1.Toleration{own}, map[string]int64{corev1.TaintNodeNotReady: 5, corev1.TaintNodeUnreachable: 40}},
 		{"everything", []corev1.Toleration{{Operator: corev1.TolerationOpExists}}, map[string]int64{"": -1}},
 		{"another effect", []corev1.Toleration{{Key: corev1.TaintNodeNotReady, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}},
-			map[string]int64{corev1.TaintNodeNotReady: 30, corev1.TaintNodeUnreachable: 30}},
+			map[string]int64{corev1.TaintNodeNotReady: 30, corev1.TaintNodeUnreachable: 40}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := aPod(func(p *corev1.Pod) { p.Spec.Tolerations = c.has })
-			if err := (&tolerateForAWhile{30}).Mutate(t.Context(), attributes(admission.Create, podKind, p, nil)); err != nil {
+			if err := (&tolerateForAWhile{30, 40}).Mutate(t.Context(), attributes(admission.Create, podKind, p, nil)); err != nil {
 				t.Fatal(err)
 			}
 			got := map[string]int64{}

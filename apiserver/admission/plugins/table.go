@@ -84,8 +84,10 @@ type Parts struct {
 	Ports           Ports
 	// Audiences are whom a service account's token is for that is asked for without saying.
 	Audiences []string
-	// TolerationSeconds is how long a pod stays on a node that is not ready or unreachable, unless it says so itself.
-	TolerationSeconds int64
+	// MakeNamespace makes a namespace in nobody's name; that it exists already is no error.
+	MakeNamespace func(ctx context.Context, name string) error
+	// How long a pod stays on a node that is not ready or unreachable, unless it says so itself.
+	NotReadySeconds, UnreachableSeconds int64
 	// Quotas are the resource quotas, and ChangeQuota changes what they say is used.
 	Quotas      Quotas
 	ChangeQuota ChangeQuota
@@ -114,6 +116,7 @@ type line struct {
 func table(p Parts) []line {
 	return []line{
 		{off, alwaysAdmit{}},
+		{off, &namespaceAutoProvision{p.Namespaces, p.MakeNamespace}},
 		{on, &namespaceLifecycle{p.Namespaces}},
 		{off, &namespaceExists{p.Namespaces}},
 		{off, limitAntiAffinity{}},
@@ -125,7 +128,7 @@ func table(p Parts) []line {
 		{on, &podSecurity{namespaces: p.Namespaces, pods: p.PodLists, counts: newPodSecurityCounts(p.Metrics)}},
 		{off, &podNodeSelector{namespaces: p.Namespaces}},
 		{on, &priority{p.PriorityClasses}},
-		{on, &tolerateForAWhile{p.TolerationSeconds}},
+		{on, &tolerateForAWhile{p.NotReadySeconds, p.UnreachableSeconds}},
 		{off, &podTolerations{namespaces: p.Namespaces}},
 		{off, &eventRateLimit{now: time.Now}},
 		{off, tolerateExtended{}},
