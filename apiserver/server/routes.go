@@ -2,6 +2,8 @@ package server
 
 import (
 	"net/http"
+	"path"
+	"strings"
 
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -34,13 +36,13 @@ func routes(p Parts) http.Handler {
 	r.Path("/version/").HandlerFunc(handlers.Version)
 	r.Path("/openapi/v2").HandlerFunc(p.OpenAPI.ServeV2)
 	r.PathPrefix("/openapi/v3").HandlerFunc(p.OpenAPI.ServeV3)
-	for path, document := range p.Documents { // of the issuer of tokens
-		r.Path(path).HandlerFunc(document)
+	for at, document := range p.Documents { // of the issuer of tokens
+		r.Path(at).HandlerFunc(document)
 	}
 
-	side := health.Mux(p.Checks, p.Metrics, nil) // the filters have asked who may
-	for _, path := range []string{"/healthz", "/livez", "/readyz", "/debug/pprof"} {
-		r.PathPrefix(path).Handler(side)
+	side := asWritten(health.Mux(p.Checks, p.Metrics, nil)) // the filters have asked who may
+	for _, at := range []string{"/healthz", "/livez", "/readyz", "/debug/pprof"} {
+		r.PathPrefix(at).Handler(side)
 	}
 	r.Path("/metrics").Handler(promhttp.HandlerFor(p.Metrics, promhttp.HandlerOpts{}))
 
@@ -50,6 +52,17 @@ func routes(p Parts) http.Handler {
 			return
 		}
 		r.ServeHTTP(w, q)
+	})
+}
+
+// asWritten keeps paths from a handler that would clean them: what was authorized is the path as it was sent.
+func asWritten(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := r.URL.Path; path.Clean(p) != strings.TrimSuffix(p, "/") {
+			handlers.NotFound(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
 	})
 }
 
