@@ -55,8 +55,17 @@ func EnsureAuthority(dir, name string) (*Authority, error) {
 	return a, a.PEM().Write(dir, name)
 }
 
-// replace writes a file whole or not at all.
-func replace(path string, data []byte, mode fs.FileMode) (err error) {
+// WriteFile replaces a file whole or not at all: who reads it sees the one content or the other, also after the power was cut.
+func WriteFile(path string, data []byte, mode fs.FileMode) error {
+	return write(path, data, mode, (*os.File).Sync)
+}
+
+// replace is WriteFile for what can be made again: it does not wait for the disk.
+func replace(path string, data []byte, mode fs.FileMode) error {
+	return write(path, data, mode, func(*os.File) error { return nil })
+}
+
+func write(path string, data []byte, mode fs.FileMode, settle func(*os.File) error) (err error) {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
@@ -70,6 +79,9 @@ func replace(path string, data []byte, mode fs.FileMode) (err error) {
 		return err
 	}
 	if _, err = tmp.Write(data); err != nil {
+		return err
+	}
+	if err = settle(tmp); err != nil {
 		return err
 	}
 	if err = tmp.Close(); err != nil {
