@@ -145,7 +145,10 @@ func testTokenRequests(t *testing.T, a *api) {
 		})
 	}
 	node := a.as(t, "system:node:n1", "system:nodes")
-	if r := node.do(t, "POST", path, `{}`); r.code != 403 || !strings.Contains(r.status.Message, "not bound to a pod") {
+	if r := node.do(t, "POST", path, `{}`); r.code != 403 || !strings.Contains(r.status.Message, "no relationship found between node 'n1' and this object") {
+		t.Errorf("a kubelet gets any account's token: %d %s", r.code, r.status.Message)
+	}
+	if r := node.do(t, "POST", strings.Replace(path, "default", "other", 1), `{}`); r.code != 403 || !strings.Contains(r.status.Message, "not bound to a pod") {
 		t.Errorf("a kubelet gets any token: %d %s", r.code, r.status.Message)
 	}
 	uid := at(a.must(t, 200, "GET", "/api/v1/namespaces/"+ns+"/pods/p", ""), "metadata.uid")
