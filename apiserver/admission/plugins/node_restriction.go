@@ -113,7 +113,7 @@ func restrictNode(a *admission.Attributes, node string) error {
 		return forbid(a, "node %q is not allowed to delete its own node", node)
 	case admission.Create:
 		o := a.Object.(*corev1.Node)
-		if o.Spec.ConfigSource != nil {
+		if configSource(o) != nil {
 			return forbid(a, "node %q is not allowed to create pods with a non-nil configSource", node)
 		}
 		if len(o.OwnerReferences) > 0 {
@@ -124,7 +124,7 @@ func restrictNode(a *admission.Attributes, node string) error {
 		}
 	case admission.Update:
 		o, old := a.Object.(*corev1.Node), a.Old.(*corev1.Node)
-		if o.Spec.ConfigSource != nil && !apiequality.Semantic.DeepEqual(o.Spec.ConfigSource, old.Spec.ConfigSource) {
+		if source := configSource(o); source != nil && !apiequality.Semantic.DeepEqual(source, configSource(old)) {
 			return forbid(a, "node %q is not allowed to update configSource to a new non-nil configSource", node)
 		}
 		if !slices.EqualFunc(o.Spec.Taints, old.Spec.Taints, sameTaint) {
@@ -139,6 +139,11 @@ func restrictNode(a *admission.Attributes, node string) error {
 		}
 	}
 	return nil
+}
+
+// configSource is a map that a node was once allowed to read when it named it.
+func configSource(o *corev1.Node) *corev1.NodeConfigSource {
+	return o.Spec.ConfigSource //lint:ignore SA1019 the field is still there to be written
 }
 
 func sameTaint(a, b corev1.Taint) bool {

@@ -159,6 +159,7 @@ func TestNodeRestrictionOfNodes(t *testing.T) {
 	owned := node("n1", nil)
 	owned.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "gone", UID: "x"}}
 	configured := node("n1", nil)
+	//lint:ignore SA1019 that nothing reads it does not mean that nobody writes it
 	configured.Spec.ConfigSource = &corev1.NodeConfigSource{ConfigMap: &corev1.ConfigMapNodeConfigSource{Namespace: "a", Name: "secret"}}
 	taint, other := corev1.Taint{Key: "k", Effect: corev1.TaintEffectNoSchedule}, corev1.Taint{Key: "k", Effect: corev1.TaintEffectNoExecute}
 	allowed := l("kubernetes.io/hostname", "n1", "kubernetes.io/os", "linux", "topology.kubernetes.io/zone", "a", "topology.kubernetes.io/region", "b",
