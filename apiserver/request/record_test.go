@@ -82,7 +82,7 @@ func TestAuditID(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
-	if newID() == newID() {
+	if first, second := newID(), newID(); first == second {
 		t.Error("the same twice")
 	}
 }
