@@ -42,6 +42,8 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "namespace", Account: "namespace-controller", New: namespace.New, Workers: cfg.NamespaceSyncs},
 		{Name: "garbagecollector", Account: "generic-garbage-collector", New: garbagecollector.New, Workers: cfg.GCSyncs},
 		{Name: "serviceaccount", Account: "service-account-controller", New: serviceaccount.New, Workers: 1},
+		// As the controller manager itself: its account's own token may be one of these.
+		{Name: "serviceaccounttoken", New: serviceaccount.Tokens(cfg.ServiceAccountSigner, cfg.RootCAFile), Workers: cfg.ServiceAccountTokenSyncs, Off: cfg.ServiceAccountSigner == nil},
 		{Name: "pvcprotection", Account: "pvc-protection-controller", New: pvprotection.Claims, Workers: 2},
 		{Name: "pvprotection", Account: "pv-protection-controller", New: pvprotection.Volumes, Workers: 2},
 		{Name: "rootca", Account: "root-ca-cert-publisher", New: rootca.New(cfg.RootCAFile), Workers: 1, Off: cfg.RootCAFile == ""},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"strconv"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"pilothouse.dev/controller-manager/csrsign"
 	"pilothouse.dev/controller-manager/nodeipam"
 	"pilothouse.dev/controller-manager/nodelifecycle"
+	"pilothouse.dev/controller-manager/serviceaccount"
 	"pilothouse.dev/pkg/health"
 )
 
@@ -28,6 +30,7 @@ type Config struct {
 
 	RootCAFile            string
 	ServiceAccountKeyFile string
+	ServiceAccountSigner  *serviceaccount.Signer // made by check; nil: tokens kept in secrets are not made
 	ServiceRange          string
 
 	AllocateNodeCIDRs bool
@@ -46,8 +49,10 @@ type Config struct {
 	EndpointSyncs   int
 	NamespaceSyncs  int
 	GCSyncs         int
-	QuotaSyncs      int
-	QuotaPeriod     time.Duration
+
+	ServiceAccountTokenSyncs int
+	QuotaSyncs               int
+	QuotaPeriod              time.Duration
 }
 
 func flags(c *Config) []cli.Flag {
@@ -60,7 +65,7 @@ func flags(c *Config) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "kubeconfig", Usage: "the `FILE` that says where the API server is and who we are", Required: true, Destination: &c.Kubeconfig},
 		&cli.BoolFlag{Name: "leader-elect", Value: true, Usage: "work only while holding the lease kube-system/kube-controller-manager", Destination: &c.LeaderElect},
-		&cli.BoolFlag{Name: "use-service-account-credentials", Value: false, Usage: "each controller writes as a service account of its own, with the rights of its role", Destination: &c.OwnAccounts},
+		&cli.BoolFlag{Name: "use-service-account-credentials", Value: true, Usage: "each controller writes as a service account of its own, with the rights of its role", Destination: &c.OwnAccounts},
 		&cli.StringSliceFlag{Name: "controllers", Value: cli.NewStringSlice("*"), Usage: "which controllers run: * for all, `NAME` for one, -NAME for all but one", Destination: &c.Controllers},
 		&cli.StringFlag{Name: "bind-address", Value: "0.0.0.0", Usage: "serve health, metrics and profiles on this `ADDRESS`", Destination: &c.BindAddress},
 		number("secure-port", 10257, "serve them on this `PORT`; 0: nowhere", &c.SecurePort),
@@ -69,7 +74,7 @@ func flags(c *Config) []cli.Flag {
 		&cli.StringFlag{Name: "client-ca-file", Usage: "the authority whose clients may read metrics and profiles", Destination: &c.ClientCAFile},
 
 		&cli.StringFlag{Name: "root-ca-file", Usage: "the authority that pods trust the API server by, given to every namespace as kube-root-ca.crt; empty: none is given", Destination: &c.RootCAFile},
-		&cli.StringFlag{Name: "service-account-private-key-file", Usage: "accepted for compatibility: the API server signs tokens", Destination: &c.ServiceAccountKeyFile},
+		&cli.StringFlag{Name: "service-account-private-key-file", Usage: "the key that signs the tokens of secrets of the type kubernetes.io/service-account-token; empty: they are not filled", Destination: &c.ServiceAccountKeyFile},
 		&cli.StringFlag{Name: "service-cluster-ip-range", Usage: "the services' `RANGE`, which no node's pods may overlap", Destination: &c.ServiceRange},
 
 		&cli.BoolFlag{Name: "allocate-node-cidrs", Usage: "give every node a part of --cluster-cidr", Destination: &c.AllocateNodeCIDRs},
@@ -99,6 +104,7 @@ func flags(c *Config) []cli.Flag {
 		number("concurrent-replicaset-syncs", 5, "workers of the replicaset controller", &c.ReplicaSetSyncs),
 		number("concurrent-service-endpoint-syncs", 5, "workers of the endpointslice and endpoints controllers each", &c.EndpointSyncs),
 		number("concurrent-namespace-syncs", 10, "workers of the namespace controller", &c.NamespaceSyncs),
+		number("concurrent-serviceaccount-token-syncs", 5, "workers of the controller of tokens kept in secrets", &c.ServiceAccountTokenSyncs),
 		number("concurrent-gc-syncs", 20, "workers of the garbage collector", &c.GCSyncs),
 		number("concurrent-resource-quota-syncs", 5, "workers of the resourcequota controller", &c.QuotaSyncs),
 		&cli.DurationFlag{Name: "resource-quota-sync-period", Value: 5 * time.Minute, Usage: "how often what every quota says is used is reckoned anew", Destination: &c.QuotaPeriod},
@@ -114,6 +120,11 @@ func (c *Config) check() (err error) {
 		return err
 	}
 	c.Approval.Reserved = c.NodeIPAM.Services
+	if c.ServiceAccountKeyFile != "" {
+		if c.ServiceAccountSigner, err = serviceaccount.ReadSigner(c.ServiceAccountKeyFile); err != nil {
+			return fmt.Errorf("--service-account-private-key-file: %w", err)
+		}
+	}
 	if err := c.Signing.Check(); err != nil {
 		return err
 	}

@@ -1,4 +1,5 @@
-// Package serviceaccount sees to it that every namespace has the service account default, which pods that name none run as.
+// Package serviceaccount sees to it that every namespace has the service account default, which pods that name none run as
+// (serviceaccount.go), and fills the secrets that hold tokens of accounts (tokens.go).
 package serviceaccount
 
 import (
