@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"pilothouse.dev/apiserver/authn"
@@ -65,6 +66,14 @@ func impersonates(h http.Header) bool {
 	return false
 }
 
+// accountOf takes the name of a service account apart; what is none is a user like any other.
+func accountOf(user string) (namespace, name string, ok bool) {
+	named, ok := strings.CutPrefix(user, authn.AccountPrefix)
+	namespace, name, whole := strings.Cut(named, ":")
+	ok = ok && whole && len(validation.ValidateNamespaceName(namespace, false)) == 0 && len(validation.ValidateServiceAccountName(name, false)) == 0
+	return namespace, name, ok
+}
+
 // impersonated reads whom the headers name, and what of him must be allowed.
 func impersonated(h http.Header) (*request.User, []*request.Info, error) {
 	u := &request.User{Name: h.Get("Impersonate-User"), UID: h.Get("Impersonate-Uid"), Groups: slices.Clone(h.Values("Impersonate-Group"))}
@@ -78,9 +87,7 @@ func impersonated(h http.Header) (*request.User, []*request.Info, error) {
 		}
 	}
 	var asks []*request.Info
-	named, isAccount := strings.CutPrefix(u.Name, authn.AccountPrefix)
-	namespace, account, whole := strings.Cut(named, ":")
-	isAccount = isAccount && whole
+	namespace, account, isAccount := accountOf(u.Name)
 	if isAccount {
 		asks = append(asks, of(schema.GroupResource{Resource: "serviceaccounts"}, namespace, account, ""))
 	} else {

@@ -30,6 +30,12 @@ func TestImpersonate(t *testing.T) {
 			request.User{Name: "jane", UID: "7", Groups: []string{"system:authenticated"}, Extra: map[string][]string{"example.com/scope": {"a"}}}},
 		{"anonymous", master, [][2]string{{"Impersonate-User", "system:anonymous"}}, 200,
 			request.User{Name: "system:anonymous", Groups: []string{"system:unauthenticated"}}},
+		{"what is no service account's name", master, [][2]string{{"Impersonate-User", "system:serviceaccount:ns:sa:more"}}, 200,
+			request.User{Name: "system:serviceaccount:ns:sa:more", Groups: []string{"system:authenticated"}}},
+		{"groups that say so themselves", master, [][2]string{{"Impersonate-User", "jane"}, {"Impersonate-Group", "system:unauthenticated"}}, 200,
+			request.User{Name: "jane", Groups: []string{"system:unauthenticated"}}},
+		{"extra without a user", master, [][2]string{{"Impersonate-Extra-A", "b"}}, 400, request.User{}},
+		{"a UID without a user", master, [][2]string{{"Impersonate-Uid", "b"}}, 400, request.User{}},
 		{"who may not", &request.User{Name: "joe"}, [][2]string{{"Impersonate-User", "jane"}}, 403, request.User{}},
 		{"without a user", master, [][2]string{{"Impersonate-Group", "dev"}}, 400, request.User{}},
 	} {
@@ -61,6 +67,42 @@ func TestImpersonate(t *testing.T) {
 			if got.Name != c.want.Name || got.UID != c.want.UID || !slices.Equal(got.Groups, c.want.Groups) ||
 				len(got.Extra) != len(c.want.Extra) || !slices.Equal(got.Extra["example.com/scope"], c.want.Extra["example.com/scope"]) {
 				t.Errorf("went on as %+v", *got)
+			}
+		})
+	}
+}
+
+// Each thing that is said of the other must be allowed by itself.
+func TestImpersonationRights(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		h    http.Header
+		want []string // group/resource/subresource namespace/name
+	}{
+		{"a user", http.Header{"Impersonate-User": {"jane"}}, []string{"/users/ /jane"}},
+		{"groups", http.Header{"Impersonate-User": {"jane"}, "Impersonate-Group": {"dev", "system:masters"}}, []string{"/users/ /jane", "/groups/ /dev", "/groups/ /system:masters"}},
+		{"a service account", http.Header{"Impersonate-User": {"system:serviceaccount:ns:sa"}}, []string{"/serviceaccounts/ ns/sa"}},
+		{"one of no namespace", http.Header{"Impersonate-User": {"system:serviceaccount::sa"}}, []string{"/users/ /system:serviceaccount::sa"}},
+		{"one of no name", http.Header{"Impersonate-User": {"system:serviceaccount:ns:"}}, []string{"/users/ /system:serviceaccount:ns:"}},
+		{"one of two names", http.Header{"Impersonate-User": {"system:serviceaccount:ns:a:b"}}, []string{"/users/ /system:serviceaccount:ns:a:b"}},
+		{"a UID", http.Header{"Impersonate-User": {"jane"}, "Impersonate-Uid": {"7"}}, []string{"/users/ /jane", "authentication.k8s.io/uids/ /7"}},
+		{"more", http.Header{"Impersonate-User": {"jane"}, "Impersonate-Extra-Example.com%2fscopes": {"a", "b"}},
+			[]string{"/users/ /jane", "authentication.k8s.io/userextras/example.com/scopes /a", "authentication.k8s.io/userextras/example.com/scopes /b"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, asks, err := impersonated(c.h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, i := range asks {
+				if i.Verb != "impersonate" || !i.IsResource || i.Version != "v1" {
+					t.Errorf("%+v", i)
+				}
+				got = append(got, i.Group+"/"+i.Resource+"/"+i.Subresource+" "+i.Namespace+"/"+i.Name)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("asks %q, want %q", got, c.want)
 			}
 		})
 	}
