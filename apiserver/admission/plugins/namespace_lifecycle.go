@@ -12,13 +12,13 @@ import (
 	"pilothouse.dev/apiserver/admission"
 )
 
-// namespaceLifecycle lets things be made only in namespaces that exist and are to stay, and keeps the cluster's own
-// namespaces.
+// namespaceLifecycle lets things be made only in namespaces that exist and are to stay, and keeps the cluster's own namespaces
+// (https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#namespacelifecycle).
 type namespaceLifecycle struct{ namespaces Namespaces }
 
 func (*namespaceLifecycle) Name() string { return "NamespaceLifecycle" }
 
-// kept are the namespaces without which a cluster does not work.
+// kept are the namespaces without which a cluster does not work: the documented three, and that of the nodes' heartbeats.
 var kept = map[string]bool{
 	metav1.NamespaceDefault: true, metav1.NamespaceSystem: true, metav1.NamespacePublic: true, corev1.NamespaceNodeLease: true,
 }
