@@ -2,10 +2,13 @@ package actions
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -83,9 +86,26 @@ func (p Parts) token(w http.ResponseWriter, r *http.Request, on *registry.Resour
 	if err != nil {
 		return err
 	}
+	if request.Audited(r.Context()) {
+		request.Note(r.Context(), "authentication.kubernetes.io/issued-credential-id", credential(text))
+	}
 	// Who asked is told the time that he asked for, so that he comes back for a new one then.
 	t.Status = authenticationv1.TokenRequestStatus{Token: text, ExpirationTimestamp: metav1.NewTime(expires.Add(asked - claim.Lifetime))}
 	return write(w, r, http.StatusCreated, t, tokenRequestKind)
+}
+
+// credential is the name by which users of a token are known in audit, without the token.
+func credential(token string) string {
+	_, rest, _ := strings.Cut(token, ".")
+	claims, _, _ := strings.Cut(rest, ".")
+	var c struct {
+		ID string `json:"jti"`
+	}
+	b, err := base64.RawURLEncoding.DecodeString(claims)
+	if err != nil || json.Unmarshal(b, &c) != nil {
+		return "" // it was just made: no such thing
+	}
+	return "JTI=" + c.ID
 }
 
 // prepare fills and checks what is asked for.

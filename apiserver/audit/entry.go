@@ -19,6 +19,12 @@ import (
 // maxAgent is how much of a User-Agent is recorded.
 const maxAgent = 1024
 
+// A request that is answered in full, and took this long, has an annotation that says so.
+const (
+	slow    = 500 * time.Millisecond
+	latency = "apiserver.latency.k8s.io/total"
+)
+
 // Entry is one request that is recorded. Its methods are called by the goroutine that answers the request; on nil they do nothing.
 type Entry struct {
 	t      *Trail
@@ -26,7 +32,8 @@ type Entry struct {
 	what   decision
 	base   auditv1.Event // what all events of the request say
 	record *request.Record
-	ended  bool
+	// started: it is long running; ended: it has its last event.
+	started, ended bool
 }
 
 // Begin is called once a request, when it is known who asks (nobody, of a request that is refused for that) and before anything
@@ -100,6 +107,7 @@ func (e *Entry) Received() error {
 // Started is the stage ResponseStarted of a long running request: its header goes out.
 func (e *Entry) Started(code int) {
 	if e != nil {
+		e.started = true
 		_ = e.send(auditv1.StageResponseStarted, &metav1.Status{Code: int32(code)}) // counted and logged; the request goes on
 	}
 }
@@ -120,6 +128,9 @@ func (e *Entry) Complete(code int, message string) {
 	}
 	if message != "" {
 		status.Message = message
+	}
+	if took := time.Since(e.base.RequestReceivedTimestamp.Time); took >= slow && !e.started {
+		e.record.Note(latency, took.String())
 	}
 	_ = e.send(auditv1.StageResponseComplete, status) // counted and logged; the request is over
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 
+	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"pilothouse.dev/apiserver/audit"
@@ -15,8 +16,6 @@ import (
 	"pilothouse.dev/apiserver/handlers"
 	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/pkg/logging"
-
-	"go.uber.org/zap"
 )
 
 // What is noted of every request that is recorded

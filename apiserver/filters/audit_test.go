@@ -193,16 +193,59 @@ func TestAuditStrict(t *testing.T) {
 	}
 }
 
+// A connection that begins to carry a stream is the start of the response.
+func TestAuditHijack(t *testing.T) {
+	trail, end := recording(t, "", audit.Batch)
+	p := Parts{Who: authn.New(), May: authz.New(), Audit: trail, Metrics: NewMetrics(prometheus.NewRegistry()), Log: zap.NewNop()}
+	h := chained(p, func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n")
+		_ = conn.Close()
+	})
+	done := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(done)
+		h.ServeHTTP(w, r.WithContext(request.WithUser(r.Context(), &request.User{Name: "root", Groups: []string{authz.Masters}})))
+	}))
+	defer server.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/api/v1/namespaces/default/pods/p/exec", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Connection", "Upgrade")
+	r.Header.Set("Upgrade", "test")
+	answer, err := server.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	<-done
+	var got []string
+	for _, e := range end() {
+		code := int32(0)
+		if e.ResponseStatus != nil {
+			code = e.ResponseStatus.Code
+		}
+		got = append(got, fmt.Sprint(e.Stage, " ", code))
+	}
+	if want := []string{"RequestReceived 0", "ResponseStarted 101", "ResponseComplete 101"}; answer.StatusCode != 101 || !slices.Equal(got, want) {
+		t.Errorf("%d, %v", answer.StatusCode, got)
+	}
+}
+
 // What the whole chain costs without an audit policy, with one that leaves a request out, and with one that records it.
 func BenchmarkAudit(b *testing.B) {
 	for _, c := range []struct {
-		name, method string
-		audit        bool
-	}{{"off", "GET", false}, {"none", "DELETE", true}, {"metadata", "GET", true}} {
+		name, method, mode string
+	}{{"off", "GET", ""}, {"none", "DELETE", audit.Batch}, {"batch", "GET", audit.Batch}, {"blocking", "GET", audit.Blocking}} {
 		b.Run(c.name, func(b *testing.B) {
 			p := Parts{Who: authn.New(), May: authz.New(), Metrics: NewMetrics(prometheus.NewRegistry()), Log: zap.NewNop()}
-			if c.audit {
-				trail, end := recording(b, "/dev/null", audit.Batch)
+			if c.mode != "" {
+				trail, end := recording(b, "/dev/null", c.mode)
 				defer end()
 				p.Audit = trail
 			}

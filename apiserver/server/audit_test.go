@@ -342,12 +342,25 @@ func testAuditSecrets(t *testing.T, c *testcluster.Cluster, log trail) {
 		t.Fatalf("%d: %s", r.code, r.body)
 	}
 	account := "/api/v1/namespaces/default/serviceaccounts/default/token"
-	token := at(admin.must(t, 201, "POST", account, `{"spec":{}}`), "status.token").(string)
+	issued := admin.do(t, "POST", account, `{"spec":{}}`)
+	if issued.code != 201 {
+		t.Fatal(issued.body)
+	}
+	var answer struct{ Status struct{ Token string } }
+	if err := json.Unmarshal([]byte(issued.body), &answer); err != nil {
+		t.Fatal(err)
+	}
+	token := answer.Status.Token
+	id := log.of(t, issued.header.Get("Audit-ID"))[auditv1.StageResponseComplete].Annotations["authentication.kubernetes.io/issued-credential-id"]
 	admin.must(t, 201, "POST", "/apis/authentication.k8s.io/v1/tokenreviews", `{"spec":{"token":"`+token+`"}}`)
 	admin.do(t, "GET", "/api/v1/pods", "", "Authorization", "Bearer "+token)
 	nobody := client(c, t, "")
-	nobody.do(t, "GET", "/api/v1/pods", "", "Authorization", "Bearer "+token)
-	r := nobody.do(t, "GET", "/api/v1/pods", "", "Authorization", "Bearer "+token+"x")
+	r := nobody.do(t, "GET", "/api/v1/pods", "", "Authorization", "Bearer "+token)
+	user := log.of(t, r.header.Get("Audit-ID"))[auditv1.StageResponseComplete].User
+	if used := user.Extra["authentication.kubernetes.io/credential-id"]; !slices.Equal(used, []string{id}) || !strings.HasPrefix(id, "JTI=") || id == "JTI=" {
+		t.Errorf("a token known as %q is used by %+v", id, user)
+	}
+	r = nobody.do(t, "GET", "/api/v1/pods", "", "Authorization", "Bearer "+token+"x")
 	log.of(t, r.header.Get("Audit-ID"))
 	text, err := os.ReadFile(log.file)
 	if err != nil {
