@@ -87,7 +87,8 @@ func (c *controller) quotaChanged(e loop.Event) []loop.Key {
 		c.tallies.look()
 		return []loop.Key{key}
 	}
-	if !quota.Equal(now.Status.Hard, now.Spec.Hard) || len(quota.More(old.Status.Used, now.Status.Used)) > 0 {
+	if !quota.Equal(now.Status.Hard, now.Spec.Hard) || len(now.Status.Used) < len(old.Status.Used) ||
+		len(quota.More(old.Status.Used, now.Status.Used)) > 0 {
 		return []loop.Key{key}
 	}
 	return nil
