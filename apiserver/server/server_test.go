@@ -450,14 +450,15 @@ func testAuthorization(t *testing.T, a *api) {
 		{"system:kube-scheduler", "", "GET", "/api/v1/secrets", 403},
 		{"system:kube-proxy", "", "GET", "/api/v1/services", 200},
 		{"system:kube-proxy", "", "GET", "/api/v1/pods", 403},
-		{"system:node:n1", "system:nodes", "GET", "/api/v1/nodes", 200},
+		{"system:node:n1", "system:nodes", "GET", "/api/v1/services", 200},
+		{"system:node:n1", "system:nodes", "GET", "/api/v1/nodes", 403},
 		{"system:node:n1", "system:nodes", "GET", "/apis/apps/v1/deployments", 403},
 		{"system:kube-controller-manager", "", "GET", "/apis/apps/v1/deployments", 200},
 		{"", "", "GET", "/healthz", 200},
 		{"", "", "GET", "/readyz", 200},
 		{"", "", "GET", "/version", 200},
-		{"", "", "GET", "/api/v1/namespaces", 403},
-		{"", "", "GET", "/api", 403},
+		{"", "", "GET", "/api/v1/namespaces", 401},
+		{"", "", "GET", "/api", 401},
 	} {
 		t.Run(c.user+" "+c.path, func(t *testing.T) {
 			tls := a.TLS()
@@ -476,7 +477,7 @@ func testAuthorization(t *testing.T, a *api) {
 			}
 		})
 	}
-	r := a.do(t, "GET", "/api/v1/namespaces", "", "Authorization", "Bearer nonsense")
+	r := (&api{a.Cluster, a.bearer("nonsense")}).do(t, "GET", "/api/v1/namespaces", "")
 	if r.code != 401 || r.status.Reason != metav1.StatusReasonUnauthorized {
 		t.Errorf("a credential that is none: %d", r.code)
 	}
