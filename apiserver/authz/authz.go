@@ -1,14 +1,13 @@
 // Package authz says what a caller may do: the contract that sources of rules keep (the rooms beside this one: rbac, node, webhook),
 // and their union. system:masters may do everything; after that each source is asked in its order until one allows or denies, and
 // what none of them allows is refused. Which sources there are, and their order, the room modes reads from flags or a file, and may
-// replace while requests are served. The tables in daemons.go and paths.go are what is allowed without any role.
+// replace while requests are served. What the cluster's own daemons may do are roles like any others (bootstrap/policy).
 package authz
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -95,7 +94,7 @@ func NewCounted(m *Metrics, more []Named) *Authorizer {
 
 // Use puts other sources in place of those that there are. Requests that are being decided go on with the old ones.
 func (a *Authorizer) Use(more []Named) {
-	links := []link{{source: masters{}}, {source: paths{}}, {source: tables{}}}
+	links := []link{{source: masters{}}}
 	for _, n := range more {
 		links = append(links, a.metrics.link(n))
 	}
@@ -169,33 +168,6 @@ func (masters) Rules(_ context.Context, u *request.User, _ string) (Rules, error
 		return Rules{}, nil
 	}
 	return all(), nil
-}
-
-// tables are the daemons' rules, and everybody's.
-type tables struct{}
-
-func (tables) Decide(_ context.Context, u *request.User, i *request.Info) (Decision, string, error) {
-	if i.IsResource && slices.ContainsFunc(daemons, func(d daemon) bool { return d.is(u) && d.may(i) }) {
-		return Allowed, "", nil
-	}
-	return NoOpinion, "", nil
-}
-
-func (tables) Rules(_ context.Context, u *request.User, namespace string) (Rules, error) {
-	var out Rules
-	for _, d := range daemons {
-		if !d.is(u) {
-			continue
-		}
-		for _, r := range d.rules {
-			if r.namespace == "" || r.namespace == namespace {
-				out.Resources = append(out.Resources, authorizationv1.ResourceRule{
-					Verbs: r.verbs, APIGroups: []string{r.group}, Resources: r.resources,
-				})
-			}
-		}
-	}
-	return out, nil
 }
 
 // Explain words a refusal as users of Kubernetes know it. reason, when not empty, is what the sources said.
