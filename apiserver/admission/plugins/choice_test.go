@@ -145,3 +145,32 @@ func TestConfigFile(t *testing.T) {
 	_, err := Table(Parts{}, Choice{File: "/no/such/file"})
 	failed(t, err, "/no/such/file", "no such file")
 }
+
+func TestLimitedResourcesReachTheQuota(t *testing.T) {
+	file := write(t, t.TempDir(), "config.yaml", `apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+- name: ResourceQuota
+  configuration:
+    apiVersion: apiserver.config.k8s.io/v1
+    kind: ResourceQuotaConfiguration
+    limitedResources:
+    - resource: pods
+      matchScopes: [{scopeName: PriorityClass, operator: In, values: [high]}]
+    - apiGroup: ""
+      resource: persistentvolumeclaims
+      matchContains: [.storageclass.storage.k8s.io/requests.storage]
+`)
+	all, err := Table(Parts{}, Choice{File: file})
+	failed(t, err)
+	for _, p := range all {
+		if q, ok := p.(*resourceQuota); ok {
+			if len(q.limited) != 2 || q.limited[0].Resource != "pods" || q.limited[0].MatchScopes[0].Values[0] != "high" ||
+				q.limited[1].MatchContains[0] != ".storageclass.storage.k8s.io/requests.storage" {
+				t.Errorf("limited %+v", q.limited)
+			}
+			return
+		}
+	}
+	t.Error("no quota runs")
+}
