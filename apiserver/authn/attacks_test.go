@@ -17,9 +17,11 @@ import (
 	jose "github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/pkg/pki"
 )
 
@@ -319,5 +321,30 @@ func TestLegacy(t *testing.T) {
 				t.Error("believed after the secret is gone")
 			}
 		})
+	}
+}
+
+// A secret that its account lists was made by the cluster itself, long ago: its user is warned.
+func TestLegacyOfTheCluster(t *testing.T) {
+	private := rsaKey(t)
+	objects := everything()
+	by := tokens(t, TokenConfig{Keys: []string{private}}, objects)
+	token := forge(t, jose.RS256, privateKey(t, private), "", map[string]any{
+		"iss": legacyIssuer, "sub": "system:serviceaccount:ns:robot", "kubernetes.io/serviceaccount/namespace": "ns",
+		"kubernetes.io/serviceaccount/service-account.name": "robot", "kubernetes.io/serviceaccount/service-account.uid": "robot-uid",
+		"kubernetes.io/serviceaccount/secret.name": "s",
+	})
+	s := &corev1.Secret{ObjectMeta: meta("s"), Type: corev1.SecretTypeServiceAccountToken, Data: map[string][]byte{"token": []byte(token)}}
+	s.Annotations = map[string]string{corev1.ServiceAccountNameKey: "robot"}
+	objects.putSecret(s)
+	objects.putAccount(&corev1.ServiceAccount{ObjectMeta: meta("robot"), Secrets: []corev1.ObjectReference{{Name: "s"}}})
+	var warned []string
+	r := asking("/api")
+	ctx := request.Begin(t.Context(), request.Parse(r), zap.NewNop(), func(text string) { warned = append(warned, text) })
+	if _, err := by.Check(ctx, token, by.Audiences()); err != nil {
+		t.Fatal(err)
+	}
+	if len(warned) != 1 || !strings.Contains(warned[0], "instead of auto-generated secret-based tokens") || testutil.ToFloat64(by.metrics.legacyAuto) != 1 {
+		t.Errorf("warned %q", warned)
 	}
 }

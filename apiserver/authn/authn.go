@@ -116,7 +116,7 @@ func Open(cfg Config, p Parts) (*Authenticator, error) {
 		}
 	}
 	if cfg.ClientCAFile != "" {
-		if a.clients, err = newCertificates(cfg.ClientCAFile, a.reloaded(p.Log, "client-ca", cfg.ClientCAFile)); err != nil {
+		if a.clients, err = newCertificates(cfg.ClientCAFile, a.reloaded(p.Log, "client-ca", cfg.ClientCAFile), a.metrics.certificate); err != nil {
 			return nil, fmt.Errorf("--client-ca-file: %w", err)
 		}
 	}

@@ -399,3 +399,17 @@ func BenchmarkAuthenticate(b *testing.B) {
 		})
 	}
 }
+
+// Who is known by his connection costs no garbage.
+func TestAllocations(t *testing.T) {
+	ca := newAuthority(t, "ca")
+	a := open(t, Config{ClientCAFile: ca.file}, Parts{})
+	r := asking("/api", ca.client(t, "jane")).WithContext(Remember(t.Context(), nil))
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := a.User(r); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 2 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -46,6 +46,7 @@ func (c *cache) get(ctx context.Context, token string, audiences []string,
 	c.mu.RUnlock()
 	if k != nil && now.Before(k.until) {
 		c.metrics.cacheHit.Inc()
+		defer func() { c.metrics.hitTook.Observe(c.now().Sub(now).Seconds()) }()
 		if k.found.Still != nil {
 			if err := k.found.Still(ctx); err != nil {
 				return nil, err
@@ -54,7 +55,10 @@ func (c *cache) get(ctx context.Context, token string, audiences []string,
 		return k.found, nil
 	}
 	c.metrics.cacheMiss.Inc()
+	c.metrics.fetching.Inc()
 	found, err := ask(ctx, token, audiences)
+	c.metrics.fetching.Dec()
+	c.metrics.missTook.Observe(c.now().Sub(now).Seconds())
 	if err != nil {
 		c.metrics.fetchError.Inc()
 		return nil, err

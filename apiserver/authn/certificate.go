@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/pkg/pki"
 )
@@ -20,14 +22,17 @@ import (
 // certificates tells callers by their client certificates: CommonName is the user, Organizations are the groups
 // (https://kubernetes.io/docs/reference/access-authn-authz/authentication/#x509-client-certificates). TLS has proved that the caller
 // has the key; who signed the certificate is verified here, so that one that is not good is answered in HTTP.
-type certificates struct{ ca *pki.Authorities }
+type certificates struct {
+	ca   *pki.Authorities
+	left prometheus.Observer // hears how long each certificate still lives
+}
 
-func newCertificates(caFile string, told func(error)) (*certificates, error) {
+func newCertificates(caFile string, told func(error), left prometheus.Observer) (*certificates, error) {
 	ca, err := pki.NewAuthorities(caFile, told)
 	if err != nil {
 		return nil, err
 	}
-	return &certificates{ca}, nil
+	return &certificates{ca, left}, nil
 }
 
 // verdict is what is known of a certificate.
@@ -59,6 +64,7 @@ func (c *certificates) user(r *http.Request, now time.Time) (*request.User, erro
 	if conn != nil {
 		memory = &conn.client
 	}
+	c.left.Observe(r.TLS.PeerCertificates[0].NotAfter.Sub(now).Seconds())
 	v := judge(memory, r.TLS.PeerCertificates, c.ca.Current(now), now, userOfCertificate)
 	return v.user, v.err
 }

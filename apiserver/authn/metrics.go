@@ -18,7 +18,10 @@ type metrics struct {
 	attempts [3]prometheus.Counter  // by result
 	took     [3]prometheus.Observer // by result
 
+	certificate               prometheus.Observer // what is left of a certificate's life
 	cacheHit, cacheMiss       prometheus.Counter
+	hitTook, missTook         prometheus.Observer
+	fetching                  prometheus.Gauge
 	fetchOK, fetchError       prometheus.Counter
 	valid, stale              prometheus.Counter // tokens of service accounts
 	legacy                    prometheus.Counter
@@ -54,11 +57,24 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "authentication_duration_seconds", Help: "Time to authenticate, by result.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
 	}, []string{"result"})
 	reg.MustRegister(took)
+	certificate := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "apiserver_client_certificate_expiration_seconds", Help: "What is left of the life of the certificate that a request is authenticated by.",
+		Buckets: []float64{0, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 345600, 604800, 2592000, 7776000, 15552000, 31104000},
+	})
+	cacheTook := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "authentication_token_cache_request_duration_seconds", Help: "Time to find a token in the cache, or to check it, by whether it was there.",
+	}, []string{"status"})
+	fetching := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "authentication_token_cache_active_fetch_count", Help: "Tokens being checked because they were not in the cache.",
+	}, []string{"status"})
+	reg.MustRegister(certificate, cacheTook, fetching)
 	requests := vector("authentication_token_cache_request_total", "Tokens looked for in the cache, by whether they were there.", "status")
 	fetches := vector("authentication_token_cache_fetch_total", "Tokens checked because they were not in the cache, by result.", "status")
 	reloads := vector("apiserver_authentication_ca_reloads_total", "Changes of files of client authorities, by whether they were taken.", "file", "status")
 	m := &metrics{
-		users:    map[string]prometheus.Counter{},
+		users:       map[string]prometheus.Counter{},
+		certificate: certificate, fetching: fetching.WithLabelValues("in_flight"),
+		hitTook: cacheTook.WithLabelValues("hit"), missTook: cacheTook.WithLabelValues("miss"),
 		cacheHit: requests.WithLabelValues("hit"), cacheMiss: requests.WithLabelValues("miss"),
 		fetchOK: fetches.WithLabelValues("ok"), fetchError: fetches.WithLabelValues("error"),
 		valid:         counter("serviceaccount_valid_tokens_total", "Uses of valid projected service account tokens."),
