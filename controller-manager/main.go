@@ -48,11 +48,11 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), pki.Reloads)
 	var as loop.Identities
 	if cfg.OwnAccounts {
-		own, err := accounts.New(client.Patient(rest), clients.Kube.CoreV1())
+		anonymous, err := client.Anonymous(client.Patient(rest))
 		if err != nil {
 			return err
 		}
-		as = own.As
+		as = accounts.New(anonymous, clients.Kube.CoreV1()).As
 	}
 	crew := loop.NewCrew(table, clients, as, recorder, metrics, log)
 	work := crew.Run

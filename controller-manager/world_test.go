@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/retry"
 
+	"pilothouse.dev/controller-manager/accounts"
 	"pilothouse.dev/controller-manager/loop"
 	"pilothouse.dev/pkg/client"
 	"pilothouse.dev/pkg/events"
@@ -54,7 +55,11 @@ func newWorld(t *testing.T, args ...string) *world {
 		t.Fatal(err)
 	}
 	rest := client.Patient(c.Config("system:kube-controller-manager"))
-	rest.Wrap(func(next http.RoundTripper) http.RoundTripper {
+	anonymous, err := client.Anonymous(rest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := func(next http.RoundTripper) http.RoundTripper {
 		return roundTrip(func(r *http.Request) (*http.Response, error) {
 			if r.Method != http.MethodGet && !strings.Contains(r.URL.Path, "/events") {
 				w.writes.Add(1)
@@ -62,14 +67,16 @@ func newWorld(t *testing.T, args ...string) *world {
 			}
 			return next.RoundTrip(r)
 		})
-	})
+	}
+	rest.Wrap(count)
+	anonymous.Wrap(count)
 	clients, err := client.New(rest)
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := logging.ForTest(t)
 	recorder := events.New(clients.Kube, "controller-manager", "")
-	crew := loop.NewCrew(controllers(cfg), clients, nil, recorder, prometheus.NewRegistry(), log)
+	crew := loop.NewCrew(controllers(cfg), clients, accounts.New(anonymous, clients.Kube.CoreV1()).As, recorder, prometheus.NewRegistry(), log)
 	w.player = &player{kube: c.Kube, nodes: map[string]bool{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

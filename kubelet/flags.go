@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"pilothouse.dev/kubelet/access"
+	"pilothouse.dev/kubelet/certificates"
 	"pilothouse.dev/kubelet/cgroups"
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/eviction"
@@ -29,6 +31,10 @@ import (
 // Config is what the flags say.
 type Config struct {
 	Kubeconfig     string
+	Bootstrap      string
+	CertDir        string
+	Rotate         bool
+	RotateServing  bool
 	NodeName       string
 	NodeIP         string
 	Labels, Taints cli.StringSlice
@@ -59,10 +65,10 @@ type Config struct {
 	CNIConfDir    string
 	CNIBinDir     string
 
-	Address                 string
-	Port                    int
-	CertFile, KeyFile, CA   string
-	AllowNames, AllowGroups cli.StringSlice
+	Address               string
+	Port                  int
+	CertFile, KeyFile, CA string
+	Access                access.Config // completed by access
 
 	// Made of the above by complete.
 	nodeIPs        []netip.Addr
@@ -73,10 +79,12 @@ type Config struct {
 }
 
 func (c *Config) flags() []cli.Flag {
-	c.AllowNames = *cli.NewStringSlice("kube-apiserver-kubelet-client")
-	c.AllowGroups = *cli.NewStringSlice("system:masters")
 	return []cli.Flag{
 		&cli.StringFlag{Name: "kubeconfig", Destination: &c.Kubeconfig, Usage: "`FILE` that says where the API server is and who we are"},
+		&cli.StringFlag{Name: "bootstrap-kubeconfig", Destination: &c.Bootstrap, Usage: "`FILE` by which a new node asks for its certificate; --kubeconfig is then written"},
+		&cli.StringFlag{Name: "cert-dir", Destination: &c.CertDir, Usage: "`FOLDER` of certificates that the kubelet asks for (default: pki below --root-dir)"},
+		&cli.BoolFlag{Name: "rotate-certificates", Destination: &c.Rotate, Usage: "renew the certificate by which the API server is called"},
+		&cli.BoolFlag{Name: "rotate-server-certificates", Destination: &c.RotateServing, Usage: "ask for the certificate to serve with, and renew it, instead of --tls-cert-file"},
 		&cli.StringFlag{Name: "hostname-override", Destination: &c.NodeName, Usage: "this node's `NAME` (default: the host name)"},
 		&cli.StringFlag{Name: "node-ip", Destination: &c.NodeIP, Usage: "this node's `ADDRESS`, or two of both families with a comma between (default: that of the default route)"},
 		&cli.StringSliceFlag{Name: "node-labels", Destination: &c.Labels, Usage: "`KEY=VALUE` labels to register with"},
@@ -113,17 +121,27 @@ func (c *Config) flags() []cli.Flag {
 		&cli.StringFlag{Name: "tls-cert-file", Destination: &c.CertFile, Usage: "`FILE` with the certificate to serve with"},
 		&cli.StringFlag{Name: "tls-private-key-file", Destination: &c.KeyFile, Usage: "`FILE` with its key"},
 		&cli.StringFlag{Name: "client-ca-file", Destination: &c.CA, Usage: "`FILE` with the authorities of clients"},
-		&cli.StringSliceFlag{Name: "allowed-client-names", Destination: &c.AllowNames, Usage: "`NAMES` of clients that may use this kubelet"},
-		&cli.StringSliceFlag{Name: "allowed-client-groups", Destination: &c.AllowGroups, Usage: "`GROUPS` of clients that may use this kubelet"},
+		&cli.BoolFlag{Name: "anonymous-auth", Destination: &c.Access.Anonymous, Usage: "who shows nothing is system:anonymous instead of being refused"},
+		&cli.BoolFlag{Name: "authentication-token-webhook", Value: true, Destination: &c.Access.Tokens, Usage: "ask the API server whose a bearer token is"},
+		&cli.DurationFlag{Name: "authentication-token-webhook-cache-ttl", Value: 2 * time.Minute, Destination: &c.Access.TokenTTL, Usage: "how long its answer is kept"},
+		&cli.StringFlag{Name: "authorization-mode", Value: access.Webhook, Destination: &c.Access.Mode, Usage: "`MODE`: Webhook asks the API server who may use this kubelet, AlwaysAllow lets in all who are known"},
+		&cli.DurationFlag{Name: "authorization-webhook-cache-authorized-ttl", Value: 5 * time.Minute, Destination: &c.Access.AllowedTTL, Usage: "how long it is kept that somebody may"},
+		&cli.DurationFlag{Name: "authorization-webhook-cache-unauthorized-ttl", Value: 30 * time.Second, Destination: &c.Access.RefusedTTL, Usage: "how long it is kept that somebody may not"},
 	}
 }
 
 // complete checks the flags and reads what they spell.
 func (c *Config) complete() error {
 	for name, value := range map[string]string{"kubeconfig": c.Kubeconfig, "tls-cert-file": c.CertFile, "tls-private-key-file": c.KeyFile, "client-ca-file": c.CA} {
-		if value == "" {
+		if value == "" && !(c.RotateServing && strings.HasPrefix(name, "tls-")) {
 			return fmt.Errorf("--%s is needed", name)
 		}
+	}
+	if c.CertDir == "" {
+		c.CertDir = filepath.Join(c.RootDir, "pki")
+	}
+	if err := c.Access.Check(); err != nil {
+		return err
 	}
 	if c.NodeName == "" {
 		name, err := os.Hostname()
@@ -239,6 +257,19 @@ func (c *Config) pods() pods.Config {
 }
 
 func (c *Config) server() server.Config {
-	return server.Config{Address: c.Address, Port: c.Port, CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.CA,
-		AllowedNames: c.AllowNames.Value(), AllowedGroups: c.AllowGroups.Value(), Logs: c.PodLogs}
+	cfg := server.Config{Address: c.Address, Port: c.Port, CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.CA, Logs: c.PodLogs}
+	if c.RotateServing {
+		cfg.CertFile, cfg.KeyFile, cfg.Await = c.certificates().ServingFile(), c.certificates().ServingFile(), true
+	}
+	return cfg
+}
+
+func (c *Config) certificates() certificates.Config {
+	return certificates.Config{Node: c.NodeName, IPs: c.nodeIPs, Dir: c.CertDir, Kubeconfig: c.Kubeconfig, BootstrapKubeconfig: c.Bootstrap, Rotate: c.Rotate}
+}
+
+func (c *Config) access() access.Config {
+	a := c.Access
+	a.Node = c.NodeName
+	return a
 }

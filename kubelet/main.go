@@ -16,6 +16,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
+	"pilothouse.dev/kubelet/access"
+	"pilothouse.dev/kubelet/certificates"
 	"pilothouse.dev/kubelet/cgroups"
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/eviction"
@@ -37,6 +39,7 @@ import (
 	"pilothouse.dev/pkg/daemon"
 	"pilothouse.dev/pkg/events"
 	"pilothouse.dev/pkg/health"
+	"pilothouse.dev/pkg/pki"
 )
 
 func main() {
@@ -51,7 +54,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err := cfg.complete(); err != nil {
 		return err
 	}
-	rest, err := client.Load(cfg.Kubeconfig, "kubelet")
+	rest, err := certificates.Open(ctx, cfg.certificates(), log)
 	if err != nil {
 		return err
 	}
@@ -95,11 +98,15 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	checks := &health.Checks{}
 	checks.AddReady("runtime", func(ctx context.Context) error { _, err := rt.Version(ctx); return err })
 	srv := server.New(cfg.server(), server.Parts{
-		Pods: workers, Runtime: rt, Streams: streaming.New(rt), Stats: numbers, Checks: checks, NodeIPs: cfg.nodeIPs,
+		Access: access.New(cfg.access(), api.Kube.AuthenticationV1().TokenReviews(), api.Kube.AuthorizationV1().SubjectAccessReviews()),
+		Pods:   workers, Runtime: rt, Streams: streaming.New(rt), Stats: numbers, Checks: checks, NodeIPs: cfg.nodeIPs,
 		Metrics: prometheus.DefaultGatherer, Resources: resources,
 	}, log)
 
 	g := daemon.NewGroup(log)
+	for name, k := range keepers(cfg, api.Kube, log) {
+		g.Add(name+" certificate", k.Run)
+	}
 	g.Add("events", recorder.Run)
 	g.Add("informers", func(ctx context.Context) error {
 		factory.StartWithContext(ctx)
@@ -118,6 +125,23 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("eviction", func(ctx context.Context) error { return pressure.Run(ctx, workers) })
 	g.Add("https", srv.Run)
 	return g.Run(ctx)
+}
+
+// keepers are the certificates that this kubelet renews itself.
+func keepers(cfg Config, kube kubernetes.Interface, log *zap.Logger) map[string]*certificates.Keeper {
+	requests := kube.CertificatesV1().CertificateSigningRequests()
+	out := map[string]*certificates.Keeper{}
+	if cfg.Rotate {
+		out["client"] = certificates.Client(cfg.certificates(), requests, log)
+	}
+	if cfg.RotateServing {
+		out["serving"] = certificates.Serving(cfg.certificates(), requests, log)
+	}
+	prometheus.MustRegister(pki.Reloads)
+	for _, k := range out {
+		prometheus.MustRegister(k.Collectors()...)
+	}
+	return out
 }
 
 // known lists the services once they were read: a container must not start without their variables because the kubelet just has.

@@ -44,13 +44,9 @@ type made struct {
 // issuer is where tokens come from: a token and how long it is good.
 type issuer func(ctx context.Context, name string) (string, time.Time, error)
 
-// New makes accounts of the API server at cfg, with tokens asked for by kube. Nothing is dialled yet.
-func New(cfg *rest.Config, kube typedcorev1.CoreV1Interface) (*Accounts, error) {
-	anonymous, err := client.Anonymous(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return &Accounts{anonymous: anonymous, issuer: issue(kube.ServiceAccounts(metav1.NamespaceSystem)), made: map[string]made{}}, nil
+// New makes accounts with tokens asked for by kube. anonymous has the transport that all share (client.Anonymous). Nothing is dialled yet.
+func New(anonymous *rest.Config, kube typedcorev1.CoreV1Interface) *Accounts {
+	return &Accounts{anonymous: anonymous, issuer: issue(kube.ServiceAccounts(metav1.NamespaceSystem)), made: map[string]made{}}
 }
 
 // As are the clients of one account, the same each time, and what says whether they can be used yet: nil once there is a token. A

@@ -33,7 +33,7 @@ type signer struct {
 
 // Signer is the constructor of what signs kube-public/cluster-info.
 func Signer(t loop.Tools) loop.Controller {
-	f := client.Informers(t.Clients.Kube, informers.WithNamespace(metav1.NamespacePublic), informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+	f := client.Informers(t.Watching.Kube, informers.WithNamespace(metav1.NamespacePublic), informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", infoName).String()
 	}))
 	info, tokens := f.Core().V1().ConfigMaps().Informer(), secrets(t)

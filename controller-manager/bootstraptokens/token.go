@@ -35,7 +35,7 @@ var (
 
 // secrets is an informer of the tokens alone.
 func secrets(t loop.Tools) cache.SharedIndexInformer {
-	f := client.Informers(t.Clients.Kube, informers.WithNamespace(metav1.NamespaceSystem), informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+	f := client.Informers(t.Watching.Kube, informers.WithNamespace(metav1.NamespaceSystem), informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector("type", string(secretType)).String()
 	}))
 	return f.Core().V1().Secrets().Informer()

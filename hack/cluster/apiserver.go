@@ -25,6 +25,7 @@ func (c *cluster) apiserver() daemon {
 			"--tls-cert-file=" + c.cert("apiserver"),
 			"--tls-private-key-file=" + c.key("apiserver"),
 			"--client-ca-file=" + c.cert(clusterCA),
+			"--enable-bootstrap-token-auth",
 			"--kubelet-certificate-authority=" + c.cert(clusterCA),
 			"--kubelet-client-certificate=" + c.cert("apiserver-kubelet-client"),
 			"--kubelet-client-key=" + c.key("apiserver-kubelet-client"),

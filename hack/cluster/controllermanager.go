@@ -18,6 +18,8 @@ func (c *cluster) controllerManager() daemon {
 			"--node-cidr-mask-size=24",
 			"--service-cluster-ip-range=" + c.addr().services().String(),
 			"--root-ca-file=" + c.cert(clusterCA),
+			"--cluster-signing-cert-file=" + c.cert(clusterCA),
+			"--cluster-signing-key-file=" + c.key(clusterCA),
 			"--service-account-private-key-file=" + c.key(serviceAccount),
 		}, checks...),
 		listen: []string{address},

@@ -59,6 +59,11 @@ func (c *cluster) startDaemon(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if d.node != nil && d.name == d.node.Name+"/kubelet" {
+		if err := c.welcome(ctx, d.node); err != nil {
+			return err
+		}
+	}
 	return c.start(ctx, d)
 }
 
@@ -68,6 +73,9 @@ func (c *cluster) startNode(ctx context.Context, n *node) error {
 		return err
 	}
 	if err := c.issueAll(); err != nil {
+		return err
+	}
+	if err := c.welcome(ctx, n); err != nil {
 		return err
 	}
 	if err := c.startRuntime(ctx, n); err != nil {

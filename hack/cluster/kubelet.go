@@ -9,14 +9,15 @@ import (
 const kubeletPort = 10250
 
 func (c *cluster) kubelet(n *node) daemon {
-	identity := n.Name + "-kubelet"
 	address := netip.AddrPortFrom(c.nodeIP(n), kubeletPort).String()
 	return daemon{
 		name: n.Name + "/kubelet",
 		path: c.program("kubelet"),
 		node: n,
 		args: []string{
-			"--kubeconfig=" + c.kubeconfigOf(identity),
+			"--kubeconfig=" + c.kubeconfigOf(n.Name+"-kubelet"), // which it writes itself
+			"--bootstrap-kubeconfig=" + c.bootstrapKubeconfig(),
+			"--rotate-certificates", "--rotate-server-certificates",
 			"--hostname-override=" + n.Name,
 			"--node-ip=" + c.nodeIP(n).String(),
 			"--address=" + c.nodeIP(n).String(),
@@ -28,8 +29,6 @@ func (c *cluster) kubelet(n *node) daemon {
 			"--cgroup-root=" + c.nodeCgroup(n),
 			"--cluster-dns=" + c.addr().dns().String(),
 			"--cluster-domain=cluster.local",
-			"--tls-cert-file=" + c.cert(identity),
-			"--tls-private-key-file=" + c.key(identity),
 			"--client-ca-file=" + c.cert(clusterCA),
 			"--registry-plain-http=" + c.registryAddress(),
 			"--registry-hosts-dir=" + c.registryHosts(),

@@ -33,7 +33,7 @@ type identity struct {
 	id   pki.Identity
 }
 
-// identities are all certificates of the control plane; those of nodes are in nodeIdentities.
+// identities are all certificates of the control plane; those of nodes are in nodeIdentities. Kubelets ask for theirs themselves.
 func (c *cluster) identities() []identity {
 	local := []net.IP{net.IPv4(127, 0, 0, 1)}
 	a := c.addr()
@@ -45,22 +45,23 @@ func (c *cluster) identities() []identity {
 			DNS: []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"},
 			IPs: append(ips(a.bridge(), a.kubernetes()), local...),
 		}},
-		{"apiserver-kubelet-client", clusterCA, pki.Identity{Name: kubeletClient, Groups: []string{"system:masters"}, Client: true}},
-		{"admin", clusterCA, pki.Identity{Name: "admin", Groups: []string{"system:masters"}, Client: true}},
+		{"apiserver-kubelet-client", clusterCA, pki.Identity{Name: kubeletClient, Client: true}},
+		{"admin", clusterCA, pki.Identity{Name: "admin", Groups: []string{adminGroup}, Client: true}},
+		{superAdmin, clusterCA, pki.Identity{Name: "super-admin", Groups: []string{"system:masters"}, Client: true}},
 		{"scheduler", clusterCA, pki.Identity{Name: "system:kube-scheduler", DNS: []string{"localhost"}, IPs: local, Server: true, Client: true}},
 		{"controller-manager", clusterCA, pki.Identity{Name: "system:kube-controller-manager", DNS: []string{"localhost"}, IPs: local, Server: true, Client: true}},
 	}
 }
 
-// kubeletClient is the user that kubelets take orders from.
-const kubeletClient = "kube-apiserver-kubelet-client"
+// The names of identities that get their rights in access.go, and of the one that no role can take its rights from.
+const (
+	kubeletClient = "kube-apiserver-kubelet-client" // the API server, to kubelets
+	adminGroup    = "kubeadm:cluster-admins"
+	superAdmin    = "super-admin"
+)
 
 func (c *cluster) nodeIdentities(n *node) []identity {
 	return []identity{
-		{n.Name + "-kubelet", clusterCA, pki.Identity{
-			Name: "system:node:" + n.Name, Groups: []string{"system:nodes"},
-			DNS: []string{n.Name}, IPs: ips(c.nodeIP(n)), Server: true, Client: true,
-		}},
 		{n.Name + "-kube-proxy", clusterCA, pki.Identity{Name: "system:kube-proxy", Groups: []string{"system:node-proxier"}, Client: true}},
 	}
 }

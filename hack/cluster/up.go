@@ -136,7 +136,13 @@ func (c *cluster) startParts(ctx context.Context) error {
 		if err := c.start(fctx, c.etcd()); err != nil {
 			return err
 		}
-		return c.start(fctx, c.apiserver())
+		if err := c.start(fctx, c.apiserver()); err != nil {
+			return err
+		}
+		if err := c.grant(fctx); err != nil {
+			return err
+		}
+		return c.welcome(fctx, c.running()...)
 	})
 	first.Go(func() error {
 		if err := c.start(fctx, c.registry()); err != nil {

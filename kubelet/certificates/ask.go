@@ -27,12 +27,17 @@ type Requests interface {
 	Get(ctx context.Context, name string, o metav1.GetOptions) (*certificatesv1.CertificateSigningRequest, error)
 }
 
-// Pauses between two looks at a request: first as often as makes a node join at once, at last as seldom as costs nobody anything.
+// Pauses between two looks at a request grow with how long it has waited: a node joins at once, and people who take their time cost
+// nobody anything.
 const (
 	firstLook = 10 * time.Millisecond
 	lastLook  = time.Minute
 	callLimit = time.Minute // of one call
 )
+
+func nextLook(waited time.Duration) time.Duration {
+	return min(max(waited/16, firstLook), lastLook)
+}
 
 // ask makes a request, or finds the one made before, waits for its answer, and keeps it.
 func (k *Keeper) ask(ctx context.Context) (*x509.Certificate, error) {
@@ -114,7 +119,7 @@ var errRefused = errors.New("the request was refused")
 // await returns the certificate, in PEM. A server that is away for a while is waited for; the error is errRefused when another
 // request must be made.
 func (k *Keeper) await(ctx context.Context, requests Requests, r *certificatesv1.CertificateSigningRequest) ([]byte, error) {
-	for pause := firstLook; ; pause = min(pause*3/2, lastLook) {
+	for began := time.Now(); ; {
 		if len(r.Status.Certificate) > 0 {
 			return leafFirst(r.Status.Certificate)
 		}
@@ -123,7 +128,7 @@ func (k *Keeper) await(ctx context.Context, requests Requests, r *certificatesv1
 				return nil, fmt.Errorf("%w: %s is %s: %s: %s", errRefused, r.Name, c.Type, c.Reason, c.Message)
 			}
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := sleep(ctx, nextLook(time.Since(began))); err != nil {
 			return nil, err
 		}
 		now, err := k.look(ctx, requests, r.Name)

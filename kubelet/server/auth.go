@@ -1,20 +1,37 @@
 package server
 
 import (
+	"errors"
 	"net/http"
-	"slices"
+
+	"go.uber.org/zap"
+
+	"pilothouse.dev/kubelet/access"
 )
 
-// allow lets in who shows a certificate of the cluster with an allowed name or group.
+// Access says who calls, and why he may not; "" when he may.
+type Access interface {
+	Who(r *http.Request) (access.User, error)
+	May(r *http.Request, u access.User) (why string, err error)
+}
+
+// allow lets in who is known and may.
 func (s *Server) allow(next http.Handler) http.Handler {
 	return handler(func(w http.ResponseWriter, r *http.Request) error {
-		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-			return fail(http.StatusUnauthorized, "a client certificate of the cluster is needed here")
+		who, err := s.parts.Access.Who(r)
+		if errors.Is(err, access.ErrUnknown) {
+			return fail(http.StatusUnauthorized, "Unauthorized")
 		}
-		who := r.TLS.VerifiedChains[0][0].Subject
-		if !slices.Contains(s.cfg.AllowedNames, who.CommonName) &&
-			!slices.ContainsFunc(who.Organization, func(o string) bool { return slices.Contains(s.cfg.AllowedGroups, o) }) {
-			return fail(http.StatusForbidden, "%q may not use this kubelet", who.CommonName)
+		if err != nil {
+			s.log.Warn("cannot find out who calls", zap.Error(err))
+			return fail(http.StatusUnauthorized, "Unauthorized")
+		}
+		why, err := s.parts.Access.May(r, who)
+		if err != nil {
+			return err
+		}
+		if why != "" {
+			return fail(http.StatusForbidden, "%s", why)
 		}
 		next.ServeHTTP(w, r)
 		return nil

@@ -1,6 +1,6 @@
-// Package server is the kubelet's HTTPS door: logs, exec, attach, port-forward, numbers and health of this node, for the API server and nobody else.
+// Package server is the kubelet's HTTPS door: logs, exec, attach, port-forward, numbers and health of this node, for the API server and for whom it allows.
 //
-// What always holds: before anything is done, the client must show a certificate of the cluster (else 401) whose name or group is allowed (else 403).
+// What always holds: before anything is done, it is known who calls (else 401), and the API server has said that he may (else 403): see the room access.
 // Handlers return errors; one place writes them. All routes stand in routes.go.
 package server
 
@@ -32,8 +32,8 @@ type Config struct {
 	Port    int
 	// CertFile and KeyFile serve; ClientCAFile signs clients.
 	CertFile, KeyFile, ClientCAFile string
-	// AllowedNames are the common names of clients that are let in, AllowedGroups their organisations.
-	AllowedNames, AllowedGroups []string
+	// Await says that the certificate may come later: handshakes fail until then.
+	Await bool
 	// Logs is the folder of container logs.
 	Logs string
 }
@@ -56,6 +56,7 @@ type Stats interface {
 
 // Parts are what the server shows.
 type Parts struct {
+	Access  Access
 	Pods    Pods
 	Runtime Runtime
 	Streams *streaming.Streams
@@ -81,10 +82,19 @@ func New(cfg Config, parts Parts, log *zap.Logger) *Server {
 
 // Run listens and serves until ctx ends. Streams under way are cut then: their containers go on.
 func (s *Server) Run(ctx context.Context) error {
-	files, err := pki.NewFiles(s.cfg.CertFile, s.cfg.KeyFile, s.cfg.ClientCAFile)
+	open := pki.NewFiles
+	if s.cfg.Await {
+		open = pki.AwaitFiles
+	}
+	files, err := open(s.cfg.CertFile, s.cfg.KeyFile, s.cfg.ClientCAFile)
 	if err != nil {
 		return err
 	}
+	files.OnReload(func(err error) {
+		if err != nil {
+			s.log.Error("reading renewed certificates, serving with the former ones", zap.Error(err))
+		}
+	})
 	ln, err := net.Listen("tcp", net.JoinHostPort(s.cfg.Address, strconv.Itoa(s.cfg.Port)))
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
