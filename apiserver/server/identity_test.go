@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -52,7 +53,7 @@ func TestIdentity(t *testing.T) {
 		{"impersonation", identityOfOthers},
 		{"front proxies", func(t *testing.T, a *api) { identityByProxy(t, a, front) }},
 		{"what is published", func(t *testing.T, a *api) { identityPublished(t, a, front) }},
-		{"WebSockets", identityByProtocol},
+		{"WebSockets", identityByProtocol}, {"kubectl auth whoami", identityByKubectl},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, a) })
 	}
@@ -301,4 +302,39 @@ func identityByProtocol(t *testing.T, a *api) {
 	if code := ask("from-nowhere"); code != 401 {
 		t.Errorf("not known: %d", code)
 	}
+}
+
+// kubectl auth whoami shows all that is known of one.
+func identityByKubectl(t *testing.T, a *api) {
+	kubectl := func(args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), filepath.Join("..", "..", "bin", "kubectl"), append(args, "auth", "whoami")...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	admin := "--kubeconfig=" + a.Kubeconfig("kim", "system:masters")
+	for _, c := range []struct{ got, want string }{
+		{kubectl(admin), "authentication.kubernetes.io/credential-id"},
+		{kubectl(admin, "--as=joe", "--as-uid=8", "--as-group=dev", "--as-user-extra=scopes=all"), "Extra: scopes"},
+		{kubectl("--kubeconfig="+bare(t, a), "--token=from-a-file"), "dev ops system:authenticated"},
+	} {
+		if !strings.Contains(c.got, c.want) {
+			t.Errorf("no %s in\n%s", c.want, c.got)
+		}
+	}
+}
+
+// bare is a kubeconfig of nobody.
+func bare(t *testing.T, a *api) string {
+	t.Helper()
+	text := fmt.Sprintf("apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: %q, certificate-authority: %q}}]\n"+
+		"contexts: [{name: c, context: {cluster: c}}]\ncurrent-context: c\n", a.URL(), filepath.Join(a.Dir, "ca.crt"))
+	file := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
