@@ -157,3 +157,30 @@ func testAuditBadFlags(t *testing.T, c *testcluster.Cluster, _ trail) {
 		}
 	}
 }
+
+// A disk that takes nothing does not touch requests, unless every event must be written.
+func testAuditFullDisk(t *testing.T, c *testcluster.Cluster, _ trail) {
+	policy := filepath.Join(t.TempDir(), "policy.yaml")
+	text := "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- {level: None, userGroups: [\"system:masters\"]}\n- {level: None, users: [\"system:apiserver\"]}\n- level: Metadata\n"
+	if err := os.WriteFile(policy, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[string]struct {
+		code   int
+		metric string
+	}{
+		"blocking":        {200, "apiserver_audit_requests_rejected_total 0"},
+		"blocking-strict": {500, "apiserver_audit_requests_rejected_total 1"},
+	} {
+		other := c.Another("--audit-policy-file="+policy, "--audit-log-path=/dev/full", "--audit-log-mode="+mode)
+		r := client(other, t, "alice").do(t, "GET", "/version", "")
+		if r.code != want.code || r.header.Get("Audit-ID") == "" {
+			t.Errorf("%s: got %d: %s", mode, r.code, r.body)
+		}
+		got, err := client(other, t, "admin", "system:masters").try(t.Context(), "GET", "/metrics", "")
+		if err != nil || !strings.Contains(got.body, want.metric) || !strings.Contains(got.body, `apiserver_audit_error_total{plugin="log"}`) {
+			t.Errorf("%s: no %q, or no lost event, in the metrics: %v", mode, want.metric, err)
+		}
+		other.KillAPIServer()
+	}
+}

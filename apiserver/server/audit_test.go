@@ -122,6 +122,7 @@ func TestAudit(t *testing.T) {
 			}
 		}},
 		{"reload", func(t *testing.T, c *testcluster.Cluster, log trail) { testAuditReload(t, c, log, policy) }},
+		{"full disk", testAuditFullDisk},
 		{"bad flags", testAuditBadFlags},
 		{"drain", testAuditDrain},
 	} {
