@@ -39,6 +39,7 @@ require (
 	github.com/coreos/go-oidc/v3 v3.21.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	gopkg.in/natefinch/lumberjack.v2 v2.2.1 // indirect
+	k8s.io/component-base v0.37.2 // indirect
 )
 
 require (
