@@ -48,7 +48,12 @@ func tests() map[string]func(*row) {
 
 		"AUTH-001": signingRequests,
 		"AUTH-002": podCertificateRequests,
+		"AUTH-003": issuerDiscovery,
+		"AUTH-004": tokenNotMounted,
 		"AUTH-005": tokenReview,
+		"AUTH-006": rootAuthority,
+		"AUTH-007": tokenMounted,
+		"AUTH-008": tokenProjected,
 		"AUTH-009": serviceAccountLife,
 		"AUTH-010": serviceAccountUpdate,
 		"AUTH-011": accessReviews,

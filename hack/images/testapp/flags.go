@@ -20,6 +20,9 @@ type options struct {
 	text     string
 	failFile string
 	post     bool
+	folder   string
+	token    string
+	audience string
 }
 
 func parse(name string, args []string) options {
@@ -28,15 +31,18 @@ func parse(name string, args []string) options {
 	f.IntVar(&o.port, "port", 8080, "serve, echo: TCP port")
 	f.IntVar(&o.udp, "udp", 0, "serve, echo: UDP port that echoes; 0 for none")
 	f.DurationVar(&o.drain, "drain", 0, "serve: go on serving so long after SIGTERM, with /readyz failing")
-	f.DurationVar(&o.every, "every", time.Second, "logs, connect: pause between two")
+	f.DurationVar(&o.every, "every", time.Second, "logs, connect, incluster: pause between two")
 	f.DurationVar(&o.after, "after", 0, "exit: so long after the start")
-	f.DurationVar(&o.timeout, "timeout", 5*time.Second, "connect: for one call")
-	f.IntVar(&o.count, "count", 1, "logs: lines, 0 for ever; connect: calls")
+	f.DurationVar(&o.timeout, "timeout", 5*time.Second, "connect, incluster, issuer: for one call")
+	f.IntVar(&o.count, "count", 1, "logs: lines, connect, incluster: calls; 0 for ever (but for connect)")
 	f.IntVar(&o.code, "code", 0, "exit: with this code")
 	f.IntVar(&o.mib, "mib", 64, "eat: mebibytes")
 	f.StringVar(&o.text, "text", "line", "logs: what each line says; echo client: what is sent")
 	f.StringVar(&o.failFile, "fail-file", "", "serve: /healthz fails while this file exists")
 	f.BoolVar(&o.post, "post", false, "connect: POST instead of GET")
+	f.StringVar(&o.folder, "folder", "/var/run/secrets/kubernetes.io/serviceaccount", "incluster, issuer: where the API server's authority and our token are")
+	f.StringVar(&o.token, "token", "", "issuer: the file of the token to check")
+	f.StringVar(&o.audience, "audience", "", "issuer: whom the token must be for")
 	f.Parse(args) // ExitOnError: it never returns an error
 	o.args = f.Args()
 	return o

@@ -1,5 +1,5 @@
-// Command testapp is the workload of tests and demos: one static program that serves, echoes, logs, waits, exits, eats memory
-// or calls others, as its first argument says.
+// Command testapp is the workload of tests and demos: one static program that serves, echoes, logs, waits, exits, eats memory,
+// or calls others or the API server, as its first argument says.
 package main
 
 import (
@@ -19,6 +19,9 @@ var commands = map[string]func(context.Context, options) error{
 	"exit":    exit,
 	"eat":     eat,
 	"connect": connect,
+
+	"incluster": incluster,
+	"issuer":    issuer,
 }
 
 func main() {
@@ -29,7 +32,7 @@ func main() {
 	}
 	run, ok := commands[name]
 	if !ok {
-		fmt.Fprintf(os.Stderr, "testapp: no command %q: serve, echo, logs, pause, exit, eat or connect\n", name)
+		fmt.Fprintf(os.Stderr, "testapp: no command %q: serve, echo, logs, pause, exit, eat, connect, incluster or issuer\n", name)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
