@@ -51,7 +51,7 @@ func (j *joiners) Check(ctx context.Context, token string, _ []string) (*Found, 
 }
 
 func (j *joiners) user(ctx context.Context, id, secret string) (*request.User, error) {
-	s, err := j.objects.Secret(ctx, metav1.NamespaceSystem, joinerSecret+id)
+	s, err := j.objects.SecretAtHand(ctx, metav1.NamespaceSystem, joinerSecret+id)
 	if apierrors.IsNotFound(err) {
 		return nil, ErrNotMine
 	}

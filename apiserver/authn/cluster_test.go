@@ -91,6 +91,10 @@ func (c *cluster) Secret(_ context.Context, _, name string) (*corev1.Secret, err
 	return t.secret, err
 }
 
+func (c *cluster) SecretAtHand(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+	return c.Secret(ctx, namespace, name)
+}
+
 func (c *cluster) MarkUsed(_ context.Context, s *corev1.Secret, day string) error {
 	c.marked = append(c.marked, s.Name+" "+day)
 	return nil

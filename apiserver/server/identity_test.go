@@ -148,6 +148,7 @@ func identityToJoin(t *testing.T, a *api) {
 		"token-id":"abcdef","token-secret":"0123456789abcdef","usage-bootstrap-authentication":"true","auth-extra-groups":"system:bootstrappers:worker"}}`)
 	n := a.nobody(t)
 	token := []string{"Authorization", "Bearer abcdef.0123456789abcdef"}
+	within(t, "the token is known", func() bool { return n.do(t, "GET", "/api", "", token...).code == 200 })
 	n.is(t, "system:bootstrap:abcdef <nil> [system:bootstrappers system:bootstrappers:worker system:authenticated]", token...)
 	a.must(t, 200, "DELETE", secrets+"/bootstrap-token-abcdef", "")
 	within(t, "the token ends with its secret", func() bool { return n.do(t, "GET", "/livez", "", token...).code == 401 })
