@@ -31,10 +31,10 @@ import (
 )
 
 //go:embed roles.txt
-var roles string
+var roleTable string
 
 //go:embed controllers.txt
-var controllers string
+var controllerTable string
 
 // Policy is all roles and bindings, in the order of the tables. Aggregated cluster roles have their selectors and no rules yet.
 type Policy struct {
@@ -47,7 +47,7 @@ type Policy struct {
 // Load reads the tables. The objects are the caller's. An error is a broken table, with its line.
 func Load() (*Policy, error) {
 	p := &Policy{}
-	for _, table := range []struct{ name, text string }{{"roles.txt", roles}, {"controllers.txt", controllers}} {
+	for _, table := range []struct{ name, text string }{{"roles.txt", roleTable}, {"controllers.txt", controllerTable}} {
 		if err := p.read(table.text); err != nil {
 			return nil, fmt.Errorf("%s: %w", table.name, err)
 		}
