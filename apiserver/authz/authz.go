@@ -44,6 +44,8 @@ type Source interface {
 type Feed interface {
 	// Behind says whether there may be something to pull.
 	Behind() bool
+	// Newest waits until Pull would tell everything that was acknowledged before the call.
+	Newest(ctx context.Context) error
 	// Pull tells all changes up to now, without waiting for any: each is an Added, Modified or Deleted event, whose entry is shared.
 	// reset is called before the present state is told from the beginning, since history was lost or this is the first pull. With
 	// an error, more is to come.

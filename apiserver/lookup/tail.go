@@ -43,6 +43,21 @@ func (t *Tail) Behind() bool {
 	return changes < 0 || changes != t.seen.Load()
 }
 
+// Newest waits until Pull would tell everything that was acknowledged before the call: one round trip to etcd, shared with others who
+// ask at the time. For the rare question whose answer must not be a moment old.
+func (t *Tail) Newest(ctx context.Context) error {
+	r := t.look.reg.Find(t.gvr)
+	if r == nil {
+		return nil
+	}
+	w, err := r.Store.Watch(ctx, storage.WatchOptions{Selector: storage.Selector{Namespace: "-", Name: "-"}}) // of nothing
+	if err != nil {
+		return err // names the kind
+	}
+	w.Close()
+	return nil
+}
+
 // Pull tells every change up to now, without waiting for any; ctx bounds the wait for a cache that is not loaded yet. reset comes before the present state, which is told first and whenever
 // history was lost. With an error, what was told holds and the next pull goes on, from the beginning where it must.
 func (t *Tail) Pull(ctx context.Context, reset func(), each func(storage.Event)) error {

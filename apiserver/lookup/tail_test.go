@@ -99,6 +99,17 @@ func TestTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	until("c")
+	last := put("d", "yes")
+	if err := tail.Newest(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if pull(); !have["d"] {
+		t.Error("what was acknowledged is not told")
+	}
+	if _, err := store.Delete(ctx, last.Key, last.Revision); err != nil {
+		t.Fatal(err)
+	}
+	until("c")
 	before := told
 	pull()
 	if told != before {

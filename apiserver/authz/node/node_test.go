@@ -31,6 +31,8 @@ type feed struct {
 
 func (f *feed) Behind() bool { return !f.begun || f.lost || f.fail != nil || len(f.events) > 0 }
 
+func (f *feed) Newest(context.Context) error { return f.fail }
+
 func (f *feed) Pull(_ context.Context, reset func(), each func(storage.Event)) error {
 	if f.fail != nil {
 		return f.fail

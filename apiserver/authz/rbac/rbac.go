@@ -70,7 +70,8 @@ func (e *Engine) Decide(ctx context.Context, u *request.User, i *request.Info) (
 
 // Rules are what the roles grant that u is bound to: cluster-wide, and in the namespace.
 func (e *Engine) Rules(ctx context.Context, u *request.User, namespace string) (authz.Rules, error) {
-	held, lost, err := e.held(ctx, u, namespace)
+	err := e.refresh(ctx)
+	held, lost := e.held(u, namespace)
 	out := authz.Rules{Incomplete: err != nil}
 	for i := range held {
 		r := &held[i]
@@ -90,8 +91,7 @@ func (e *Engine) Rules(ctx context.Context, u *request.User, namespace string) (
 }
 
 // held are the rules of the roles that u is bound to, each role once, and the roles that do not exist.
-func (e *Engine) held(ctx context.Context, u *request.User, namespace string) (held []rbacv1.PolicyRule, lost []string, err error) {
-	err = e.refresh(ctx)
+func (e *Engine) held(u *request.User, namespace string) (held []rbacv1.PolicyRule, lost []string) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	seen := map[*role]bool{} // value: with its paths
@@ -110,7 +110,7 @@ func (e *Engine) held(ctx context.Context, u *request.User, namespace string) (h
 			}
 		}
 	}
-	return held, e.index.lost(u, namespace), err
+	return held, e.index.lost(u, namespace)
 }
 
 func same(a, b *rbacv1.PolicyRule) bool {

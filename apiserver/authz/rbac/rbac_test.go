@@ -29,6 +29,8 @@ type feed struct {
 
 func (f *feed) Behind() bool { return !f.begun || f.lost || f.fail != nil || len(f.events) > 0 }
 
+func (f *feed) Newest(context.Context) error { return f.fail }
+
 func (f *feed) Pull(_ context.Context, reset func(), each func(storage.Event)) error {
 	if f.fail != nil {
 		return f.fail
@@ -301,6 +303,23 @@ func TestConfirm(t *testing.T) {
 		t.Errorf("got %v %v", r, err)
 	}
 	if _, err := w.RoleRules(t.Context(), "a", rbacv1.RoleRef{Kind: "Role", Name: "view"}); !apierrors.IsNotFound(err) || err.Error() != `roles.rbac.authorization.k8s.io "view" not found` {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestConfirmNeedsTheNewest grants nothing by what may be old.
+func TestConfirmNeedsTheNewest(t *testing.T) {
+	w := newWorld(t)
+	w.role("", "all", rule("*", "*", "*"))
+	w.bind("", "all", "ClusterRole all", "User root")
+	if err := w.Confirm(t.Context(), user("root"), "", []rbacv1.PolicyRule{rule("get", "", "pods")}); err != nil {
+		t.Fatal(err)
+	}
+	w.roles.fail = errors.New("etcd is away")
+	if err := w.Confirm(t.Context(), user("root"), "", []rbacv1.PolicyRule{rule("get", "", "pods")}); err == nil || !strings.Contains(err.Error(), "etcd is away") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := w.RoleRules(t.Context(), "", rbacv1.RoleRef{Kind: "ClusterRole", Name: "all"}); err == nil || apierrors.IsNotFound(err) {
 		t.Errorf("got %v", err)
 	}
 }
