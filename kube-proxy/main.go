@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,6 +25,7 @@ import (
 	"pilothouse.dev/pkg/client"
 	"pilothouse.dev/pkg/daemon"
 	pkghealth "pilothouse.dev/pkg/health"
+	"pilothouse.dev/pkg/pki"
 )
 
 func main() {
@@ -89,6 +91,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	}, syncer.Periods{Min: cfg.MinSyncPeriod, Verify: cfg.SyncPeriod}, log.Named("syncer"))
 
 	g := daemon.NewGroup(log)
+	prometheus.MustRegister(pki.Reloads)
 	g.Add("metrics", pkghealth.New(pkghealth.Config{Address: cfg.MetricsAddress}, checks, nil).Run)
 	g.Add("health", func(ctx context.Context) error { return state.Serve(ctx, cfg.HealthzAddress) })
 	g.Add("health check node ports", ports.Run)

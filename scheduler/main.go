@@ -15,6 +15,7 @@ import (
 	"pilothouse.dev/pkg/events"
 	"pilothouse.dev/pkg/health"
 	"pilothouse.dev/pkg/leader"
+	"pilothouse.dev/pkg/pki"
 	"pilothouse.dev/scheduler/cache"
 	"pilothouse.dev/scheduler/cycle"
 	"pilothouse.dev/scheduler/feed"
@@ -39,7 +40,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		return err
 	}
 	numbers, checks := prometheus.NewRegistry(), &health.Checks{}
-	numbers.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	numbers.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), pki.Reloads)
 	recorder := events.New(clients.Kube, cfg.SchedulerName, "")
 	rules := framework.NewSet(plugins.Table)
 	waiting, placed := queue.New(rules), cache.New()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"k8s.io/klog/v2"
 
 	"pilothouse.dev/pkg/pki"
 )
@@ -167,6 +168,11 @@ func (s *Server) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		files.OnReload(func(err error) {
+			if err != nil {
+				klog.ErrorS(err, "reading renewed certificates, serving with the former ones")
+			}
+		})
 		srv.TLSConfig = files.ServerTLS()
 		allow = func(r *http.Request) bool { return r.TLS != nil && len(r.TLS.VerifiedChains) > 0 }
 	}

@@ -61,7 +61,7 @@ func checkNodeSubject(r *x509.CertificateRequest) error {
 		return errors.New("subject organization is not " + NodesGroup)
 	}
 	if name, ok := strings.CutPrefix(r.Subject.CommonName, NodeUserPrefix); !ok || name == "" {
-		return errors.New("subject common name does not begin with " + NodeUserPrefix)
+		return fmt.Errorf("subject common name does not begin with %s", NodeUserPrefix)
 	}
 	return nil
 }
