@@ -35,6 +35,7 @@ import (
 	"pilothouse.dev/apiserver/storage/watchcache"
 	"pilothouse.dev/pkg/daemon"
 	"pilothouse.dev/pkg/health"
+	"pilothouse.dev/pkg/pki"
 )
 
 func main() {
@@ -149,7 +150,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	prometheus.DefaultRegisterer.MustRegister(gate)
+	prometheus.DefaultRegisterer.MustRegister(gate, pki.Reloads)
 	maps.Copy(documents, gate.Dumps())
 	srv := server.New(cfg.Serving, server.Parts{
 		Filters: filters.Parts{

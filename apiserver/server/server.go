@@ -88,6 +88,13 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	files.OnReload(func(err error) {
+		if err != nil {
+			s.log.Error("reading a renewed certificate, serving with the former one", zap.Error(err))
+			return
+		}
+		s.log.Info("serving with a renewed certificate")
+	})
 	addr := net.JoinHostPort(s.cfg.Address, strconv.Itoa(s.cfg.Port))
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
