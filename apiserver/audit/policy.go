@@ -1,20 +1,14 @@
 package audit
 
 import (
-	"errors"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
-	yamlv3 "go.yaml.in/yaml/v3"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
-	kjson "sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
 
+	"pilothouse.dev/apiserver/configfile"
 	"pilothouse.dev/apiserver/request"
 )
 
@@ -63,27 +57,16 @@ func bits(all ...auditv1.Stage) (b uint8) {
 // parsePolicy reads a policy file. An error says all that is wrong with it. What a file says that the API does not know is an
 // error too: who misspells a word would else believe that something is recorded which is not.
 func parsePolicy(b []byte) (*policy, error) {
-	doc, err := yaml.YAMLToJSONStrict(b)
-	if err != nil {
-		return nil, err // names the line
-	}
-	var in auditv1.Policy
-	wrong, err := kjson.UnmarshalStrict(doc, &in)
+	d, err := configfile.Parse(b)
 	if err != nil {
 		return nil, err
 	}
-	gvk := schema.FromAPIVersionAndKind(in.APIVersion, in.Kind)
-	if want := auditv1.SchemeGroupVersion.WithKind("Policy"); gvk != want {
-		return nil, fmt.Errorf("it is apiVersion %q, kind %q: want apiVersion %q, kind %q", in.APIVersion, in.Kind, auditv1.SchemeGroupVersion, want.Kind)
+	var in auditv1.Policy
+	if err := d.Versioned(&in, "Policy", auditv1.SchemeGroupVersion.String()); err != nil {
+		return nil, err
 	}
-	for i, e := range wrong {
-		wrong[i] = located(b, e)
-	}
-	for _, e := range validatePolicy(&in) {
-		wrong = append(wrong, located(b, e))
-	}
-	if len(wrong) > 0 {
-		return nil, errors.Join(wrong...)
+	if err := d.Invalid(validatePolicy(&in)); err != nil {
+		return nil, err
 	}
 	p := &policy{}
 	for i := range in.Rules {
@@ -95,42 +78,6 @@ func parsePolicy(b []byte) (*policy, error) {
 		p.rules = append(p.rules, r)
 	}
 	return p, nil
-}
-
-// located tells the line of an error that names a path such as rules[1].level.
-func located(text []byte, e error) error {
-	var path string
-	if f, ok := e.(*field.Error); ok {
-		path = f.Field
-	} else if _, quoted, ok := strings.Cut(e.Error(), `"`); ok { // unknown field "rules[1].levle"
-		path, _, _ = strings.Cut(quoted, `"`)
-	}
-	var root yamlv3.Node
-	if err := yamlv3.Unmarshal(text, &root); err != nil || len(root.Content) == 0 {
-		return e
-	}
-	at := root.Content[0]
-	line := at.Line
-	for _, step := range strings.FieldsFunc(path, func(r rune) bool { return strings.ContainsRune(".[]", r) }) {
-		var next *yamlv3.Node
-		i, err := strconv.Atoi(step)
-		switch {
-		case at.Kind == yamlv3.SequenceNode && err == nil && i < len(at.Content):
-			next = at.Content[i]
-			line = next.Line
-		case at.Kind == yamlv3.MappingNode:
-			for k := 0; k+1 < len(at.Content); k += 2 {
-				if at.Content[k].Value == step {
-					next, line = at.Content[k+1], at.Content[k].Line
-				}
-			}
-		}
-		if next == nil {
-			break
-		}
-		at = next
-	}
-	return fmt.Errorf("line %d: %w", line, e)
 }
 
 // validatePolicy checks what a policy says

@@ -114,12 +114,12 @@ func TestBadPolicy(t *testing.T) {
 		name, text string
 		want       []string
 	}{
-		{"empty", "", []string{`want apiVersion "audit.k8s.io/v1"`}},
+		{"empty", "", []string{"the file is empty"}},
 		{"not YAML", head + "rules:\n- level: [", []string{"line 4"}},
-		{"another kind", "apiVersion: v1\nkind: Pod\n", []string{`apiVersion "v1", kind "Pod"`}},
+		{"another kind", "apiVersion: v1\nkind: Pod\n", []string{`line 2: got kind "Pod" of apiVersion "v1", want "Policy" of "audit.k8s.io/v1"`}},
 		{"an old version", "apiVersion: audit.k8s.io/v1beta1\nkind: Policy\nrules: [{level: None}]", []string{"v1beta1"}},
 		{"no rules", head, []string{"rules: Required value", "0 rules"}},
-		{"a word that is none", head + "rules:\n- level: None\n- levle: Metadata\n", []string{`line 5: unknown field "rules[1].levle"`, "line 5: rules[1].level: Required value"}},
+		{"a word that is none", head + "rules:\n- level: None\n- levle: Metadata\n", []string{`line 5: unknown field "rules[1].levle"`}},
 		{"twice", head + "rules: []\nrules:\n- level: None\n", []string{`"rules" already set`}},
 		{"level", head + "rules:\n- level: All\n", []string{`line 4: rules[0].level: Unsupported value: "All"`}},
 		{"of another type", head + "rules:\n- level: None\n  users: alice\n", []string{"users"}},

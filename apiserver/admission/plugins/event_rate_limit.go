@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/lru"
 
 	"pilothouse.dev/apiserver/admission"
+	"pilothouse.dev/apiserver/configfile"
 )
 
 // eventRateLimit refuses events of who writes too many of them
@@ -52,15 +53,15 @@ const standardBuckets = 4096
 
 func (*eventRateLimit) Name() string { return "EventRateLimit" }
 
-func (p *eventRateLimit) configure(d document) error {
-	if d.empty() {
+func (p *eventRateLimit) configure(d configfile.Document) error {
+	if d.Empty() {
 		return errors.New("it needs limits, in the file of --admission-control-config-file")
 	}
 	var c struct {
 		metav1.TypeMeta `json:",inline"`
 		Limits          []*eventLimit `json:"limits"`
 	}
-	if err := d.versioned(&c, "Configuration", "eventratelimit.admission.k8s.io/v1alpha1"); err != nil {
+	if err := d.Versioned(&c, "Configuration", "eventratelimit.admission.k8s.io/v1alpha1"); err != nil {
 		return err
 	}
 	var errs field.ErrorList
@@ -75,7 +76,7 @@ func (p *eventRateLimit) configure(d document) error {
 		}
 		errs = append(errs, l.check(at.Index(i))...)
 	}
-	if err := d.invalid(errs); err != nil {
+	if err := d.Invalid(errs); err != nil {
 		return err
 	}
 	for _, l := range c.Limits {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"pilothouse.dev/apiserver/admission"
+	"pilothouse.dev/apiserver/configfile"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
 )
@@ -26,7 +27,7 @@ var eventKind = define[*corev1.Event]("", "Event", "events", true)
 // configured gives a plugin a file that says text.
 func configured(t *testing.T, p configurable, text string) error {
 	t.Helper()
-	d, err := readDocument(write(t, t.TempDir(), "config.yaml", text))
+	d, err := configfile.Read(write(t, t.TempDir(), "config.yaml", text))
 	if err != nil {
 		t.Fatal(err)
 	}

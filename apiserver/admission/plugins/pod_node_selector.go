@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"pilothouse.dev/apiserver/admission"
+	"pilothouse.dev/apiserver/configfile"
 )
 
 // podNodeSelector gives pods the node selector of their namespace, and holds them to the labels that the configuration allows it
@@ -28,21 +29,21 @@ const (
 
 func (*podNodeSelector) Name() string { return "PodNodeSelector" }
 
-func (p *podNodeSelector) configure(d document) error {
+func (p *podNodeSelector) configure(d configfile.Document) error {
 	var c struct {
 		Selectors map[string]string `json:"podNodeSelectorPluginConfig"`
 	}
-	if d.empty() {
+	if d.Empty() {
 		return nil
 	}
-	if err := d.into(&c); err != nil {
+	if err := d.Into(&c); err != nil {
 		return err
 	}
 	p.allowed = map[string]labels.Set{}
 	for name, text := range c.Selectors {
 		set, err := labels.ConvertSelectorToLabelsMap(text)
 		if err != nil {
-			return d.invalid(field.ErrorList{field.Invalid(field.NewPath("podNodeSelectorPluginConfig").Child(name), text, err.Error())})
+			return d.Invalid(field.ErrorList{field.Invalid(field.NewPath("podNodeSelectorPluginConfig").Child(name), text, err.Error())})
 		}
 		if name == standardNodeSelector {
 			p.standard = set

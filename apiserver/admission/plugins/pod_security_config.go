@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
+
+	"pilothouse.dev/apiserver/configfile"
 )
 
 // exemptions are those whose pods are not looked at.
@@ -37,18 +39,18 @@ type podSecurityConfig struct {
 
 const podSecurityGroup = "pod-security.admission.config.k8s.io/"
 
-func (p *podSecurity) configure(d document) error {
+func (p *podSecurity) configure(d configfile.Document) error {
 	p.defaults = privilegedByDefault
 	levels, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		return err
 	}
 	p.levels = levels
-	if d.empty() {
+	if d.Empty() {
 		return nil
 	}
 	var c podSecurityConfig
-	if err := d.versioned(&c, "PodSecurityConfiguration", podSecurityGroup+"v1", podSecurityGroup+"v1beta1", podSecurityGroup+"v1alpha1"); err != nil {
+	if err := d.Versioned(&c, "PodSecurityConfiguration", podSecurityGroup+"v1", podSecurityGroup+"v1beta1", podSecurityGroup+"v1alpha1"); err != nil {
 		return err
 	}
 	errs := podSecurityDefaults(c.Defaults, &p.defaults)
@@ -67,7 +69,7 @@ func (p *podSecurity) configure(d document) error {
 			return apivalidation.NameIsDNSSubdomain(name, false)
 		}),
 	}
-	return d.invalid(errs)
+	return d.Invalid(errs)
 }
 
 // podSecurityDefaults reads levels and versions by mode into a policy.

@@ -18,6 +18,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"pilothouse.dev/apiserver/admission"
+	"pilothouse.dev/apiserver/configfile"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
 )
@@ -65,10 +66,10 @@ func (r residents) PodsIn(_ context.Context, _ string, most int) ([]*corev1.Pod,
 func secure(t *testing.T, config string, s spaces, r residents) *podSecurity {
 	t.Helper()
 	p := &podSecurity{namespaces: s, pods: r}
-	d := document{}
+	d := configfile.Document{}
 	if config != "" {
 		var err error
-		if d, err = readDocument(write(t, t.TempDir(), "podsecurity.yaml", podSecurityHead+config)); err != nil {
+		if d, err = configfile.Read(write(t, t.TempDir(), "podsecurity.yaml", podSecurityHead+config)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -314,7 +315,7 @@ func TestPodSecurityConfiguration(t *testing.T) {
 		{"an unknown field", "exemption: {}\n", []string{"line 3", `unknown field "exemption"`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d, err := readDocument(write(t, t.TempDir(), "podsecurity.yaml", podSecurityHead+c.text))
+			d, err := configfile.Read(write(t, t.TempDir(), "podsecurity.yaml", podSecurityHead+c.text))
 			if err != nil {
 				t.Fatal(err)
 			}

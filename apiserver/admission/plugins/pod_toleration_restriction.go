@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"pilothouse.dev/apiserver/admission"
+	"pilothouse.dev/apiserver/configfile"
 	"pilothouse.dev/pkg/pod"
 )
 
@@ -27,8 +28,8 @@ const (
 
 func (*podTolerations) Name() string { return "PodTolerationRestriction" }
 
-func (p *podTolerations) configure(d document) error {
-	if d.empty() {
+func (p *podTolerations) configure(d configfile.Document) error {
+	if d.Empty() {
 		return nil
 	}
 	var c struct {
@@ -36,7 +37,7 @@ func (p *podTolerations) configure(d document) error {
 		Default         []corev1.Toleration `json:"default"`
 		Whitelist       []corev1.Toleration `json:"whitelist"`
 	}
-	if err := d.versioned(&c, "Configuration", "podtolerationrestriction.admission.k8s.io/v1alpha1"); err != nil {
+	if err := d.Versioned(&c, "Configuration", "podtolerationrestriction.admission.k8s.io/v1alpha1"); err != nil {
 		return err
 	}
 	p.standard, p.allowed = c.Default, c.Whitelist

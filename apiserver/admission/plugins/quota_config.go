@@ -4,6 +4,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"pilothouse.dev/apiserver/configfile"
 )
 
 // LimitedResource is what may be used only where a quota covers it
@@ -16,8 +18,8 @@ type LimitedResource struct {
 }
 
 // limitedResources reads a ResourceQuotaConfiguration. The empty document limits nothing.
-func limitedResources(d document) ([]LimitedResource, error) {
-	if d.empty() {
+func limitedResources(d configfile.Document) ([]LimitedResource, error) {
+	if d.Empty() {
 		return nil, nil
 	}
 	var c struct {
@@ -25,10 +27,10 @@ func limitedResources(d document) ([]LimitedResource, error) {
 		LimitedResources []LimitedResource `json:"limitedResources"`
 	}
 	kind := "ResourceQuotaConfiguration"
-	if d.says("kind") == "Configuration" { // as it was called before v1
+	if d.Says("kind") == "Configuration" { // as it was called before v1
 		kind = "Configuration"
 	}
-	if err := d.versioned(&c, kind, "apiserver.config.k8s.io/v1", "resourcequota.admission.k8s.io/v1beta1", "resourcequota.admission.k8s.io/v1alpha1"); err != nil {
+	if err := d.Versioned(&c, kind, "apiserver.config.k8s.io/v1", "resourcequota.admission.k8s.io/v1beta1", "resourcequota.admission.k8s.io/v1alpha1"); err != nil {
 		return nil, err
 	}
 	var errs field.ErrorList
@@ -37,5 +39,5 @@ func limitedResources(d document) ([]LimitedResource, error) {
 			errs = append(errs, field.Required(field.NewPath("limitedResources").Index(i).Child("resource"), ""))
 		}
 	}
-	return c.LimitedResources, d.invalid(errs)
+	return c.LimitedResources, d.Invalid(errs)
 }

@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"sigs.k8s.io/yaml"
 
+	"pilothouse.dev/apiserver/configfile"
 	"pilothouse.dev/pkg/pki"
 )
 
@@ -87,18 +87,18 @@ const noExpression = "expressions are not supported by this server: use claim an
 
 // parse reads and checks the file.
 func parse(text []byte, cfg Config) (*document, error) {
+	in, err := configfile.Parse(text)
+	if err != nil {
+		return nil, err
+	}
 	d := &document{}
-	if err := yaml.UnmarshalStrict(text, d); err != nil {
-		return nil, err // names the line where there is one, and the field that is not known
+	if err := in.Versioned(d, kind, group+"v1", group+"v1beta1"); err != nil {
+		return nil, err
 	}
-	if d.Kind != kind || d.APIVersion != group+"v1" && d.APIVersion != group+"v1beta1" {
-		return nil, fmt.Errorf("it is of kind %q in version %q: want %s in %sv1", d.Kind, d.APIVersion, kind, group)
-	}
-	errs := d.validate(cfg.Disallowed)
 	if d.Anonymous != nil && cfg.AnonymousSet {
 		return nil, errors.New("--anonymous-auth flag cannot be set when anonymous field is configured in authentication configuration file")
 	}
-	return d, errs.ToAggregate()
+	return d, in.Invalid(d.validate(cfg.Disallowed))
 }
 
 func (d *document) validate(disallowed []string) field.ErrorList {

@@ -421,7 +421,7 @@ func TestConfig(t *testing.T) {
 		{"with nothing", head, ""},
 		{"beta", strings.Replace(head, "/v1", "/v1beta1", 1), ""},
 		{"no YAML", "a: [", "yaml: line 1"},
-		{"of another kind", "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\n", "want AuthenticationConfiguration"},
+		{"of another kind", "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\n", `want "AuthenticationConfiguration"`},
 		{"of another version", "apiVersion: apiserver.config.k8s.io/v9\nkind: AuthenticationConfiguration\n", "apiserver.config.k8s.io/v9"},
 		{"an unknown field", head + "jwts: []\n", `unknown field "jwts"`},
 		{"a field twice", head + "jwt: []\njwt: []\n", "already set"},

@@ -1,16 +1,15 @@
 package modes
 
 import (
-	"fmt"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"sigs.k8s.io/yaml"
 
 	"pilothouse.dev/apiserver/authz/webhook"
+	"pilothouse.dev/apiserver/configfile"
 )
 
 // configuration is an AuthorizationConfiguration
@@ -69,19 +68,18 @@ func (h *hook) config(name string) webhook.Config {
 	return c
 }
 
+// group is what the file's versions are of.
+const group = "apiserver.config.k8s.io/"
+
 // parse reads and checks a file.
 func parse(data []byte) ([]authorizer, error) {
+	d, err := configfile.Parse(data)
+	if err != nil {
+		return nil, err
+	}
 	var c configuration
-	if err := yaml.UnmarshalStrict(data, &c); err != nil {
-		return nil, err // with the line where the YAML is wrong
-	}
-	switch c.APIVersion {
-	case "apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1", "apiserver.config.k8s.io/v1alpha1":
-	default:
-		return nil, fmt.Errorf("apiVersion %q: want apiserver.config.k8s.io/v1", c.APIVersion)
-	}
-	if c.Kind != "AuthorizationConfiguration" {
-		return nil, fmt.Errorf("kind %q: want AuthorizationConfiguration", c.Kind)
+	if err := d.Versioned(&c, "AuthorizationConfiguration", group+"v1", group+"v1beta1", group+"v1alpha1"); err != nil {
+		return nil, err
 	}
 	for i := range c.Authorizers {
 		if h := c.Authorizers[i].Webhook; h != nil {
@@ -93,7 +91,7 @@ func parse(data []byte) ([]authorizer, error) {
 			}
 		}
 	}
-	return c.Authorizers, check(c.Authorizers).ToAggregate()
+	return c.Authorizers, d.Invalid(check(c.Authorizers))
 }
 
 func check(list []authorizer) field.ErrorList {

@@ -140,7 +140,7 @@ func TestFile(t *testing.T) {
 		{"built in", header + "authorizers: [{type: RBAC, name: rbac}, {type: Node, name: node}]", nil},
 		{"a service", header + "authorizers:" + fmt.Sprintf(hookText, hook), nil},
 		{"an older version", strings.Replace(header, "v1", "v1beta1", 1) + "authorizers: [{type: RBAC, name: rbac}]", nil},
-		{"empty", "", []string{`apiVersion "": want apiserver.config.k8s.io/v1`}},
+		{"empty", "", []string{"the file is empty"}},
 		{"another kind", strings.Replace(header, "Authorization", "Authentication", 1), []string{`kind "AuthenticationConfiguration"`}},
 		{"no YAML", header + "authorizers: [", []string{"line 3"}},
 		{"an unknown field", header + "authorisers: []", []string{`unknown field "authorisers"`}},

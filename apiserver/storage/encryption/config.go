@@ -13,8 +13,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	kjson "sigs.k8s.io/json"
-	"sigs.k8s.io/yaml"
+
+	"pilothouse.dev/apiserver/configfile"
 )
 
 // The file, as https://kubernetes.io/docs/reference/config-api/apiserver-config.v1/#apiserver-config-k8s-io-v1-EncryptionConfiguration
@@ -94,11 +94,12 @@ const kmsTimeout = 3 * time.Second // of a call, where the file does not say
 // parse reads a configuration. Errors name the field, and never a key.
 func parse(data []byte) (*rules, error) {
 	var f file
-	if err := decode(data, &f); err != nil {
+	d, err := configfile.Parse(data)
+	if err != nil {
 		return nil, err
 	}
-	if f.Kind != "EncryptionConfiguration" || f.APIVersion != "apiserver.config.k8s.io/v1" {
-		return nil, fmt.Errorf("want kind EncryptionConfiguration of apiserver.config.k8s.io/v1, got %q of %q", f.Kind, f.APIVersion)
+	if err := d.Versioned(&f, "EncryptionConfiguration", "apiserver.config.k8s.io/v1"); err != nil {
+		return nil, err
 	}
 	if len(f.Resources) == 0 {
 		return nil, errors.New("resources: Required value: at least one list of resources with their providers")
@@ -141,20 +142,6 @@ func parse(data []byte) (*rules, error) {
 		r.kms = append(r.kms, k)
 	}
 	return r, nil
-}
-
-// decode reads YAML; a field that is not known, or stands twice, is an error that names it.
-func decode(data []byte, f *file) error {
-	j, err := yaml.YAMLToJSONStrict(data)
-	if err != nil {
-		text := err.Error()
-		if i := strings.IndexByte(text, '`'); i >= 0 { // YAML shows values so, and they may be keys
-			text = text[:i] + "(value not shown)"
-		}
-		return errors.New(text)
-	}
-	unknown, err := kjson.UnmarshalStrict(j, f)
-	return errors.Join(append([]error{err}, unknown...)...)
 }
 
 func parsePattern(text string) (pattern, error) {

@@ -171,7 +171,7 @@ func TestBadFiles(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"no YAML", "resources: [", "yaml: line 1"},
 		{"a name before the wildcard", config("events", good, "'*.'", good, "'*.*'", good), ""},
-		{"another kind", "apiVersion: v1\nkind: Pod", "want kind EncryptionConfiguration"},
+		{"another kind", "apiVersion: v1\nkind: Pod", `want "EncryptionConfiguration" of "apiserver.config.k8s.io/v1"`},
 		{"nothing", config(), "resources: Required value"},
 		{"a field that is not", config("secrets", "aesgmc: {}"), `unknown field "resources[0].providers[0].aesgmc"`},
 		{"no kinds", config("", good), "resources[0].resources: Required value"},
