@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -65,7 +67,11 @@ func newWorld(t *testing.T, args ...string) *world {
 				w.writes.Add(1)
 				w.writeLog.Store(fmt.Sprint(w.writes.Load(), " ", r.Method, " ", r.URL.Path), true)
 			}
-			return next.RoundTrip(r)
+			answer, err := next.RoundTrip(r)
+			if err == nil && answer.StatusCode == http.StatusForbidden {
+				w.refused(r, answer)
+			}
+			return answer, err
 		})
 	}
 	rest.Wrap(count)
@@ -90,6 +96,16 @@ func newWorld(t *testing.T, args ...string) *world {
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	w.player.add(w, "steady")
 	return w
+}
+
+// refused fails the test when a controller was refused for want of a right; that a quota is used up or a namespace ends is no such thing.
+func (w *world) refused(r *http.Request, answer *http.Response) {
+	body, err := io.ReadAll(answer.Body)
+	answer.Body.Close()
+	answer.Body = io.NopCloser(bytes.NewReader(body))
+	if err == nil && bytes.Contains(body, []byte(`" cannot `)) {
+		w.Errorf("%s %s: %q", r.Method, r.URL.Path, body)
+	}
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)
