@@ -26,6 +26,7 @@ func (c *cluster) apiserver() daemon {
 			"--tls-private-key-file=" + c.key("apiserver"),
 			"--client-ca-file=" + c.cert(clusterCA),
 			"--enable-bootstrap-token-auth",
+			"--encryption-provider-config=" + c.encryptionFile(),
 			"--kubelet-certificate-authority=" + c.cert(clusterCA),
 			"--kubelet-client-certificate=" + c.cert("apiserver-kubelet-client"),
 			"--kubelet-client-key=" + c.key("apiserver-kubelet-client"),

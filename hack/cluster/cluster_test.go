@@ -332,7 +332,7 @@ func TestParts(t *testing.T) {
 			if err != nil {
 				return nil // gone meanwhile
 			}
-			secret := strings.HasSuffix(path, ".key") || strings.Contains(path, "kubeconfig")
+			secret := strings.HasSuffix(path, ".key") || strings.Contains(path, "kubeconfig") || strings.Contains(path, "encryption")
 			if secret && info.Mode().Perm() != 0o600 {
 				t.Errorf("%s has mode %v", path, info.Mode().Perm())
 			}

@@ -104,7 +104,7 @@ func (c *cluster) create(cfg config) error {
 	return c.save()
 }
 
-// issueAll writes all certificates and kubeconfigs.
+// issueAll writes all certificates and kubeconfigs, and the key of secrets.
 func (c *cluster) issueAll() error {
 	wanted := c.identities()
 	for _, n := range c.state.Nodes {
@@ -112,6 +112,9 @@ func (c *cluster) issueAll() error {
 	}
 	if err := c.issue(wanted); err != nil {
 		return fmt.Errorf("issuing certificates: %w", err)
+	}
+	if err := c.writeEncryption(); err != nil {
+		return err
 	}
 	for _, w := range wanted {
 		file := c.kubeconfigOf(w.file)
