@@ -2,8 +2,11 @@ package server_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -397,5 +400,69 @@ func testSelectorReviews(t *testing.T, a *api) {
 		if s["allowed"] != c.allowed || !strings.Contains(failed, c.failed) || c.failed == "" && failed != "" {
 			t.Errorf("%s: %v", c.attributes, s)
 		}
+	}
+}
+
+// TestAuthorizationModes asks a service beside roles, and refuses to start with what is wrong.
+func TestAuthorizationModes(t *testing.T) {
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var asked struct {
+			Spec struct {
+				User               string
+				ResourceAttributes struct{ Verb string }
+			}
+		}
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		answer := `"allowed":false,"reason":"the service does not know ` + asked.Spec.User + `"`
+		switch {
+		case asked.Spec.User != "jane":
+		case asked.Spec.ResourceAttributes.Verb == "delete":
+			answer = `"allowed":false,"denied":true,"reason":"the service says never"`
+		default:
+			answer = `"allowed":true,"reason":"the service says so"`
+		}
+		_, _ = io.WriteString(w, `{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","status":{`+answer+`}}`)
+	}))
+	t.Cleanup(service.Close)
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	hook := file("hook.kubeconfig", "{apiVersion: v1, kind: Config, clusters: [{name: h, cluster: {server: '"+service.URL+"'}}], contexts: [{name: h, context: {cluster: h, user: ''}}], current-context: h}")
+	c := testcluster.Start(t, "--authorization-mode=Webhook,Node,RBAC", "--authorization-webhook-config-file="+hook, "--authorization-webhook-version=v1")
+	a := &api{c, &http.Client{Transport: &http.Transport{TLSClientConfig: c.TLS(), ForceAttemptHTTP2: true}}}
+	t.Cleanup(a.http.CloseIdleConnections)
+	a.grant(t, "default", "deleter", "jane", `{"verbs":["delete"],"apiGroups":[""],"resources":["configmaps"]}`)
+	maps := fmt.Sprintf(cmPath, "default")
+	jane := a.as(t, "jane")
+	jane.must(t, 200, "GET", maps, "")
+	if r := jane.do(t, "DELETE", maps+"/x", ""); r.code != 403 || !strings.HasSuffix(r.status.Message, ": the service says never") {
+		t.Errorf("what the service denies, a role allows: %d %s", r.code, r.status.Message)
+	}
+	if r := a.as(t, "joe").do(t, "GET", maps, ""); r.code != 403 || !strings.HasSuffix(r.status.Message, ": the service does not know joe") {
+		t.Errorf("whom nobody knows: %d %s", r.code, r.status.Message)
+	}
+	m := jane.must(t, 201, "POST", accessReviews+"selfsubjectrulesreviews", `{"spec":{"namespace":"default"}}`)
+	if at(m, "status.incomplete") != true || at(m, "status.evaluationError") != "webhook authorizer does not support user rule resolution" {
+		t.Errorf("rules beside a service: %v", m["status"])
+	}
+	for flags, want := range map[string]string{
+		"--authorization-mode=ABAC":    `"ABAC" is not a valid mode`,
+		"--authorization-mode=Webhook": "Webhook needs --authorization-webhook-config-file",
+	} {
+		if said := c.Refused(flags); !strings.Contains(said, strings.ReplaceAll(want, `"`, `\"`)) {
+			t.Errorf("%s: no %q in %s", flags, want, said)
+		}
+	}
+	bad := file("bad.yaml", "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers: [{type: Webhook, name: x}]\n")
+	if said := c.Refused("--authorization-config=" + bad); !strings.Contains(said, bad) || !strings.Contains(said, "authorizers[0].webhook: Required value") {
+		t.Errorf("a bad configuration: %s", said)
 	}
 }
