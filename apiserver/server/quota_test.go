@@ -32,7 +32,7 @@ func TestQuotas(t *testing.T) {
 	}
 }
 
-// quota makes a quota in a namespace of its own, with nothing used, and waits until both servers know it.
+// quotaIn makes a quota in a namespace of its own, with nothing used, and waits until both servers know it.
 func quotaIn(t *testing.T, on []*api, hard string) (base string) {
 	t.Helper()
 	base = "/api/v1/namespaces/" + on[0].namespace(t)
