@@ -3,12 +3,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
 
 	"pilothouse.dev/apiserver/actions"
 	"pilothouse.dev/apiserver/admission"
@@ -48,141 +51,163 @@ func main() {
 }
 
 func run(ctx context.Context, cfg Config, log *zap.Logger) error {
-	boot, err := cfg.bootstrap()
-	if err != nil {
-		return err
-	}
-	ranges, err := cfg.addresses()
-	if err != nil {
-		return err
-	}
+	metrics := prometheus.DefaultRegisterer
 	cfg.Audit.Drain = cfg.Serving.DrainTimeout
-	trail, err := audit.New(cfg.Audit, prometheus.DefaultRegisterer, log)
+	trail, err := audit.New(cfg.Audit, metrics, log)
 	if err != nil {
 		return err
 	}
-	keeper, err := encryption.Open(cfg.Encryption, prometheus.DefaultRegisterer, log)
+	st, err := open(cfg, metrics, log)
 	if err != nil {
 		return err
 	}
-	cfg.Etcd.Sealer = keeper
-	db, err := etcd.Open(cfg.Etcd, log)
-	if err != nil {
-		return fmt.Errorf("opening etcd: %w", err)
-	}
-	defer db.Close()
-	caches := watchcache.New(db, log)
-	reg := registry.New(caches, resources.Table)
-	look := lookup.New(reg)
-	addrs, err := allocator.New(db, ranges, look, log)
-	if err != nil {
-		return fmt.Errorf("preparing service addresses: %w", err)
-	}
-	kubelets, err := nodeproxy.New(cfg.Kubelets, look)
+	defer st.db.Close()
+	kubelets, err := nodeproxy.New(cfg.Kubelets, st.look)
 	if err != nil {
 		return err
 	}
+	id, err := identities(cfg, st.look, metrics, log)
+	if err != nil {
+		return err
+	}
+	roles, nodes := rbac.New(st.look.RoleFeeds()), node.New(st.look.NodeFeeds(), log)
+	may, err := modes.New(cfg.Authz, modes.Parts{RBAC: roles, Node: nodes, Metrics: metrics, Log: log})
+	if err != nil {
+		return err
+	}
+	flows := lookup.NewFlows(st.look)
+	gate, limits, err := flowcontrol.New(cfg.Flow, flows, flows)
+	if err != nil {
+		return err
+	}
+	metrics.MustRegister(gate, pki.Reloads)
 
-	tokens, err := authn.NewTokens(cfg.tokens(), look, log)
-	if err != nil {
-		return err
-	}
-	documents, err := tokens.Documents()
-	if err != nil {
-		return err
-	}
-	issuers, err := oidc.New(cfg.oidc(), prometheus.DefaultRegisterer, log)
-	if err != nil {
-		return err
-	}
-	who, err := authn.Open(cfg.authn(), authn.Parts{Tokens: tokens, Issuers: issuers, Objects: look, Metrics: prometheus.DefaultRegisterer, Log: log})
-	if err != nil {
-		return err
-	}
-	roles, nodes := rbac.New(look.RoleFeeds()), node.New(look.NodeFeeds(), log)
-	access, err := modes.New(cfg.Authz, modes.Parts{RBAC: roles, Node: nodes, Metrics: prometheus.DefaultRegisterer, Log: log})
-	if err != nil {
-		return err
-	}
-	may := access.Authorizer
-	var handle *handlers.Handlers // writes the quotas that admission charges, as it writes everything
+	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
+	defer drain()
+	var handle *handlers.Handlers // admission writes too, the quotas that it charges
 	links, err := plugins.Table(plugins.Parts{
-		Quotas: lookup.NewQuotas(look),
+		Access: may, Grants: roles, Metrics: metrics, Quotas: lookup.NewQuotas(st.look),
+		Namespaces: st.look, ServiceAccounts: st.look, Pods: st.look, PodLists: st.look, Nodes: st.look, Volumes: st.look, Kinds: st.look,
+		LimitRanges: st.look, PriorityClasses: st.look, RuntimeClasses: st.look, StorageClasses: st.look, IngressClasses: st.look,
+		IPs: plugins.Ranges(st.addrs), Ports: st.addrs.Ports, Audiences: id.tokens.Audiences(),
+		NotReadySeconds: cfg.tolerate(cfg.NotReady), UnreachableSeconds: cfg.tolerate(cfg.Unreachable),
+		MakeNamespace: func(ctx context.Context, name string) error { return handle.MakeNamespace(ctx, name) },
 		ChangeQuota: func(ctx context.Context, namespace, name string, change func(*corev1.ResourceQuota)) error {
 			return handle.ChangeQuota(ctx, namespace, name, change)
 		},
-		Access:     may,
-		Grants:     roles,
-		Metrics:    prometheus.DefaultRegisterer,
-		Namespaces: look, ServiceAccounts: look, Pods: look, PodLists: look, Nodes: look, Volumes: look, Kinds: look, LimitRanges: look, PriorityClasses: look, RuntimeClasses: look,
-		StorageClasses: look, IngressClasses: look,
-		IPs: plugins.Ranges(addrs), Ports: addrs.Ports, Audiences: tokens.Audiences(),
-		NotReadySeconds: cfg.tolerate(cfg.NotReady), UnreachableSeconds: cfg.tolerate(cfg.Unreachable),
-		MakeNamespace: func(ctx context.Context, name string) error { return handle.MakeNamespace(ctx, name) },
 	}, cfg.Admission)
 	if err != nil {
 		return err
 	}
 	admit := admission.New(links)
-
-	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
-	defer drain()
-	handle = handlers.New(handlers.Parts{
-		Registry: reg, Log: log, Draining: draining, Metrics: prometheus.DefaultRegisterer,
-		Admission: admit, Access: may,
-	})
-	actions.Attach(reg, actions.Parts{
-		Write: handle, Kubelets: kubelets, Admission: admit, Objects: look, Tokens: tokens, Bearers: who, Access: may,
+	handle = handlers.New(handlers.Parts{Registry: st.reg, Admission: admit, Access: may, Log: log, Draining: draining, Metrics: metrics})
+	actions.Attach(st.reg, actions.Parts{
+		Write: handle, Kubelets: kubelets, Admission: admit, Objects: st.look, Tokens: id.tokens, Bearers: id.who, Access: may,
 		Components: []actions.Component{
-			{Name: "etcd-0", Ask: db.Healthy},
+			{Name: "etcd-0", Ask: st.db.Healthy},
 			actions.Answers("scheduler", "https://127.0.0.1:10259/healthz"),
 			actions.Answers("controller-manager", "https://127.0.0.1:10257/healthz"),
 		},
 	})
+	maps.Copy(id.documents, gate.Dumps())
 	checks := &health.Checks{}
-	checks.AddLive("ping", func(context.Context) error { return nil })
-	checks.AddReady("etcd", db.Healthy)
-	checks.AddReady("kms-providers", keeper.Healthy)
-	checks.AddReady("watch-caches", func(context.Context) error { return caches.Ready() })
-	checks.AddReady("node-authorizer", func(context.Context) error { return nodes.Ready() })
-	kinds := lookup.NewFlows(look)
-	gate, limits, err := flowcontrol.New(cfg.Flow, kinds, kinds)
-	if err != nil {
-		return err
-	}
-	prometheus.DefaultRegisterer.MustRegister(gate, pki.Reloads)
-	maps.Copy(documents, gate.Dumps())
 	srv := server.New(cfg.Serving, server.Parts{
-		Filters: filters.Parts{
-			Who: who, May: may, Audit: trail, Flow: gate, Limits: limits, Metrics: filters.NewMetrics(prometheus.DefaultRegisterer), Log: log,
-		},
-		Handlers: handle, OpenAPI: openapi.New(reg), Documents: documents, Checks: checks, Drain: drain,
-		Metrics: prometheus.DefaultGatherer, Register: prometheus.DefaultRegisterer,
+		Filters:  filters.Parts{Who: id.who, May: may.Authorizer, Audit: trail, Flow: gate, Limits: limits, Metrics: filters.NewMetrics(metrics), Log: log},
+		Handlers: handle, OpenAPI: openapi.New(st.reg), Documents: id.documents, Checks: checks, Drain: drain,
+		Metrics: prometheus.DefaultGatherer, Register: metrics,
 	}, log)
-	boot.Authentication = who.Published
-	own, err := bootstrap.New(boot, srv.Loopback(), log)
+	own, kept, err := contents(cfg, srv.Loopback(), id.who, gate, log)
 	if err != nil {
 		return err
 	}
-	tokens.Marks(own)
-	flows, err := bootstrap.NewFlows(srv.Loopback(), gate, log)
-	if err != nil {
-		return err
-	}
-	checks.AddReady("poststarthook/rbac/bootstrap-roles", own.RolesDone)
+	id.tokens.Marks(own)
 
+	checks.AddLive("ping", func(context.Context) error { return nil })
+	checks.AddReady("etcd", st.db.Healthy)
+	checks.AddReady("kms-providers", st.keeper.Healthy)
+	checks.AddReady("watch-caches", func(context.Context) error { return st.caches.Ready() })
+	checks.AddReady("node-authorizer", func(context.Context) error { return nodes.Ready() })
+	checks.AddReady("poststarthook/rbac/bootstrap-roles", own.RolesDone)
 	g := daemon.NewGroup(log)
-	g.Add("encryption", keeper.Run)
-	g.Add("compaction", db.Run)
-	g.Add("watch caches", caches.Run)
+	g.Add("encryption", st.keeper.Run)
+	g.Add("compaction", st.db.Run)
+	g.Add("watch caches", st.caches.Run)
+	g.Add("address repair", st.addrs.Run)
 	g.Add("node authorizer", nodes.Run)
-	g.Add("authorization", access.Run)
-	g.Add("address repair", addrs.Run)
-	g.Add("token issuers", issuers.Run)
+	g.Add("authorization", may.Run)
+	g.Add("token issuers", id.issuers.Run)
+	g.Add("flow control", gate.Run)
 	g.Add("audit", trail.Run) // stops after the last request
 	g.Add("https", srv.Run)
 	g.Add("bootstrap", own.Run)
-	g.Add("flow control", gate.Run)
-	g.Add("flow schemas", flows.Run)
+	g.Add("flow schemas", kept.Run)
 	return g.Run(ctx)
+}
+
+// stored is what is kept, from etcd upwards to how rooms read it.
+type stored struct {
+	keeper *encryption.Keeper
+	db     *etcd.DB
+	caches *watchcache.Caches
+	reg    *registry.Registry
+	look   *lookup.Lookup
+	addrs  *allocator.Allocator
+}
+
+func open(cfg Config, metrics prometheus.Registerer, log *zap.Logger) (st stored, err error) {
+	ranges, err := cfg.addresses()
+	if err != nil {
+		return st, err
+	}
+	if st.keeper, err = encryption.Open(cfg.Encryption, metrics, log); err != nil {
+		return st, err
+	}
+	cfg.Etcd.Sealer = st.keeper
+	if st.db, err = etcd.Open(cfg.Etcd, log); err != nil {
+		return st, fmt.Errorf("opening etcd: %w", err)
+	}
+	st.caches = watchcache.New(st.db, log)
+	st.reg = registry.New(st.caches, resources.Table)
+	st.look = lookup.New(st.reg)
+	if st.addrs, err = allocator.New(st.db, ranges, st.look, log); err != nil {
+		return st, errors.Join(fmt.Errorf("preparing service addresses: %w", err), st.db.Close())
+	}
+	return st, nil
+}
+
+// callers is who may be told by which proof, and what the issuer of tokens publishes.
+type callers struct {
+	tokens    *authn.Tokens
+	issuers   *oidc.Issuers
+	who       *authn.Authenticator
+	documents map[string]http.HandlerFunc
+}
+
+func identities(cfg Config, look *lookup.Lookup, metrics prometheus.Registerer, log *zap.Logger) (id callers, err error) {
+	if id.tokens, err = authn.NewTokens(cfg.tokens(), look, log); err != nil {
+		return id, err
+	}
+	if id.documents, err = id.tokens.Documents(); err != nil {
+		return id, err
+	}
+	if id.issuers, err = oidc.New(cfg.oidc(), metrics, log); err != nil {
+		return id, err
+	}
+	id.who, err = authn.Open(cfg.authn(), authn.Parts{Tokens: id.tokens, Issuers: id.issuers, Objects: look, Metrics: metrics, Log: log})
+	return id, err
+}
+
+// contents is what keeps the cluster's own objects there.
+func contents(cfg Config, self *rest.Config, who *authn.Authenticator, gate *flowcontrol.Gate, log *zap.Logger) (*bootstrap.Bootstrap, *bootstrap.Flows, error) {
+	boot, err := cfg.bootstrap()
+	if err != nil {
+		return nil, nil, err
+	}
+	boot.Authentication = who.Published
+	own, err := bootstrap.New(boot, self, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	kept, err := bootstrap.NewFlows(self, gate, log)
+	return own, kept, err
 }
