@@ -2,9 +2,13 @@ package actions
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"pilothouse.dev/apiserver/admission"
+	"pilothouse.dev/apiserver/authz"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/apiserver/storage"
@@ -32,6 +36,22 @@ func (p Parts) connect(serve serve) serve {
 			return err
 		}
 		return serve(w, r, on, i)
+	}
+}
+
+// stream is connect for what runs something in a container or reaches into it. A WebSocket begins with a GET, so that it was let in as
+// a get; it needs the right to create as well, or who may only read could do so too.
+func (p Parts) stream(serve serve) serve {
+	next := p.connect(serve)
+	return func(w http.ResponseWriter, r *http.Request, on *registry.Resource, i *request.Info) error {
+		if i.Verb != "create" {
+			u, asked := request.UserOf(r.Context()), *i
+			asked.Verb = "create"
+			if v := p.Access.Decide(r.Context(), u, &asked); v.Decision != authz.Allowed {
+				return apierrors.NewForbidden(on.GroupResource(), i.Name, errors.New(authz.Explain(u, &asked, v.Reason)))
+			}
+		}
+		return next(w, r, on, i)
 	}
 }
 

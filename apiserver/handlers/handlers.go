@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,7 +85,7 @@ func (h *Handlers) resource(w http.ResponseWriter, r *http.Request) error {
 	if err := goodPath(info); err != nil {
 		return err
 	}
-	if r.Method == http.MethodHead || info.Verb == "watch" && r.Method != http.MethodGet {
+	if !goodMethod(r.Method) || info.Verb == "watch" && r.Method != http.MethodGet {
 		return apierrors.NewMethodNotSupported(res.GroupResource(), strings.ToLower(r.Method))
 	}
 	if res.Namespaced && info.Namespace == "" && info.Verb != "list" && info.Verb != "watch" {
@@ -93,8 +94,8 @@ func (h *Handlers) resource(w http.ResponseWriter, r *http.Request) error {
 		}
 		return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb) // all namespaces at once: read only
 	}
-	if !res.Namespaced && info.Namespace != "" && info.Resource != "namespaces" {
-		return errNoPath
+	if !res.Namespaced && info.Namespace != "" && (info.Resource != "namespaces" || nested(info)) {
+		return errNoPath // it was authorized as being in that namespace
 	}
 	if res.Deprecated != "" {
 		request.Warn(r.Context(), res.Deprecated)
@@ -136,9 +137,27 @@ func (h *Handlers) resource(w http.ResponseWriter, r *http.Request) error {
 	return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb)
 }
 
-// goodPath says no to paths that no object can have. What follows a subresource is its own affair.
+// goodMethod says whether a method is one that resources have. Others were authorized by their own name, which may be that of a verb.
+// OPTIONS is for whom a proxy leads to.
+func goodMethod(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return true
+	}
+	return false
+}
+
+// nested says whether a path is of a namespace in a namespace, which there is not: namespaces/A/namespaces/B.
+func nested(info *request.Info) bool {
+	_, inner, _ := strings.Cut(info.Path, "/namespaces/"+info.Namespace)
+	return strings.HasPrefix(inner, "/namespaces")
+}
+
+// goodPath says no to paths that no object can have. Only proxies have something behind a subresource.
 func goodPath(info *request.Info) error {
-	if info.Rest == "" && strings.Contains(info.Path, "//") {
+	switch {
+	case info.Rest == "" && strings.Contains(info.Path, "//"), strings.HasPrefix(info.Path, "//"),
+		info.Rest != "" && info.Subresource != "proxy", info.Name == "" && info.Subresource != "":
 		return errNoPath
 	}
 	for _, s := range []string{info.Namespace, info.Name} {
@@ -151,6 +170,9 @@ func goodPath(info *request.Info) error {
 
 func (h *Handlers) subresource(w http.ResponseWriter, r *http.Request, res *registry.Resource, info *request.Info) error {
 	if a := res.Actions[info.Subresource]; a != nil {
+		if !slices.Contains(a.Verbs, info.Verb) && (info.Subresource != "proxy" || r.Method != http.MethodOptions) {
+			return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb)
+		}
 		return a.Serve(w, r, res, info)
 	}
 	p := part{of: res.Hub.Part(info.Subresource), name: info.Subresource}
