@@ -14,11 +14,13 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"pilothouse.dev/kubelet/access"
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/containers/nodetest"
 	"pilothouse.dev/kubelet/images"
@@ -69,6 +71,15 @@ func newMachine(t *testing.T) *machine {
 		MaxPods: 110, LeaseInterval: time.Second, Endpoint: "unix://" + m.daemon.Address, CgroupRoot: nodetest.CgroupRoot(t), LogMaxSize: "1Mi", LogMaxFiles: 2,
 		MaxRestartBackoff: time.Minute, EvictionMemory: "0", ClusterDomain: "cluster.local", Address: nodeIP, Port: 10250,
 		CertFile: file("kubelet.crt"), KeyFile: file("kubelet.key"), CA: file("ca.crt"),
+		Access: access.Config{Mode: access.Webhook, Tokens: true, TokenTTL: time.Minute, AllowedTTL: time.Minute},
+	}
+	// As a cluster's installer does.
+	_, err = m.cluster.Kube.RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "kubelets"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "system:kubelet-api-admin"},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: "kube-apiserver-kubelet-client"}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
 	}
 	m.start()
 	t.Cleanup(func() { m.stop() })
@@ -91,7 +102,6 @@ func (m *machine) importImage() {
 // start runs the daemon as main would, after its flags.
 func (m *machine) start() {
 	cfg := m.cfg
-	cfg.flags() // the defaults of lists
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, cfg, logging.ForTest(m.t)) }()

@@ -97,14 +97,19 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	resources.MustRegister(numbers)
 	checks := &health.Checks{}
 	checks.AddReady("runtime", func(ctx context.Context) error { _, err := rt.Version(ctx); return err })
+	renewed, certs := prometheus.NewRegistry(), keepers(cfg, api.Kube, log) // in a registry of their own: a process may run twice in a test
+	renewed.MustRegister(pki.Reloads)
+	for _, k := range certs {
+		renewed.MustRegister(k.Collectors()...)
+	}
 	srv := server.New(cfg.server(), server.Parts{
 		Access: access.New(cfg.access(), api.Kube.AuthenticationV1().TokenReviews(), api.Kube.AuthorizationV1().SubjectAccessReviews()),
 		Pods:   workers, Runtime: rt, Streams: streaming.New(rt), Stats: numbers, Checks: checks, NodeIPs: cfg.nodeIPs,
-		Metrics: prometheus.DefaultGatherer, Resources: resources,
+		Metrics: prometheus.Gatherers{prometheus.DefaultGatherer, renewed}, Resources: resources,
 	}, log)
 
 	g := daemon.NewGroup(log)
-	for name, k := range keepers(cfg, api.Kube, log) {
+	for name, k := range certs {
 		g.Add(name+" certificate", k.Run)
 	}
 	g.Add("events", recorder.Run)
@@ -136,10 +141,6 @@ func keepers(cfg Config, kube kubernetes.Interface, log *zap.Logger) map[string]
 	}
 	if cfg.RotateServing {
 		out["serving"] = certificates.Serving(cfg.certificates(), requests, log)
-	}
-	prometheus.MustRegister(pki.Reloads)
-	for _, k := range out {
-		prometheus.MustRegister(k.Collectors()...)
 	}
 	return out
 }
