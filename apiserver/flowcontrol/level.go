@@ -57,7 +57,8 @@ type queue struct {
 	wanted  int     // seats of the waiting
 	inUse   int     // seats
 	running int     // requests
-	end     float64 // in virtual time, of what it was given so far
+	end     float64 // in virtual time, of what it was given so far, the running counted by the guess
+	begun   float64 // seats × the time at which they were given, of the running, in seconds
 	busy    int     // its place in level.busy while something waits
 }
 
@@ -237,7 +238,8 @@ func (l *level) run(t *Ticket, now time.Duration) {
 		if q.idle() {
 			l.active++
 		}
-		q.end = max(q.end, t.came) + float64(t.work.Seats)*guess.Seconds()
+		q.end = max(q.end, t.came-q.beyond(now)) + float64(t.work.Seats)*guess.Seconds()
+		q.begun += float64(t.work.Seats) * now.Seconds()
 		q.running++
 		q.inUse += t.work.Seats
 	}
@@ -247,6 +249,12 @@ func (l *level) run(t *Ticket, now time.Duration) {
 	l.demand.set(now, l.inUse+l.wanted)
 }
 
+// beyond is what the running requests of a queue have taken beyond the guess so far: a queue of long ones is not to be taken for one of
+// short ones until they are over.
+func (q *queue) beyond(now time.Duration) float64 {
+	return max(0, float64(q.inUse)*(now-guess).Seconds()-q.begun)
+}
+
 // dispatch gives seats to those who wait, as long as there are any for the next in line.
 func (l *level) dispatch(now time.Duration) {
 	for l.waiting > 0 {
@@ -254,7 +262,7 @@ func (l *level) dispatch(now time.Duration) {
 		var ends float64
 		for _, q := range l.busy {
 			t := q.waiting.first
-			end := max(q.end, t.came) + float64(t.work.Seats)*guess.Seconds()
+			end := max(q.end+q.beyond(now), t.came) + float64(t.work.Seats)*guess.Seconds()
 			if next == nil || end < ends || end == ends && t.arrived < next.arrived {
 				next, ends = t, end
 			}
@@ -286,6 +294,9 @@ func (l *level) leave(t *Ticket, over bool, now time.Duration) (later time.Durat
 	l.charge(t, now)
 	l.widen(t, t.work.Final-t.work.Seats, now)
 	t.work.Seats, t.began, t.state = t.work.Final, now, lingering
+	if q := t.queue; q != nil {
+		q.begun += float64(t.work.Seats) * now.Seconds()
+	}
 	l.dispatch(now)
 	return t.work.Extra
 }
@@ -306,7 +317,7 @@ func (l *level) end(t *Ticket, now time.Duration) {
 	if q := t.queue; q != nil {
 		if q.running--; q.idle() {
 			l.active--
-			q.end = 0 // who comes next begins when he comes
+			q.end, q.begun = 0, 0 // who comes next begins when he comes
 		}
 	}
 	l.dispatch(now)
@@ -320,6 +331,7 @@ func (l *level) charge(t *Ticket, now time.Duration) {
 			took -= guess
 		}
 		q.end += float64(t.work.Seats) * took.Seconds()
+		q.begun -= float64(t.work.Seats) * t.began.Seconds()
 	}
 }
 

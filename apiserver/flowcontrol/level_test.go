@@ -98,8 +98,8 @@ func TestFlood(t *testing.T) {
 	if len(waits) != 100 || w.refused["mouse queue-full"] > 0 {
 		t.Fatalf("the mouse ran %d of 100, refused %v", len(waits), w.refused)
 	}
-	// The elephant has six queues, whose running requests are not charged yet: the mouse waits for one or two of them at most to end.
-	if longest := slices.Max(waits); longest > 250*time.Millisecond {
+	// Seats are free within the 100 ms that the elephant's take; those of his queues that have had less come first.
+	if longest := slices.Max(waits); longest > 150*time.Millisecond {
 		t.Errorf("the mouse waited %s", longest)
 	}
 	if w.most > 10 {

@@ -35,6 +35,7 @@ type Handlers struct {
 	draining context.Context // ends when watches should end
 	watchers *prometheus.GaugeVec
 	turns    turns
+	pace     *pace
 	owners   *patch.Owners
 
 	documents documents
@@ -58,7 +59,7 @@ type Parts struct {
 // New makes handlers.
 func New(p Parts) *Handlers {
 	h := &Handlers{
-		reg: p.Registry, admit: p.Admission, access: p.Access, log: p.Log.Named("handlers"), draining: p.Draining, turns: newTurns(), owners: patch.NewOwners(),
+		reg: p.Registry, admit: p.Admission, access: p.Access, log: p.Log.Named("handlers"), draining: p.Draining, turns: newTurns(), pace: newPace(), owners: patch.NewOwners(),
 		watchers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "apiserver_longrunning_requests", Help: "Running watches, by group, version and resource.",
 		}, []string{"group", "version", "resource"}),

@@ -35,7 +35,16 @@ func (h *Handlers) list(w http.ResponseWriter, r *http.Request, res *registry.Re
 	if err != nil {
 		return storeError(err, res, "")
 	}
-	return v.page(w, page)
+	if len(page.Entries) <= longList {
+		return v.page(w, page)
+	}
+	paced, alone, err := h.pace.begin(r.Context(), w)
+	if err != nil {
+		return err
+	}
+	defer paced.end()
+	v.beside = !alone
+	return v.page(paced, page)
 }
 
 // listOptions reads and checks the query of a list, watch or deletecollection.

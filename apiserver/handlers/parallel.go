@@ -28,6 +28,9 @@ type piece struct {
 // itemsJSON writes the JSON of entries in order, with commas between. Making it is nearly all that a list costs, and no item needs
 // another: pieces are made on all processors while the one before them is written (BenchmarkItemsJSON).
 func (v *view) itemsJSON(entries []*storage.Entry, write func([]byte) (int, error)) error {
+	if v.beside {
+		return v.itemsInTurn(entries, write)
+	}
 	made := make(chan chan piece, min(runtime.GOMAXPROCS(0), mostPieces))
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -48,6 +51,24 @@ func (v *view) itemsJSON(entries []*storage.Entry, write func([]byte) (int, erro
 	skip := 1 // the first comma
 	for out := range made {
 		p := <-out
+		if p.err != nil {
+			return p.err
+		}
+		_, err := write(p.buf.Bytes()[skip:])
+		release(p.buf)
+		if err != nil {
+			return err
+		}
+		skip = 0
+	}
+	return nil
+}
+
+// itemsInTurn is itemsJSON on one processor.
+func (v *view) itemsInTurn(entries []*storage.Entry, write func([]byte) (int, error)) error {
+	skip := 1
+	for some := range slices.Chunk(entries, pieceItems) {
+		p := v.piece(some)
 		if p.err != nil {
 			return p.err
 		}

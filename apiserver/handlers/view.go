@@ -22,6 +22,7 @@ type view struct {
 	a       codec.Accepted
 	include metav1.IncludeObjectPolicy // of Table rows
 	record  *request.Record            // is told what the client gets
+	beside  bool                       // other long lists are being made: this one is to use one processor
 }
 
 var partialKind = schema.GroupVersionKind{Group: "meta.k8s.io", Version: "v1", Kind: "PartialObjectMetadata"}

@@ -10,6 +10,7 @@ type config struct {
 	Objects  int
 	Keep     bool
 	API      bool
+	Part     string
 	Profiles string
 }
 
@@ -24,13 +25,21 @@ func app(run cli.ActionFunc) *cli.App {
 			&cli.StringFlag{Name: "name", Value: "bench", Usage: "the `name` of the cluster that is made for it"},
 			&cli.IntFlag{Name: "objects", Value: 10000, Usage: "how `many` objects are written"},
 			&cli.BoolFlag{Name: "api", Usage: "measure the API only"},
+			&cli.StringFlag{Name: "part", Usage: "of the API, measure the start and this `part` only: objects, fan-out, returning or fairness"},
 			&cli.StringFlag{Name: "profiles", Usage: "keep CPU profiles of the API server in this `folder`; they cost it some speed"},
 			&cli.BoolFlag{Name: "keep", Usage: "leave the cluster up"},
 		},
+		Commands: []*cli.Command{{
+			Name: floodCommand, Hidden: true, Usage: "what the measure of fairness starts",
+			Action: func(c *cli.Context) error {
+				a := c.Args()
+				return flood(c.Context, a.Get(0), a.Get(1), a.Get(2), a.Get(3))
+			},
+		}},
 		Action: run,
 	}
 }
 
 func configOf(c *cli.Context) config {
-	return config{Out: c.String("out"), Bin: c.String("bin"), Name: c.String("name"), Objects: c.Int("objects"), Keep: c.Bool("keep"), API: c.Bool("api"), Profiles: c.String("profiles")}
+	return config{Out: c.String("out"), Bin: c.String("bin"), Name: c.String("name"), Objects: c.Int("objects"), Keep: c.Bool("keep"), API: c.Bool("api"), Part: c.String("part"), Profiles: c.String("profiles")}
 }
