@@ -76,6 +76,7 @@ func Test(t *testing.T, open func(t *testing.T) Subject) {
 		{"watch from a revision", testWatchFrom},
 		{"watch from now", testWatchNow},
 		{"watch with initial events", testWatchInitial},
+		{"watch that has begun", testWatchBegun},
 		{"watch one object, one namespace, one node", testWatchNarrow},
 		{"watch sees transitions", testWatchTransitions},
 		{"watch bookmarks", testWatchBookmarks},

@@ -67,6 +67,36 @@ func testWatchInitial(t *T) {
 	}
 }
 
+// A watch says once that it has told what there was, as soon as there is nothing more to tell.
+func testWatchBegun(t *T) {
+	a := t.create(t.pods, key("ns", "a"), Object{})
+	for _, initial := range []bool{true, false} {
+		begun := make(chan struct{}, 3)
+		w := t.watch(t.pods, storage.WatchOptions{Initial: initial, Begun: func() { begun <- struct{}{} }})
+		if initial {
+			if t.expect(w, said(storage.Added, a)); len(begun) > 0 {
+				t.Fatal("begun before the initial events were taken")
+			}
+		}
+		told := make(chan error, 1)
+		go func() {
+			_, err := w.Next(t.ctx)
+			told <- err
+		}()
+		select {
+		case <-begun:
+		case <-t.ctx.Done():
+			t.Fatal("not begun though nothing more is there")
+		}
+		b := t.create(t.pods, key("ns", "b"), Object{})
+		t.must(<-told)
+		gone := t.delete(t.pods, b.Key, b.Revision)
+		if t.expect(w, saidAt(storage.Deleted, b.Key, gone.Revision, Object{})); len(begun) > 0 {
+			t.Fatal("begun twice")
+		}
+	}
+}
+
 func testWatchNarrow(t *T) {
 	on := func(n string) Object { return Object{Fields: fields.Set{"spec.nodeName": n}} }
 	a := t.create(t.pods, key("ns", "a"), on(""))
