@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/urfave/cli/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -18,8 +19,10 @@ import (
 func TestRun(t *testing.T) {
 	c := testcluster.Start(t, "--advertise-address=192.0.2.1")
 	w := &world{T: t, cluster: c, kube: c.Kube}
-	cfg := Config{Kubeconfig: c.Kubeconfig("system:kube-controller-manager"), LeaderElect: true, DeploymentSyncs: 1, ReplicaSetSyncs: 1, EndpointSyncs: 1, NamespaceSyncs: 1, GCSyncs: 1}
-	if err := cfg.Controllers.Set("serviceaccount"); err != nil {
+	var cfg Config
+	app := &cli.App{Flags: flags(&cfg), Action: func(*cli.Context) error { return nil }}
+	err := app.Run([]string{"controller-manager", "--kubeconfig=" + c.Kubeconfig("system:kube-controller-manager"), "--controllers=serviceaccount", "--secure-port=0"})
+	if err != nil {
 		t.Fatal(err)
 	}
 	start := func(name string) (stop func()) {
