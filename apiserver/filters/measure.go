@@ -22,6 +22,7 @@ type Metrics struct {
 
 	mu    sync.RWMutex
 	known map[line]*series // guarded by mu; as many as there are series
+	real  map[line]bool    // guarded by mu: what exists, as lines without verb and code
 }
 
 // line is the labels of a request.
@@ -38,7 +39,7 @@ type series struct {
 // NewMetrics makes and registers them.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		known: map[line]*series{},
+		known: map[line]*series{}, real: map[line]bool{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "apiserver_request_total", Help: "Requests answered, by verb, group, version, resource, subresource and code.",
 		}, []string{"verb", "group", "version", "resource", "subresource", "code"}),
@@ -85,27 +86,38 @@ func Measure(p Parts) Filter {
 }
 
 func (m *Metrics) done(i *request.Info, code int, took time.Duration) {
-	s := m.of(lineOf(i, code))
+	s := m.of(m.lineOf(i, code))
 	s.requests.Inc()
 	if i.Verb != "watch" {
 		s.duration.Observe(took.Seconds())
 	}
 }
 
-// lineOf leaves out the words that anybody may put into a request that is then refused: they must not become series.
-func lineOf(i *request.Info, code int) line {
+// lineOf leaves out the words that anybody may put into a request that is then refused: they must not become series. Only what was
+// once answered well is known to exist.
+func (m *Metrics) lineOf(i *request.Info, code int) line {
 	l := line{verb: i.Verb, code: code}
 	if !slices.Contains(verbs, l.verb) {
 		l.verb = "other"
+	}
+	if !i.IsResource {
+		return l
 	}
 	switch code {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
 		return l
 	}
-	if i.IsResource {
-		l.group, l.version, l.resource, l.subresource = i.Group, i.Version, i.Resource, i.Subresource
+	if code >= http.StatusBadRequest && !m.exists(i) {
+		return l
 	}
+	l.group, l.version, l.resource, l.subresource = i.Group, i.Version, i.Resource, i.Subresource
 	return l
+}
+
+func (m *Metrics) exists(i *request.Info) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.real[line{group: i.Group, version: i.Version, resource: i.Resource, subresource: i.Subresource}]
 }
 
 var verbs = []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "head", "post", "put"}
@@ -124,6 +136,9 @@ func (m *Metrics) of(l line) *series {
 	}
 	m.mu.Lock()
 	m.known[l] = s
+	if l.resource != "" {
+		m.real[line{group: l.group, version: l.version, resource: l.resource, subresource: l.subresource}] = true
+	}
 	m.mu.Unlock()
 	return s
 }

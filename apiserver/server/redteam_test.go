@@ -18,6 +18,7 @@ func TestHoles(t *testing.T) {
 		run  func(*testing.T, *api)
 	}{
 		{"namespaces in namespaces", holesOfNamespaces}, {"reading verbs that do", holesOfVerbs}, {"strange methods", holesOfMethods},
+		{"lists by name", holesOfLists}, {"names with slashes", holesOfNames}, {"what nobody counts", holesOfMetrics}, {"reviews of elsewhere", holesOfReviews},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, a) })
 	}
@@ -93,4 +94,111 @@ func holesOfMethods(t *testing.T, a *api) {
 		}
 	}
 	a.must(t, 200, "GET", base+"/secrets/s", "")
+}
+
+// Who may see one object by its name sees no other in a list or watch, whatever else the query says.
+func holesOfLists(t *testing.T, a *api) {
+	ns, other := a.namespace(t), a.namespace(t)
+	base := "/api/v1/namespaces/" + ns
+	for _, name := range []string{"mine", "theirs", "zz"} {
+		a.must(t, 201, "POST", base+"/secrets", `{"metadata":{"name":"`+name+`","labels":{"l":"x"}},"stringData":{"k":"hidden-`+name+`"}}`)
+	}
+	a.must(t, 201, "POST", "/api/v1/namespaces/"+other+"/secrets", `{"metadata":{"name":"mine"},"stringData":{"k":"hidden-other"}}`)
+	token, _ := at(a.must(t, 200, "GET", base+"/secrets?limit=1", ""), "metadata.continue").(string)
+	if token == "" {
+		t.Fatal("no second page")
+	}
+	m := a.mallory(t, ns, "lena", `{"apiGroups":[""],"resources":["secrets"],"resourceNames":["mine"],"verbs":["get","list","watch","deletecollection"]},{"apiGroups":[""],"resources":["pods"],"verbs":["get","list"]}`)
+	forms := []string{"application/json", "application/vnd.kubernetes.protobuf", "application/cbor", "application/yaml", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", "application/json;as=Table;g=meta.k8s.io;v=v1"}
+	for _, query := range []string{
+		"?fieldSelector=metadata.name%3Dmine", "?fieldSelector=metadata.name%3D%3Dmine,metadata.namespace%3D" + ns,
+		"?fieldSelector=metadata.name%3Dmine&fieldSelector=metadata.name%3Dtheirs", "?fieldSelector=metadata.name%3Dmine&limit=1",
+		"?fieldSelector=metadata.name%3Dmine&limit=5&continue=" + token, "?fieldSelector=metadata.name%3Dmine&resourceVersion=0",
+		"?fieldSelector=metadata.name%3Dmine&watch=1&timeoutSeconds=1", "?fieldSelector=metadata.name%3Dmine&watch=1&resourceVersion=1&timeoutSeconds=1",
+		"?fieldSelector=metadata.name%3Dmine&labelSelector=l%3Dx&includeObject=Object", "?fieldSelector=metadata.name%3Dtheirs,metadata.name%3Dmine",
+	} {
+		for _, form := range forms {
+			if r, err := m.try(t.Context(), "GET", base+"/secrets"+query, "", "Accept", form); err != nil || r.code >= 500 || strings.Contains(r.body, "theirs") || strings.Contains(r.body, "zz") {
+				t.Errorf("%s as %s: %v %d %.300s", query, form, err, r.code, r.body)
+			}
+			if strings.Contains(query, "watch") {
+				break // each takes a second
+			}
+		}
+	}
+	for _, query := range []string{
+		"", "?fieldSelector=metadata.name!%3Dmine", "?fieldSelector=metadata.name%3Dtheirs", "?fieldSelector=metadata.name%3Dtheirs&fieldSelector=metadata.name%3Dmine",
+		"?fieldselector=metadata.name%3Dmine", "?labelSelector=l%3Dx", "?continue=" + token, "?watch=1", "?fieldSelector=metadata.name%3Dmine;",
+	} {
+		m.no(t, 403, "", "GET", base+"/secrets"+query, "")
+	}
+	m.no(t, 403, "", "GET", "/api/v1/secrets?fieldSelector=metadata.name%3Dmine", "")
+	m.no(t, 403, "", "GET", "/api/v1/namespaces/"+other+"/secrets?fieldSelector=metadata.name%3Dmine", "")
+	m.no(t, 403, "", "DELETE", base+"/secrets?fieldSelector=metadata.name%3Dmine", "")
+	m.no(t, 400, "", "GET", "/api/v1/watch/namespaces/"+ns+"/secrets/mine?fieldSelector=metadata.name%3Dtheirs&timeoutSeconds=1", "")
+	m.no(t, 403, "", "GET", "/api/v1/watch/namespaces/"+ns+"/secrets?timeoutSeconds=1", "")
+	if r, err := m.try(t.Context(), "GET", "/api/v1/watch/namespaces/"+ns+"/secrets/mine?timeoutSeconds=1", ""); err != nil || r.code != 200 || !strings.Contains(r.body, "mine") || strings.Contains(r.body, "theirs") {
+		t.Errorf("an old watch of one object: %v %d %.300s", err, r.code, r.body)
+	}
+}
+
+// Names in bodies lead nowhere outside of what the path names.
+func holesOfNames(t *testing.T, a *api) {
+	ns, other := a.namespace(t), a.namespace(t)
+	base := "/api/v1/namespaces/" + ns
+	a.must(t, 201, "POST", "/api/v1/namespaces/"+other+"/secrets", `{"metadata":{"name":"s"}}`)
+	for _, name := range []string{"../" + other + "/s", "/" + other + "/s", other + "/s", `s\u0000`, "..", ".", "%2e%2e", `\ud800`} {
+		for _, c := range []struct{ path, body string }{
+			{"/serviceaccounts/default/token", `{"spec":{"boundObjectRef":{"apiVersion":"v1","kind":"Secret","name":"NAME"}}}`},
+			{"/serviceaccounts/default/token", `{"spec":{"boundObjectRef":{"apiVersion":"v1","kind":"Pod","name":"NAME"}}}`},
+			{"/serviceaccounts/default/token", `{"spec":{"boundObjectRef":{"apiVersion":"v1","kind":"Node","name":"NAME"}}}`},
+			{"/bindings", `{"metadata":{"name":"NAME"},"target":{"kind":"Node","name":"n"}}`},
+			{"/secrets", `{"metadata":{"name":"NAME"}}`}, {"/secrets", `{"metadata":{"name":"x","namespace":"NAME"}}`},
+			{"/pods", `{"metadata":{"name":"x"},"spec":{"serviceAccountName":"NAME","containers":[{"name":"c","image":"i"}]}}`},
+			{"/pods", `{"metadata":{"name":"x"},"spec":{"priorityClassName":"NAME","containers":[{"name":"c","image":"i"}]}}`},
+			{"/pods", `{"metadata":{"name":"x"},"spec":{"runtimeClassName":"NAME","containers":[{"name":"c","image":"i"}]}}`},
+		} {
+			if r := a.do(t, "POST", base+c.path, strings.ReplaceAll(c.body, "NAME", name)); r.code < 400 || r.code >= 500 {
+				t.Errorf("%q in %s: %d %.200s", name, c.body, r.code, r.body)
+			}
+		}
+	}
+}
+
+// What strangers ask for makes no series of metrics: there would be no end to them.
+func holesOfMetrics(t *testing.T, a *api) {
+	stranger, some := a.nobody(t), a.as(t, "some")
+	for _, path := range []string{"/apis/x/v1/invented-one?timeout=x", "/apis/x/v1/invented-two", "/api/v1/nodes/n/invented-three?timeout=x", "/api/v1/nodes/n/invented-four"} {
+		stranger.do(t, "GET", path, "")
+		some.do(t, "GET", path, "", "Impersonate-Uid", "1")
+		a.do(t, "GET", path, "", "Impersonate-Uid", "1")
+		a.do(t, "POST", path, "")
+	}
+	a.do(t, "GET", "/api/v1/nodes/%25/invented-five", "")
+	if r := a.do(t, "GET", "/metrics", ""); r.code != 200 || strings.Contains(r.body, "invented") {
+		at := strings.Index(r.body, "invented")
+		t.Errorf("%d: %.300s", r.code, r.body[max(at-200, 0):])
+	}
+}
+
+// A review in a namespace answers for that namespace alone.
+func holesOfReviews(t *testing.T, a *api) {
+	ns, other := a.namespace(t), a.namespace(t)
+	m := a.mallory(t, ns, "rene", everything)
+	at := accessReviews + "namespaces/" + ns + "/localsubjectaccessreviews"
+	ask := func(spec string) string { return `{"spec":{"user":"admin","groups":["x"],` + spec + `}}` }
+	m.must(t, 201, "POST", at, ask(`"resourceAttributes":{"namespace":"`+ns+`","verb":"get","resource":"pods"}`))
+	for _, spec := range []string{
+		`"resourceAttributes":{"namespace":"` + other + `","verb":"get","resource":"pods"}`, `"resourceAttributes":{"verb":"get","resource":"pods"}`,
+		`"nonResourceAttributes":{"verb":"get","path":"/metrics"}`,
+	} {
+		if r := m.do(t, "POST", at, ask(spec)); r.code != 422 && r.code != 400 {
+			t.Errorf("%s: %d %.200s", spec, r.code, r.body)
+		}
+	}
+	m.no(t, 403, "", "POST", accessReviews+"subjectaccessreviews", ask(`"resourceAttributes":{"verb":"get","resource":"pods"}`))
+	m.no(t, 403, "", "POST", tokenReviews, `{"spec":{"token":"x"}}`)
+	for _, path := range []string{strings.Replace(accessReviews, "v1/", "v1/namespaces/"+ns+"/", 1) + "subjectaccessreviews", strings.Replace(tokenReviews, "v1/", "v1/namespaces/"+ns+"/", 1)} {
+		m.no(t, 404, "", "POST", path, ask(`"resourceAttributes":{"verb":"get","resource":"pods"}`))
+	}
 }
