@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/utils/ptr"
 
 	"pilothouse.dev/apiserver/admission"
@@ -50,6 +51,9 @@ func restrictPodStatus(a *admission.Attributes, node string) error {
 		return a.Name == b.Name && ptr.Equal(a.ResourceClaimName, b.ResourceClaimName)
 	}) {
 		return forbid(a, "node %q cannot update resource claim statues", node)
+	}
+	if !apiequality.Semantic.DeepEqual(o.Status.ExtendedResourceClaimStatus, old.Status.ExtendedResourceClaimStatus) {
+		return forbid(a, "node %q cannot update extended resource claim status", node) // what it names the node may read
 	}
 	return nil
 }

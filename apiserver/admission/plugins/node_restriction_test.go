@@ -217,9 +217,10 @@ func TestNodeRestrictionOfPods(t *testing.T) {
 	container := func(c corev1.Container) *admission.Attributes {
 		return mirror(func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{c} })
 	}
-	relabelled, claimed := on("n1"), on("n1")
+	relabelled, claimed, extended := on("n1"), on("n1"), on("n1")
 	relabelled.Labels = map[string]string{"app": "other"}
 	claimed.Status.ResourceClaimStatuses = []corev1.PodResourceClaimStatus{{Name: "x"}}
+	extended.Status.ExtendedResourceClaimStatus = &corev1.PodExtendedResourceClaimStatus{ResourceClaimName: "another's"}
 	evict := func(name string) *admission.Attributes {
 		return attributes(admission.Create, podKind, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: name}}, nil)
 	}
@@ -259,6 +260,7 @@ func TestNodeRestrictionOfPods(t *testing.T) {
 		{"reports its pod", attributes(admission.Update, podKind, on("n1"), on("n1")), "status", ""},
 		{"reports another's", attributes(admission.Update, podKind, on("n2"), on("n2")), "status", "can only update pod status for pods with spec.nodeName set to itself"},
 		{"relabels its pod", attributes(admission.Update, podKind, relabelled, on("n1")), "status", "cannot update labels through pod status"},
+		{"claims more for its pod", attributes(admission.Update, podKind, extended, on("n1")), "status", "cannot update extended resource claim status"},
 		{"claims for its pod", attributes(admission.Update, podKind, claimed, on("n1")), "status", "cannot update resource claim statues"},
 		{"changes a spec", attributes(admission.Update, podKind, on("n1"), on("n1")), "", `unexpected operation "UPDATE"`},
 		{"binds a pod", attributes(admission.Create, podKind, bare, nil), "binding", `unexpected pod subresource "binding"`},
