@@ -197,6 +197,9 @@ func TestCacheBounds(t *testing.T) {
 	if asked != 2 {
 		t.Error("what was found for one audience is believed for another")
 	}
+	if hashOf("a", []string{"b\x00c"}) == hashOf("a", []string{"b", "c"}) || hashOf("a\x00b", nil) == hashOf("a", []string{"b"}) {
+		t.Error("what was found for one audience is believed for another that contains it")
+	}
 	now = now.Add(11 * time.Second)
 	get("a", now.Add(time.Second)) // it ends earlier than the cache would believe it
 	now = now.Add(2 * time.Second)

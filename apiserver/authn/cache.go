@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"sync"
 	"time"
 )
@@ -77,12 +78,12 @@ func (c *cache) get(ctx context.Context, token string, audiences []string,
 	return found, nil
 }
 
-// hashOf is of the token and for whom it must be.
+// hashOf is of the token and for whom it must be; each with its length before it, so that the end of one is never the begin of another.
 func hashOf(token string, audiences []string) tokenHash {
 	b := make([]byte, 0, 1536) // on the stack, as most tokens are shorter
-	b = append(b, token...)
+	b = append(binary.AppendUvarint(b, uint64(len(token))), token...)
 	for _, a := range audiences {
-		b = append(append(b, 0), a...)
+		b = append(binary.AppendUvarint(b, uint64(len(a))), a...)
 	}
 	return sha256.Sum256(b)
 }

@@ -91,8 +91,9 @@ const patience = 10 * time.Second
 // Who calls: ErrUnknown for nobody, another error when it cannot be found out.
 func (a *Access) Who(r *http.Request) (User, error) {
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		s := r.TLS.VerifiedChains[0][0].Subject
-		return User{Name: s.CommonName, Groups: append(append([]string{}, s.Organization...), "system:authenticated")}, nil
+		if s := r.TLS.VerifiedChains[0][0].Subject; s.CommonName != "" { // groups alone are nobody, as for the API server
+			return User{Name: s.CommonName, Groups: append(append([]string{}, s.Organization...), "system:authenticated")}, nil
+		}
 	}
 	if scheme, token, _ := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " "); a.cfg.Tokens && strings.EqualFold(scheme, "bearer") && token != "" {
 		return a.bearer(r.Context(), strings.TrimSpace(token))

@@ -58,6 +58,7 @@ func newAccess(a *api, cfg Config) *Access {
 func TestWho(t *testing.T) {
 	certificate := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{Subject: pkix.Name{CommonName: "jane", Organization: []string{"dev"}}}}}}
 	unverified := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{Subject: pkix.Name{CommonName: "jane"}}}}
+	nameless := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{Subject: pkix.Name{Organization: []string{"system:masters"}}}}}}
 	for name, c := range map[string]struct {
 		cfg    Config
 		tls    *tls.ConnectionState
@@ -66,6 +67,8 @@ func TestWho(t *testing.T) {
 	}{
 		"a certificate":                      {tls: certificate, want: "jane dev system:authenticated"},
 		"one that was not verified":          {tls: unverified},
+		"groups of nobody":                   {tls: nameless},
+		"groups of nobody and a token":       {cfg: Config{Tokens: true}, tls: nameless, header: "Bearer of-joe", want: "joe system:authenticated"},
 		"a token":                            {cfg: Config{Tokens: true}, header: "Bearer of-joe", want: "joe system:authenticated"},
 		"a token nobody has issued":          {cfg: Config{Tokens: true, Anonymous: true}, header: "Bearer forged"},
 		"an empty token":                     {cfg: Config{Tokens: true, Anonymous: true}, header: "Bearer "},
