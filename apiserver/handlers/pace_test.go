@@ -45,6 +45,7 @@ func TestPace(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		go list(time.Millisecond, 5, &short)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if short == 0 || short > 50*time.Millisecond || long == 0 || long > 200*time.Millisecond || stuck > 3*time.Minute {
 			t.Errorf("the short list took %s, the long one %s, the one that nobody read %s", short, long, stuck)
 		}
