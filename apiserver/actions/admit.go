@@ -44,15 +44,24 @@ func (p Parts) connect(serve serve) serve {
 func (p Parts) stream(serve serve) serve {
 	next := p.connect(serve)
 	return func(w http.ResponseWriter, r *http.Request, on *registry.Resource, i *request.Info) error {
-		if i.Verb != "create" {
-			u, asked := request.UserOf(r.Context()), *i
-			asked.Verb = "create"
-			if v := p.Access.Decide(r.Context(), u, &asked); v.Decision != authz.Allowed {
-				return apierrors.NewForbidden(on.GroupResource(), i.Name, errors.New(authz.Explain(u, &asked, v.Reason)))
-			}
+		if err := p.mayCreate(r.Context(), on, i); err != nil {
+			return err
 		}
 		return next(w, r, on, i)
 	}
+}
+
+// mayCreate asks for the right to create what was let in by another verb.
+func (p Parts) mayCreate(ctx context.Context, on *registry.Resource, i *request.Info) error {
+	if i.Verb == "create" {
+		return nil
+	}
+	u, asked := request.UserOf(ctx), *i
+	asked.Verb = "create"
+	if v := p.Access.Decide(ctx, u, &asked); v.Decision != authz.Allowed {
+		return apierrors.NewForbidden(on.GroupResource(), i.Name, errors.New(authz.Explain(u, &asked, v.Reason)))
+	}
+	return nil
 }
 
 type serve = func(http.ResponseWriter, *http.Request, *registry.Resource, *request.Info) error

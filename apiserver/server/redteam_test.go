@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -19,6 +20,7 @@ func TestHoles(t *testing.T) {
 	}{
 		{"namespaces in namespaces", holesOfNamespaces}, {"reading verbs that do", holesOfVerbs}, {"strange methods", holesOfMethods},
 		{"lists by name", holesOfLists}, {"names with slashes", holesOfNames}, {"what nobody counts", holesOfMetrics}, {"reviews of elsewhere", holesOfReviews},
+		{"states told at creation", holesOfStates},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, a) })
 	}
@@ -74,6 +76,15 @@ func holesOfVerbs(t *testing.T, a *api) {
 	for _, sub := range []string{"exec?command=sh&stdout=1", "attach?stdout=1", "portforward?ports=80"} {
 		m.no(t, 403, "cannot create resource", "GET", base+"/pods/placed/"+sub, "", "Connection", "Upgrade", "Upgrade", "websocket")
 		m.no(t, 403, "cannot create resource", "GET", base+"/pods/placed/"+sub, "")
+	}
+	// Nor through a kubelet, who takes the API server for whom it trusts.
+	a.must(t, 201, "POST", "/api/v1/nodes", `{"metadata":{"name":"deaf"}}`)
+	a.must(t, 201, "POST", roles+"/clusterrolebindings", `{"metadata":{"name":"rita"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"reads-nodes"},"subjects":[{"kind":"User","apiGroup":"rbac.authorization.k8s.io","name":"rita"}]}`)
+	a.must(t, 201, "POST", roles+"/clusterroles", `{"metadata":{"name":"reads-nodes"},"rules":[{"apiGroups":[""],"resources":["nodes","nodes/proxy"],"verbs":["get"]}]}`)
+	m.eventually(t, 200, "GET", "/api/v1/nodes/deaf")
+	m.no(t, 503, "has no address", "GET", "/api/v1/nodes/deaf/proxy/pods", "")
+	for _, path := range []string{"/exec/n/p/c?command=sh", "/%65xec/n/p/c?command=sh", "/x"} {
+		m.no(t, 403, `cannot create resource "nodes/proxy"`, "GET", "/api/v1/nodes/deaf/proxy"+path, "", "Connection", "Upgrade", "Upgrade", "websocket")
 	}
 	m.must(t, 200, "GET", base+"/pods/p", "")
 	for _, path := range []string{"/pods//log/x", "/serviceaccounts//token/x", "/pods//binding/x", "/pods/p/status/x", "/pods/p/log/x"} {
@@ -200,5 +211,34 @@ func holesOfReviews(t *testing.T, a *api) {
 	m.no(t, 403, "", "POST", tokenReviews, `{"spec":{"token":"x"}}`)
 	for _, path := range []string{strings.Replace(accessReviews, "v1/", "v1/namespaces/"+ns+"/", 1) + "subjectaccessreviews", strings.Replace(tokenReviews, "v1/", "v1/namespaces/"+ns+"/", 1)} {
 		m.no(t, 404, "", "POST", path, ask(`"resourceAttributes":{"verb":"get","resource":"pods"}`))
+	}
+}
+
+// What has a state has none yet when it is made, whatever its maker says: others act by it.
+func holesOfStates(t *testing.T, a *api) {
+	ns := a.namespace(t)
+	core, name := "/api/v1/namespaces/"+ns, `{"metadata":{"name":"x"},`
+	for _, c := range []struct{ path, body, lie string }{
+		{core + "/pods", `"spec":{"containers":[{"name":"c","image":"i"}]},"status":{"podIP":"10.9.9.9","podIPs":[{"ip":"10.9.9.9"}],"nominatedNodeName":"lie","resourceClaimStatuses":[{"name":"a","resourceClaimName":"lie"}],"extendedResourceClaimStatus":{"resourceClaimName":"lie"}}}`, "10.9.9.9"},
+		{core + "/services", `"spec":{"ports":[{"port":80}]},"status":{"loadBalancer":{"ingress":[{"ip":"10.9.9.9"}]}}}`, "10.9.9.9"},
+		{core + "/persistentvolumeclaims", `"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}},"status":{"phase":"Bound","capacity":{"storage":"99Gi"}}}`, "99Gi"},
+		{core + "/resourcequotas", `"spec":{"hard":{"pods":"1"}},"status":{"hard":{"pods":"99"},"used":{"pods":"0"}}}`, "99"},
+		{"/apis/networking.k8s.io/v1/namespaces/" + ns + "/ingresses", `"spec":{"defaultBackend":{"service":{"name":"s","port":{"number":80}}}},"status":{"loadBalancer":{"ingress":[{"ip":"10.9.9.9"}]}}}`, "10.9.9.9"},
+		{"/apis/policy/v1/namespaces/" + ns + "/poddisruptionbudgets", `"spec":{"maxUnavailable":0,"selector":{}},"status":{"disruptionsAllowed":99,"currentHealthy":1,"desiredHealthy":1,"expectedPods":1}}`, "99"},
+		{"/apis/apps/v1/namespaces/" + ns + "/deployments", `"spec":{"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}},"status":{"readyReplicas":99}}`, "99"},
+		{"/apis/batch/v1/namespaces/" + ns + "/jobs", `"spec":{"template":{"spec":{"restartPolicy":"Never","containers":[{"name":"c","image":"i"}]}}},"status":{"succeeded":99}}`, "99"},
+		{"/apis/autoscaling/v2/namespaces/" + ns + "/horizontalpodautoscalers", `"spec":{"maxReplicas":2,"scaleTargetRef":{"kind":"Deployment","name":"x","apiVersion":"apps/v1"}},"status":{"currentReplicas":99,"desiredReplicas":99}}`, ":99"},
+		{"/apis/resource.k8s.io/v1/namespaces/" + ns + "/resourceclaims", `"spec":{"devices":{}},"status":{"reservedFor":[{"resource":"pods","name":"lie","uid":"1"}],"allocation":{"devices":{}}}}`, "reservedFor"},
+		{"/apis/storage.k8s.io/v1/volumeattachments", `"spec":{"attacher":"a","nodeName":"n","source":{"persistentVolumeName":"v"}},"status":{"attached":true}}`, `"attached":true`},
+		{"/api/v1/persistentvolumes", `"spec":{"capacity":{"storage":"1Gi"},"accessModes":["ReadWriteOnce"],"hostPath":{"path":"/x"}},"status":{"phase":"Bound"}}`, "Bound"},
+		{"/api/v1/namespaces", `"status":{"phase":"Terminating"}}`, "Terminating"},
+		{"/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations", `"spec":{"type":"Limited","limited":{"limitResponse":{"type":"Reject"}}},"status":{"conditions":[{"type":"untrue","status":"True"}]}}`, "untrue"},
+	} {
+		for _, query := range []string{"", "?dryRun=All"} {
+			r := a.do(t, "POST", c.path+query, strings.Replace(name, `"x"`, `"x`+strconv.Itoa(len(query))+`"`, 1)+c.body)
+			if r.code != 201 || strings.Contains(r.body, c.lie) {
+				t.Errorf("%s%s: %s is believed: %d %.900s", c.path, query, c.lie, r.code, r.body)
+			}
+		}
 	}
 }
