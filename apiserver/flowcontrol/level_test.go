@@ -127,6 +127,42 @@ func TestEqualParts(t *testing.T) {
 	}
 }
 
+// Seats too few for the wide requests of one flow go to another's narrow ones, without waiting for the end of a wide one; but
+// wide ones come to their turn among any number of narrow flows.
+func TestWideBesideNarrow(t *testing.T) {
+	w := newWorld(Level{queues: 64, hand: 1, length: 50}, 17)
+	for range 20 {
+		w.again("wide", 0, 8, 400*time.Millisecond)
+	}
+	for i := range 100 {
+		w.until(time.Duration(i) * 70 * time.Millisecond)
+		w.come("narrow", 1, 1, 10*time.Millisecond, nil)
+	}
+	w.until(time.Minute)
+	late := 0
+	for _, waited := range w.waits["narrow"] {
+		if waited > 0 {
+			late++
+		}
+	}
+	if late > 5 {
+		t.Errorf("%d of %d narrow requests waited beside a free seat", late, len(w.waits["narrow"]))
+	}
+	w = newWorld(Level{queues: 64, hand: 1, length: 50}, 17)
+	for i := range 40 {
+		for range 3 {
+			w.again("narrow", uint64(i), 1, 10*time.Millisecond)
+		}
+	}
+	for range 5 {
+		w.again("wide", 50, 8, 10*time.Millisecond)
+	}
+	w.until(20 * time.Second)
+	if n := len(w.waits["wide"]); n < 15 {
+		t.Errorf("%d wide requests ran", n)
+	}
+}
+
 // A flow that was quiet has no claim to make up for it.
 func TestNoCredit(t *testing.T) {
 	w := newWorld(Level{queues: 4, hand: 1, length: 100}, 4)
