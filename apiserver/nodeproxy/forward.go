@@ -59,6 +59,9 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, t Target) error 
 			pr.Out.Header.Set("X-Forwarded-Uri", t.Prefix+t.Path)
 		},
 		ModifyResponse: func(resp *http.Response) error {
+			if r.Header.Get("Upgrade") != "" && redirects(resp) {
+				return errRedirect
+			}
 			for _, name := range cors {
 				resp.Header.Del(name)
 			}
@@ -69,6 +72,9 @@ func (p *Proxy) Forward(w http.ResponseWriter, r *http.Request, t Target) error 
 	proxy.ServeHTTP(w, r)
 	if errors.Is(failed, errNotAllowed) {
 		return apierrors.NewBadRequest(errNotAllowed.Error())
+	}
+	if errors.Is(failed, errRedirect) {
+		return apierrors.NewInternalError(errRedirect)
 	}
 	if failed != nil && r.Context().Err() == nil {
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("error trying to reach service: %v", failed))

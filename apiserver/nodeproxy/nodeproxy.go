@@ -103,6 +103,9 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, node, path string,
 	if errors.Is(failed, errNotAllowed) {
 		return apierrors.NewBadRequest(errNotAllowed.Error())
 	}
+	if errors.Is(failed, errRedirect) {
+		return apierrors.NewInternalError(errRedirect)
+	}
 	if failed != nil && r.Context().Err() == nil {
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("reaching the kubelet of node %s at %s: %v", node, host, failed))
 	}
@@ -111,6 +114,9 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, node, path string,
 
 // refusal turns a kubelet's plain refusal into an error that is answered as a Status: clients show the message of nothing else.
 func refusal(resp *http.Response) error {
+	if redirects(resp) {
+		return errRedirect
+	}
 	if resp.StatusCode < http.StatusBadRequest {
 		return nil
 	}
@@ -128,6 +134,14 @@ func refusal(resp *http.Response) error {
 	e := apierrors.NewGenericServerResponse(resp.StatusCode, "", corev1.Resource("pods"), "", message, 0, false)
 	e.ErrStatus.Message = message
 	return e
+}
+
+// errRedirect keeps a node that was broken into from sending a client elsewhere with what he has to say: a redirected exec would run its
+// command in a container of the node's choice (CVE-2020-8559).
+var errRedirect = errors.New("the backend attempted to redirect this request, which is not permitted")
+
+func redirects(resp *http.Response) bool {
+	return resp.StatusCode >= http.StatusMultipleChoices && resp.StatusCode < http.StatusBadRequest
 }
 
 // address is where a node's kubelet listens.
