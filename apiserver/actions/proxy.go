@@ -29,7 +29,7 @@ type find func(ctx context.Context, namespace string, to address) (nodeproxy.Tar
 func (p Parts) proxy(what string, to find) func(http.ResponseWriter, *http.Request, *registry.Resource, *request.Info) error {
 	return func(w http.ResponseWriter, r *http.Request, on *registry.Resource, i *request.Info) error {
 		// A kubelet takes us for whom it lets run commands: by a WebSocket, which begins with a GET, who may only read could too.
-		if on.Plural == nodes.Resource && r.Header.Get("Upgrade") != "" {
+		if what == "node" && r.Header.Get("Upgrade") != "" {
 			if err := p.mayCreate(r.Context(), on, i); err != nil {
 				return err
 			}
