@@ -258,40 +258,22 @@ func (q *queue) beyond(now time.Duration) float64 {
 // dispatch gives seats to those who wait, as long as there are any for the next in line.
 func (l *level) dispatch(now time.Duration) {
 	for l.waiting > 0 {
-		next := l.next(now, func(*queue) bool { return true })
+		var next *Ticket
+		var ends float64
+		for _, q := range l.busy {
+			t := q.waiting.first
+			end := max(q.end+q.beyond(now), t.came) + float64(t.work.Seats)*guess.Seconds()
+			if next == nil || end < ends || end == ends && t.arrived < next.arrived {
+				next, ends = t, end
+			}
+		}
 		if !l.fits(next.work.Seats) {
-			if now-next.arrived > beside {
-				return
-			}
-			next = l.next(now, func(q *queue) bool { return q.running == 0 && l.fits(q.waiting.first.work.Seats) })
-			if next == nil {
-				return
-			}
+			return // nobody passes it: narrow requests would else keep a wide one waiting for ever
 		}
 		l.leaveQueue(next)
 		l.run(next, now)
 		close(next.ready)
 	}
-}
-
-// beside is how long a wide request waits for enough seats while those that are too few for it go to others: to one at a time
-// of each queue that has none running. Without that, a flow of wide requests would have a flow of narrow ones wait for the end of a wide one each time.
-const beside = time.Second
-
-// next is who is next among the queues that may be served; nil if none.
-func (l *level) next(now time.Duration, may func(*queue) bool) (next *Ticket) {
-	var ends float64
-	for _, q := range l.busy {
-		if !may(q) {
-			continue
-		}
-		t := q.waiting.first
-		end := max(q.end+q.beyond(now), t.came) + float64(t.work.Seats)*guess.Seconds()
-		if next == nil || end < ends || end == ends && t.arrived < next.arrived {
-			next, ends = t, end
-		}
-	}
-	return next
 }
 
 // leave takes the seats of a running request back; any number of times. A request that is over and has caused work for others holds
