@@ -56,7 +56,7 @@ func (w *worker) containerSpec(in input, c *corev1.Container, a Action) (contain
 func (w *worker) mounts(in input, c *corev1.Container, a Action, env []string) ([]containers.Mount, error) {
 	var mounts []containers.Mount
 	values := resolve.Values(env)
-	for _, m := range c.VolumeMounts {
+	for i, m := range c.VolumeMounts {
 		vol, ok := in.volumes[m.Name]
 		if !ok {
 			return nil, fmt.Errorf("volume %q, mounted at %s, is not in the pod", m.Name, m.MountPath)
@@ -67,7 +67,7 @@ func (w *worker) mounts(in input, c *corev1.Container, a Action, env []string) (
 				return nil, fmt.Errorf("sub path %q refers to a variable that is not set", m.SubPathExpr)
 			}
 		}
-		src, err := vol.Sub(sub)
+		src, err := vol.Sub(sub, c.Name, i)
 		if err != nil {
 			return nil, fmt.Errorf("volume %q: %w", m.Name, err)
 		}

@@ -5,33 +5,88 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
-	securejoin "github.com/cyphar/filepath-securejoin"
+	"github.com/cyphar/filepath-securejoin/pathrs-lite"
+	"golang.org/x/sys/unix"
 )
 
-// Sub is the path of a file or folder within the volume, never outside of it whatever links the volume holds. A missing one is made as a folder,
-// unless the volume is read-only.
-func (v Volume) Sub(subPath string) (string, error) {
+// subPaths is the folder beside the volumes' own where files and folders within them are bound.
+const subPaths = "sub-paths"
+
+// Sub is where a file or folder within the volume can be mounted from, by a mount of the container that is told. It is what the sub path
+// led to when it was looked at, never anything outside of the volume: it is opened within the volume and bound by that handle to a path
+// that containers cannot reach, so neither a link in the volume nor one that is put there in between leads the runtime elsewhere
+// (CVE-2017-1002101, CVE-2021-25741). A missing one is made as a folder, unless the volume is read-only. Teardown takes it away.
+func (v Volume) Sub(subPath, container string, mount int) (string, error) {
 	if subPath == "" {
 		return v.Path, nil
 	}
 	if _, err := inside(subPath); err != nil {
 		return "", err
 	}
-	full, err := securejoin.SecureJoin(v.Path, subPath)
+	bound, err := v.bind(subPath, filepath.Join(v.subs, container, fmt.Sprint(mount)))
 	if err != nil {
-		return "", fmt.Errorf("finding sub path %q: %w", subPath, err)
+		return "", fmt.Errorf("sub path %q: %w", subPath, err)
 	}
-	if _, err := os.Stat(full); errors.Is(err, fs.ErrNotExist) && !v.ReadOnly {
-		err = os.MkdirAll(full, 0o750)
-		if err == nil {
-			err = os.Chmod(full, 0o777)
-		}
-		if err != nil {
-			return "", fmt.Errorf("making sub path %q: %w", subPath, err)
-		}
-	} else if err != nil {
-		return "", fmt.Errorf("finding sub path %q: %w", subPath, err)
-	}
-	return full, nil
+	return bound, nil
 }
+
+func (v Volume) bind(subPath, to string) (_ string, err error) {
+	root, err := os.OpenFile(v.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	found, err := pathrs.OpenatInRoot(root, subPath)
+	if errors.Is(err, fs.ErrNotExist) && !v.ReadOnly {
+		found, err = makeFolder(root, subPath)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, found.Close()) }()
+	info, err := found.Stat()
+	if err != nil {
+		return "", err
+	}
+	if err := place(to, info.IsDir()); err != nil {
+		return "", err
+	}
+	if err := unix.Mount(handle(found), to, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return "", fmt.Errorf("binding it: %w", err)
+	}
+	return to, nil
+}
+
+// makeFolder makes folders for everybody within root, and returns the last.
+func makeFolder(root *os.File, subPath string) (*os.File, error) {
+	made, err := pathrs.MkdirAllHandle(root, subPath, 0o750)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(handle(made), 0o777); err != nil {
+		return nil, errors.Join(err, made.Close())
+	}
+	return made, nil
+}
+
+// place makes an empty file or folder to mount on, without what a former life of the container had mounted there.
+func place(at string, folder bool) error {
+	if err := unmountBelow(at); err != nil {
+		return err
+	}
+	if err := os.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if folder {
+		return os.MkdirAll(at, 0o700)
+	}
+	if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(at, nil, 0o600)
+}
+
+// handle is the path of what is open, whatever its name leads to now.
+func handle(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }

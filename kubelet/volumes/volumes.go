@@ -35,6 +35,8 @@ type Volume struct {
 	ReadOnly bool
 	// Renew is when the content will be too old, whatever objects do; the zero time is never.
 	Renew time.Time
+
+	subs string // folder for what Sub binds
 }
 
 // Tokens gets the tokens of pods' service accounts.
@@ -183,7 +185,9 @@ func (m *Manager) one(ctx context.Context, k *kind, pod *corev1.Pod, v *corev1.V
 		return Volume{}, ErrUnsupported
 	}
 	dir := filepath.Join(m.volumesDir(pod.UID), k.name, v.Name)
-	return k.setup(ctx, Ground{Pod: pod, Volume: v, Dir: dir, Facts: facts, Look: m.look, Tokens: m.toks})
+	made, err := k.setup(ctx, Ground{Pod: pod, Volume: v, Dir: dir, Facts: facts, Look: m.look, Tokens: m.toks})
+	made.subs = filepath.Join(m.volumesDir(pod.UID), subPaths, v.Name)
+	return made, err
 }
 
 func kindOf(v *corev1.Volume) *kind {

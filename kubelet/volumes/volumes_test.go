@@ -355,23 +355,67 @@ func TestMissing(t *testing.T) {
 	}
 }
 
+// TestSub: a sub path is what it was when it was looked at, and never outside of the volume.
 func TestSub(t *testing.T) {
-	root := t.TempDir()
-	if err := os.Symlink("/etc", root+"/out"); err != nil {
+	root, subs := t.TempDir(), t.TempDir()
+	t.Cleanup(func() {
+		if err := unmountBelow(subs); err != nil {
+			t.Error(err)
+		}
+	})
+	for path, text := range map[string]string{"file": "in the volume", "deep/down/passwd": "in the volume", "etc/passwd": "in the volume"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, path)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, path), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"out": "/etc", "up": "../../../../etc/passwd", "gone": "/nowhere/at/all"} {
+		if err := os.Symlink(to, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v := Volume{Path: root, subs: subs}
+	for i, c := range []struct{ sub, file string }{{"file", ""}, {"deep", "/down/passwd"}, {"out", "/passwd"}, {"out/passwd", ""}, {"up", ""}} {
+		got, err := v.Sub(c.sub, "c", i)
+		if err != nil || !strings.HasPrefix(got, subs) || content(t, got+c.file) != "in the volume" {
+			t.Errorf("%s is at %s, %v", c.sub, got, err)
+		}
+	}
+	made, err := v.Sub("a/b", "c", 10)
+	if err != nil {
 		t.Fatal(err)
 	}
-	v := Volume{Path: root}
-	if got, err := v.Sub("a/b"); err != nil || got != root+"/a/b" {
-		t.Errorf("a new sub path: %s, %v", got, err)
+	if st, err := os.Stat(root + "/a/b"); err != nil || st.Mode().Perm() != 0o777 {
+		t.Errorf("a new sub path: %v, %v", st, err)
 	}
-	if got, err := v.Sub("out/passwd"); err != nil || !strings.HasPrefix(got, root+"/") {
-		t.Errorf("a link leads to %s, %v", got, err)
+	// The attack: who shares the volume turns the folder into a link after it was looked at.
+	if err := os.Rename(root+"/a", root+"/was"); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := v.Sub("../x"); err == nil {
-		t.Error("a sub path may leave the volume")
+	if err := os.MkdirAll(root+"/a", 0o755); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := (Volume{Path: root, ReadOnly: true}).Sub("none"); err == nil {
+	if err := os.Symlink("/etc", root+"/a/b"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(made + "/passwd"); err == nil {
+		t.Error("the host's files are in the container")
+	}
+	if got, err := v.Sub("deep", "c", 10); err != nil || got != made || content(t, got+"/down/passwd") != "in the volume" { // a second life of the container
+		t.Errorf("again: %s, %v", got, err)
+	}
+	for _, bad := range []string{"../x", "/x", "gone/x"} {
+		if got, err := v.Sub(bad, "c", 11); err == nil {
+			t.Errorf("%s is at %s", bad, got)
+		}
+	}
+	if _, err := (Volume{Path: root, ReadOnly: true, subs: subs}).Sub("none", "c", 12); err == nil {
 		t.Error("a missing sub path of a read-only volume is no error")
+	}
+	if n := mountedBelow(t, root); n != 0 {
+		t.Errorf("%d mounts within the volume", n)
 	}
 }
 
