@@ -72,8 +72,11 @@ func Measure(p Parts) Filter {
 				gauge.Inc()
 				defer gauge.Dec()
 			}
-			rec := &recorder{ResponseWriter: w}
+			rec, ended := &recorder{ResponseWriter: w}, false
 			defer func() {
+				if !ended && rec.code == 0 { // it panics: Recover will answer so
+					rec.code = http.StatusInternalServerError
+				}
 				p.Metrics.done(i, rec.status(), time.Since(start))
 				if p.Log.Core().Enabled(zap.DebugLevel) {
 					logging.From(r.Context()).Debug("request", zap.Int("code", rec.status()), zap.Duration("took", time.Since(start)),
@@ -81,6 +84,7 @@ func Measure(p Parts) Filter {
 				}
 			}()
 			next.ServeHTTP(rec, r)
+			ended = true
 		})
 	}
 }
