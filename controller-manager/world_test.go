@@ -115,8 +115,14 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // until waits for a condition that events bring about.
 func (w *world) until(what string, ok func() error) {
 	w.Helper()
+	w.within(time.Minute, what, ok)
+}
+
+// within is until for what may rightly take longer.
+func (w *world) within(most time.Duration, what string, ok func() error) {
+	w.Helper()
 	var err error
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(25 * time.Millisecond) {
+	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(25 * time.Millisecond) {
 		if err = ok(); err == nil {
 			return
 		}
