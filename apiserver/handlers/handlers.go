@@ -202,7 +202,7 @@ func body(r *http.Request) ([]byte, error) {
 	}
 	size := r.ContentLength
 	if size > MaxBody {
-		return nil, tooLarge()
+		return nil, tooLarge(r)
 	}
 	if size > 0 {
 		b := make([]byte, size)
@@ -216,7 +216,7 @@ func body(r *http.Request) ([]byte, error) {
 		return nil, unreadable(err)
 	}
 	if len(b) > MaxBody {
-		return nil, tooLarge()
+		return nil, tooLarge(r)
 	}
 	return b, nil
 }
@@ -229,7 +229,12 @@ func unreadable(err error) error {
 	return apierrors.NewBadRequest("reading the body: " + err.Error())
 }
 
-func tooLarge() error {
+// drained is how much of what is too large is read all the same, for nothing: some clients (curl over HTTP/2) do not hear an answer
+// that comes, with the end of their stream, while they still send.
+const drained = 4 * MaxBody
+
+func tooLarge(r *http.Request) error {
+	_, _ = io.CopyN(io.Discard, r.Body, drained) // that it ends, or does not come, changes nothing
 	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d bytes", MaxBody))
 }
 
