@@ -5,10 +5,8 @@ package actions
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -96,20 +94,11 @@ func core(kind string) schema.GroupVersionKind {
 	return schema.GroupVersionKind{Version: "v1", Kind: kind}
 }
 
-// maxBody bounds an action's body.
-const maxBody = 3 << 20
-
 // read decodes a request's body. A body may also be of one of the other kinds, whose shape is the same.
 func read(r *http.Request, gvk schema.GroupVersionKind, into runtime.Object, also ...schema.GroupVersionKind) error {
-	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	if apierrors.IsTooManyRequests(err) {
-		return err // the client was so slow that his seats went to others
-	}
+	b, err := codec.ReadBody(r)
 	if err != nil {
-		return apierrors.NewBadRequest("reading the body: " + err.Error())
-	}
-	if len(b) > maxBody {
-		return apierrors.NewRequestEntityTooLargeError("limit is " + strconv.Itoa(maxBody) + " bytes")
+		return err
 	}
 	media := codec.BodyMedia(r)
 	if media == "" {

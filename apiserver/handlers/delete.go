@@ -57,7 +57,7 @@ func (h *Handlers) deleteOne(w http.ResponseWriter, r *http.Request, res *regist
 // deleteOptions reads the options from body and query and checks them.
 func deleteOptions(r *http.Request) (*metav1.DeleteOptions, error) {
 	o := &metav1.DeleteOptions{}
-	b, err := body(r)
+	b, err := codec.ReadBody(r)
 	if err != nil {
 		return nil, err
 	}

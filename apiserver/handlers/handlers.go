@@ -6,7 +6,6 @@ package handlers
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -22,9 +21,6 @@ import (
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/request"
 )
-
-// MaxBody is how much a client may send in one request.
-const MaxBody = 3 << 20
 
 // Handlers answer requests on the resources of a registry. Safe for concurrent use.
 type Handlers struct {
@@ -193,49 +189,6 @@ func (h *Handlers) subresource(w http.ResponseWriter, r *http.Request, res *regi
 		return errNoPath
 	}
 	return apierrors.NewMethodNotSupported(res.GroupResource(), info.Verb)
-}
-
-// body reads a request's body, at most MaxBody of it.
-func body(r *http.Request) ([]byte, error) {
-	if r.Body == nil {
-		return nil, nil
-	}
-	size := r.ContentLength
-	if size > MaxBody {
-		return nil, tooLarge(r)
-	}
-	if size > 0 {
-		b := make([]byte, size)
-		if _, err := io.ReadFull(r.Body, b); err != nil {
-			return nil, unreadable(err)
-		}
-		return b, nil
-	}
-	b, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
-	if err != nil {
-		return nil, unreadable(err)
-	}
-	if len(b) > MaxBody {
-		return nil, tooLarge(r)
-	}
-	return b, nil
-}
-
-// unreadable is the answer to a body that does not arrive. A client so slow that his seats went to others may hear that there are none now.
-func unreadable(err error) error {
-	if apierrors.IsTooManyRequests(err) {
-		return err
-	}
-	return apierrors.NewBadRequest("reading the body: " + err.Error())
-}
-
-// drained is how much of what is too large is read all the same, for nothing: some clients (curl over HTTP/2) do not hear an answer
-// that comes, with the end of their stream, while they still send.
-const drained = 4 * MaxBody
-
-func tooLarge(r *http.Request) error {
-	_, _ = io.CopyN(io.Discard, r.Body, drained) // that it ends, or does not come, changes nothing
-	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d bytes", MaxBody))
 }
 
 // background gives undo work its own bounded life, since the request's may be over.

@@ -39,7 +39,7 @@ func changeOf(r *http.Request, v *view, info *request.Info, patch types.PatchTyp
 			return nil, err
 		}
 	}
-	if c.body, err = body(r); err == nil && patch != "" && !applies(patch) {
+	if c.body, err = codec.ReadBody(r); err == nil && patch != "" && !applies(patch) {
 		audit.SentPatch(r.Context(), c.body)
 	}
 	return c, err
