@@ -134,7 +134,7 @@ const (
 
 // Run follows the file and the plugins until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
-	defer k.closeAll(k.now.Load)
+	defer func() { k.closeAll(k.now.Load()) }()
 	changed := make(chan *rules)
 	if k.cfg.Reload && k.cfg.File != "" {
 		done := make(chan struct{})
@@ -153,7 +153,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 			old := k.now.Load()
 			k.use(r)
 			k.log.Info("the encryption configuration was read again", zap.String("file", k.cfg.File), zap.String("hash", r.hash))
-			time.AfterFunc(retire, func() { k.closeAll(func() *rules { return old }) })
+			time.AfterFunc(retire, func() { k.closeAll(old) })
 		case <-time.After(wait):
 		}
 	}
@@ -199,8 +199,8 @@ func (k *Keeper) checkAll(ctx context.Context) time.Duration {
 	return wait
 }
 
-func (k *Keeper) closeAll(of func() *rules) {
-	for _, p := range of().kms {
+func (k *Keeper) closeAll(r *rules) {
+	for _, p := range r.kms {
 		if err := p.close(); err != nil {
 			k.log.Debug("closing the connection to a key service", zap.Error(err))
 		}

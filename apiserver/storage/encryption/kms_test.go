@@ -106,7 +106,7 @@ func TestKMS(t *testing.T) {
 	p, endpoint := startPlugin(t)
 	text := config("secrets", fmt.Sprintf("kms: {apiVersion: v2, name: vault, endpoint: '%s'}", endpoint))
 	k := keeper(t, text)
-	defer k.closeAll(k.now.Load)
+	defer k.closeAll(k.now.Load())
 	now := time.Unix(1_000_000, 0)
 	service := k.now.Load().kms[0]
 	service.now = func() time.Time { return now }
@@ -135,7 +135,7 @@ func TestKMS(t *testing.T) {
 
 	// Another server, or this one after a restart, opens them with one call.
 	other := keeper(t, text)
-	defer other.closeAll(other.now.Load)
+	defer other.closeAll(other.now.Load())
 	for _, b := range stored {
 		if value, stale, err := other.Open(t.Context(), "", "secrets", path, b); err != nil || stale || string(value) != plain {
 			t.Fatalf("opened %q, stale %v, %v", value, stale, err)
