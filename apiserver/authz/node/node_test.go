@@ -14,70 +14,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"pilothouse.dev/apiserver/authz"
-	"pilothouse.dev/apiserver/codec"
+	"pilothouse.dev/apiserver/authz/authztest"
 	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/apiserver/storage"
 )
 
-// feed tells what is put into it.
-type feed struct {
-	t      testing.TB
-	begun  bool
-	lost   bool // history: the next pull begins anew with what there is
-	fail   error
-	have   map[storage.Key]*storage.Entry
-	events []storage.Event
-}
-
-func (f *feed) Behind() bool { return !f.begun || f.lost || f.fail != nil || len(f.events) > 0 }
-
-func (f *feed) Newest(context.Context) error { return f.fail }
-
-func (f *feed) Pull(_ context.Context, reset func(), each func(storage.Event)) error {
-	if f.fail != nil {
-		return f.fail
-	}
-	if !f.begun || f.lost {
-		f.begun, f.lost, f.events = true, false, nil
-		reset()
-		for _, e := range f.have {
-			each(storage.Event{Type: storage.Added, Entry: e})
-		}
-	}
-	for _, e := range f.events {
-		each(e)
-	}
-	f.events = nil
-	return nil
-}
-
-func (f *feed) put(o codec.Object) {
-	f.t.Helper()
-	value, err := codec.Marshal(o)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.tell(&storage.Entry{Key: storage.Key{Namespace: o.GetNamespace(), Name: o.GetName()}, Revision: 1, Value: value})
-}
-
-func (f *feed) tell(e *storage.Entry) {
-	f.have[e.Key] = e
-	f.events = append(f.events, storage.Event{Type: storage.Modified, Entry: e})
-}
-
-func (f *feed) drop(namespace, name string) {
-	key := storage.Key{Namespace: namespace, Name: name}
-	f.events = append(f.events, storage.Event{Type: storage.Deleted, Entry: f.have[key]})
-	delete(f.have, key)
-}
-
 type world struct {
 	*Authorizer
-	pods, volumes, attachments, slices *feed
+	pods, volumes, attachments, slices *authztest.Feed
 }
 
 func newWorld(t testing.TB) *world {
-	f := func() *feed { return &feed{t: t, have: map[storage.Key]*storage.Entry{}} }
+	f := func() *authztest.Feed { return authztest.NewFeed(t) }
 	w := &world{pods: f(), volumes: f(), attachments: f(), slices: f()}
 	w.Authorizer = New(Feeds{Pods: w.pods, Volumes: w.volumes, Attachments: w.attachments, Slices: w.slices}, zap.NewNop())
 	if err := w.graph.refresh(t.Context()); err != nil {
@@ -149,26 +97,26 @@ const none = "no relationship found between node 'n1' and this object"
 
 func TestDecide(t *testing.T) {
 	w := newWorld(t)
-	w.pods.put(shop("n1"))
-	w.pods.put(&corev1.Pod{ObjectMeta: meta("a", "other"), Spec: corev1.PodSpec{NodeName: "n2", ServiceAccountName: "thief", Volumes: []corev1.Volume{
+	w.pods.Put(shop("n1"))
+	w.pods.Put(&corev1.Pod{ObjectMeta: meta("a", "other"), Spec: corev1.PodSpec{NodeName: "n2", ServiceAccountName: "thief", Volumes: []corev1.Volume{
 		{VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "theirs"}}},
 	}}})
 	mirror := &corev1.Pod{ObjectMeta: meta("a", "mirror-n1"), Spec: shop("n1").Spec}
 	mirror.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"}
 	mirror.Spec.ServiceAccountName = "wanted"
 	mirror.Spec.Volumes = []corev1.Volume{{VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "wanted"}}}}
-	w.pods.put(mirror)
-	w.volumes.put(&corev1.PersistentVolume{ObjectMeta: meta("", "pv"), Spec: corev1.PersistentVolumeSpec{
+	w.pods.Put(mirror)
+	w.volumes.Put(&corev1.PersistentVolume{ObjectMeta: meta("", "pv"), Spec: corev1.PersistentVolumeSpec{
 		ClaimRef: &corev1.ObjectReference{Namespace: "a", Name: "data"},
 		PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{
 			NodeStageSecretRef: &corev1.SecretReference{Namespace: "store", Name: "stage"}, ControllerPublishSecretRef: &corev1.SecretReference{Namespace: "store", Name: "control"},
 		}},
 	}})
-	w.volumes.put(&corev1.PersistentVolume{ObjectMeta: meta("", "free"), Spec: corev1.PersistentVolumeSpec{}})
-	w.attachments.put(&storagev1.VolumeAttachment{ObjectMeta: meta("", "mine"), Spec: storagev1.VolumeAttachmentSpec{NodeName: "n1"}})
-	w.attachments.put(&storagev1.VolumeAttachment{ObjectMeta: meta("", "theirs"), Spec: storagev1.VolumeAttachmentSpec{NodeName: "n2"}})
-	w.slices.put(&resourcev1.ResourceSlice{ObjectMeta: meta("", "mine"), Spec: resourcev1.ResourceSliceSpec{NodeName: new("n1")}})
-	w.slices.put(&resourcev1.ResourceSlice{ObjectMeta: meta("", "shared")})
+	w.volumes.Put(&corev1.PersistentVolume{ObjectMeta: meta("", "free"), Spec: corev1.PersistentVolumeSpec{}})
+	w.attachments.Put(&storagev1.VolumeAttachment{ObjectMeta: meta("", "mine"), Spec: storagev1.VolumeAttachmentSpec{NodeName: "n1"}})
+	w.attachments.Put(&storagev1.VolumeAttachment{ObjectMeta: meta("", "theirs"), Spec: storagev1.VolumeAttachmentSpec{NodeName: "n2"}})
+	w.slices.Put(&resourcev1.ResourceSlice{ObjectMeta: meta("", "mine"), Spec: resourcev1.ResourceSliceSpec{NodeName: new("n1")}})
+	w.slices.Put(&resourcev1.ResourceSlice{ObjectMeta: meta("", "shared")})
 	for _, c := range []struct {
 		ask    string
 		fields string // field selector
@@ -318,27 +266,27 @@ func TestChanges(t *testing.T) {
 	}
 	const vol = "get core/secrets a vol"
 	may("nothing", "n1", vol, false)
-	w.pods.put(shop("n1"))
+	w.pods.Put(shop("n1"))
 	may("a pod", "n1", vol, true)
 	second := shop("n1")
 	second.Name, second.UID = "second", "2"
-	w.pods.put(second)
-	w.pods.drop("a", "shop")
+	w.pods.Put(second)
+	w.pods.Drop("a", "shop")
 	may("another pod", "n1", vol, true)
-	w.pods.put(shop("n2"))
+	w.pods.Put(shop("n2"))
 	may("the same name on another node", "n2", vol, true)
 	may("and on this", "n1", vol, true)
-	w.pods.drop("a", "second")
+	w.pods.Drop("a", "second")
 	may("the last of the node", "n1", vol, false)
 	may("on the other", "n2", vol, true)
 
 	changed := shop("n2")
 	changed.Status.ResourceClaimStatuses = []corev1.PodResourceClaimStatus{{Name: "t", ResourceClaimName: new("made")}}
-	w.pods.put(changed)
+	w.pods.Put(changed)
 	may("a claim of the status", "n2", "get resource.k8s.io/resourceclaims a made", true)
 	changed.Status.ResourceClaimStatuses = nil
 	changed.Spec.EphemeralContainers[0].EnvFrom[0].ConfigMapRef.Name = "later"
-	w.pods.put(changed)
+	w.pods.Put(changed)
 	may("no more", "n2", "get resource.k8s.io/resourceclaims a made", false)
 	may("an ephemeral container", "n2", "get core/configmaps a later", true)
 	may("the former", "n2", "get core/configmaps a debug", false)
@@ -347,12 +295,12 @@ func TestChanges(t *testing.T) {
 		ClaimRef:               &corev1.ObjectReference{Namespace: "a", Name: "data"},
 		PersistentVolumeSource: corev1.PersistentVolumeSource{AzureFile: &corev1.AzureFilePersistentVolumeSource{SecretName: "share"}},
 	}}
-	w.volumes.put(pv)
+	w.volumes.Put(pv)
 	may("a volume's secret, where the claim is", "n2", "get core/secrets a share", true)
 	pv.Spec.ClaimRef.Name = "elsewhere"
-	w.volumes.put(pv)
+	w.volumes.Put(pv)
 	may("of another claim", "n2", "get core/secrets a share", false)
-	w.volumes.drop("", "pv")
+	w.volumes.Drop("", "pv")
 	if len(w.graph.volumes)+len(w.graph.secrets) != 0 {
 		may("gone", "n2", "get core/secrets a share", false)
 		if n := len(w.graph.volumes) + len(w.graph.secrets); n != 0 {
@@ -360,20 +308,20 @@ func TestChanges(t *testing.T) {
 		}
 	}
 
-	w.pods.tell(&storage.Entry{Key: storage.Key{Namespace: "a", Name: "shop"}, Value: []byte{0xff}, Revision: 9})
+	w.pods.Tell(&storage.Entry{Key: storage.Key{Namespace: "a", Name: "shop"}, Value: []byte{0xff}, Revision: 9})
 	if d, _, err := w.Decide(t.Context(), kubelet("n2"), ask("get core/secrets a unknown")); d != authz.NoOpinion || err == nil {
 		t.Errorf("a pod that cannot be read: %v %v", d, err)
 	}
 	may("what it gave before", "n2", vol, false)
-	w.pods.put(shop("n2"))
+	w.pods.Put(shop("n2"))
 	may("it can be read again", "n2", vol, true)
-	w.pods.lost = true
-	delete(w.pods.have, storage.Key{Namespace: "a", Name: "shop"})
-	w.pods.put(second)
-	w.pods.lost = true
+	w.pods.Lost = true
+	delete(w.pods.Have, storage.Key{Namespace: "a", Name: "shop"})
+	w.pods.Put(second)
+	w.pods.Lost = true
 	may("read anew", "n1", vol, true)
 	may("it went meanwhile", "n2", vol, false)
-	w.pods.drop("a", "second")
+	w.pods.Drop("a", "second")
 	may("all gone", "n1", vol, false)
 	if n := len(w.graph.pods) + len(w.graph.nodes); n != 0 {
 		t.Errorf("%d pods and nodes are left", n)
@@ -382,8 +330,10 @@ func TestChanges(t *testing.T) {
 
 // TestNotRead refuses what is not known yet, and says so.
 func TestNotRead(t *testing.T) {
-	f := func() *feed {
-		return &feed{t: t, fail: errors.New("the caches are not loaded"), have: map[storage.Key]*storage.Entry{}}
+	f := func() *authztest.Feed {
+		feed := authztest.NewFeed(t)
+		feed.Fail = errors.New("the caches are not loaded")
+		return feed
 	}
 	a := New(Feeds{f(), f(), f(), f()}, zap.NewNop())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -409,7 +359,7 @@ func BenchmarkDecide(b *testing.B) {
 		for k := range 50 {
 			p := shop(fmt.Sprint("n", n))
 			p.Name = fmt.Sprint("p", n, "-", k)
-			w.pods.put(p)
+			w.pods.Put(p)
 		}
 	}
 	u := kubelet("n7")
@@ -423,7 +373,7 @@ func BenchmarkDecide(b *testing.B) {
 			}
 		}
 	})
-	e := w.pods.have[storage.Key{Namespace: "a", Name: "p7-7"}]
+	e := w.pods.Have[storage.Key{Namespace: "a", Name: "p7-7"}]
 	b.Run("status of a pod", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

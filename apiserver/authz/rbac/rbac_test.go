@@ -1,7 +1,6 @@
 package rbac
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,67 +11,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"pilothouse.dev/apiserver/authz"
-	"pilothouse.dev/apiserver/codec"
+	"pilothouse.dev/apiserver/authz/authztest"
 	"pilothouse.dev/apiserver/request"
 	"pilothouse.dev/apiserver/storage"
 )
 
-// feed tells what is put into it.
-type feed struct {
-	t      testing.TB
-	begun  bool
-	lost   bool // history: the next pull begins anew with what there is
-	fail   error
-	have   map[storage.Key]*storage.Entry
-	events []storage.Event
-}
-
-func (f *feed) Behind() bool { return !f.begun || f.lost || f.fail != nil || len(f.events) > 0 }
-
-func (f *feed) Newest(context.Context) error { return f.fail }
-
-func (f *feed) Pull(_ context.Context, reset func(), each func(storage.Event)) error {
-	if f.fail != nil {
-		return f.fail
-	}
-	if !f.begun || f.lost {
-		f.begun, f.lost, f.events = true, false, nil
-		reset()
-		for _, e := range f.have {
-			each(storage.Event{Type: storage.Added, Entry: e})
-		}
-	}
-	for _, e := range f.events {
-		each(e)
-	}
-	f.events = nil
-	return nil
-}
-
-func (f *feed) put(o codec.Object) {
-	f.t.Helper()
-	value, err := codec.Marshal(o)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	e := &storage.Entry{Key: storage.Key{Namespace: o.GetNamespace(), Name: o.GetName()}, Revision: 1, Value: value}
-	f.have[e.Key] = e
-	f.events = append(f.events, storage.Event{Type: storage.Modified, Entry: e})
-}
-
-func (f *feed) drop(namespace, name string) {
-	key := storage.Key{Namespace: namespace, Name: name}
-	f.events = append(f.events, storage.Event{Type: storage.Deleted, Entry: f.have[key]})
-	delete(f.have, key)
-}
-
 type world struct {
 	*Engine
-	roles, clusterRoles, bindings, clusterBindings *feed
+	roles, clusterRoles, bindings, clusterBindings *authztest.Feed
 }
 
 func newWorld(t testing.TB) *world {
-	f := func() *feed { return &feed{t: t, have: map[storage.Key]*storage.Entry{}} }
+	f := func() *authztest.Feed { return authztest.NewFeed(t) }
 	w := &world{roles: f(), clusterRoles: f(), bindings: f(), clusterBindings: f()}
 	w.Engine = New(Feeds{Roles: w.roles, ClusterRoles: w.clusterRoles, RoleBindings: w.bindings, ClusterRoleBindings: w.clusterBindings})
 	return w
@@ -89,10 +39,10 @@ func rule(verbs, group, resources string, names ...string) rbacv1.PolicyRule {
 // role makes a cluster role when namespace is empty.
 func (w *world) role(namespace, name string, rules ...rbacv1.PolicyRule) {
 	if namespace == "" {
-		w.clusterRoles.put(&rbacv1.ClusterRole{ObjectMeta: meta("", name), Rules: rules})
+		w.clusterRoles.Put(&rbacv1.ClusterRole{ObjectMeta: meta("", name), Rules: rules})
 		return
 	}
-	w.roles.put(&rbacv1.Role{ObjectMeta: meta(namespace, name), Rules: rules})
+	w.roles.Put(&rbacv1.Role{ObjectMeta: meta(namespace, name), Rules: rules})
 }
 
 // bind binds a role («Role x») to subjects: «User jane», «Group devs», «ServiceAccount a/bot».
@@ -109,10 +59,10 @@ func (w *world) bind(namespace, name, role string, subjects ...string) {
 		all = append(all, one)
 	}
 	if namespace == "" {
-		w.clusterBindings.put(&rbacv1.ClusterRoleBinding{ObjectMeta: meta("", name), RoleRef: ref, Subjects: all})
+		w.clusterBindings.Put(&rbacv1.ClusterRoleBinding{ObjectMeta: meta("", name), RoleRef: ref, Subjects: all})
 		return
 	}
-	w.bindings.put(&rbacv1.RoleBinding{ObjectMeta: meta(namespace, name), RoleRef: ref, Subjects: all})
+	w.bindings.Put(&rbacv1.RoleBinding{ObjectMeta: meta(namespace, name), RoleRef: ref, Subjects: all})
 }
 
 func user(name string, groups ...string) *request.User {
@@ -202,34 +152,34 @@ func TestChanges(t *testing.T) {
 	w.bind("a", "two", "Role reader", "Group devs")
 	w.bind("a", "one", "Role reader", "User jane", "User jane")
 	may("two bindings", true)
-	w.bindings.drop("a", "one")
+	w.bindings.Drop("a", "one")
 	may("one left", true)
-	w.bindings.drop("a", "two")
+	w.bindings.Drop("a", "two")
 	may("none left", false)
 	w.bind("a", "two", "Role reader", "Group devs")
-	w.roles.drop("a", "reader")
+	w.roles.Drop("a", "reader")
 	may("the role goes", false)
-	w.bindings.drop("a", "two")
+	w.bindings.Drop("a", "two")
 	w.role("", "reader", rule("get", "", "pods"))
 	w.bind("", "all", "ClusterRole reader", "Group devs")
 	may("everywhere", true)
 
-	w.clusterBindings.lost = true
-	delete(w.clusterBindings.have, storage.Key{Name: "all"})
+	w.clusterBindings.Lost = true
+	delete(w.clusterBindings.Have, storage.Key{Name: "all"})
 	may("it went while history was lost", false)
 	w.bind("", "all", "ClusterRole reader", "Group devs")
-	w.clusterRoles.lost = true
+	w.clusterRoles.Lost = true
 	may("the roles are read anew", true)
 
 	x := w.index
-	w.clusterBindings.drop("", "all")
-	w.clusterRoles.drop("", "reader")
+	w.clusterBindings.Drop("", "all")
+	w.clusterRoles.Drop("", "reader")
 	may("all gone", false)
 	if len(x.roles)+len(x.bindings)+len(x.local)+len(x.cluster.users)+len(x.cluster.groups) > 0 {
 		t.Errorf("something is left: %+v", x)
 	}
 
-	w.clusterRoles.fail = errors.New("the cache is away")
+	w.clusterRoles.Fail = errors.New("the cache is away")
 	if d, _, err := w.Decide(t.Context(), user("jane"), ask("get", "", "pods", "a")); d != authz.NoOpinion || err == nil {
 		t.Errorf("with a kind that cannot be read: %v %v", d, err)
 	}
@@ -315,7 +265,7 @@ func TestConfirmNeedsTheNewest(t *testing.T) {
 	if err := w.Confirm(t.Context(), user("root"), "", []rbacv1.PolicyRule{rule("get", "", "pods")}); err != nil {
 		t.Fatal(err)
 	}
-	w.roles.fail = errors.New("etcd is away")
+	w.roles.Fail = errors.New("etcd is away")
 	if err := w.Confirm(t.Context(), user("root"), "", []rbacv1.PolicyRule{rule("get", "", "pods")}); err == nil || !strings.Contains(err.Error(), "etcd is away") {
 		t.Errorf("got %v", err)
 	}
