@@ -1,7 +1,6 @@
 package lookup
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -11,29 +10,19 @@ import (
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/storage"
-	"pilothouse.dev/apiserver/storage/etcd"
-	"pilothouse.dev/apiserver/storage/watchcache"
-	"pilothouse.dev/pkg/logging"
 )
 
 // TestFlows: nothing is known, and nobody waits, until the caches are loaded; then what there is, and how much of it.
 func TestFlows(t *testing.T) {
-	log := logging.ForTest(t)
-	db, err := etcd.Open(etcd.Config{Endpoints: []string{shared.Endpoint}, Prefix: "/" + t.Name()}, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	caches := watchcache.New(db, log)
 	gv := flowcontrolv1.SchemeGroupVersion
-	reg := registry.New(caches, []*registry.Resource{
+	reg, _, run := cached(t,
 		registry.Define(registry.Kind[*flowcontrolv1.FlowSchema]{Group: gv.Group, Version: gv.Version, Kind: "FlowSchema", Plural: "flowschemas"}),
 		registry.Define(registry.Kind[*flowcontrolv1.PriorityLevelConfiguration]{
 			Group: gv.Group, Version: gv.Version, Kind: "PriorityLevelConfiguration", Plural: "prioritylevelconfigurations",
 		}),
-	})
+	)
 	f := NewFlows(New(reg))
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx := t.Context()
 	schemas, err := f.FlowSchemas(ctx)
 	levels, lerr := f.PriorityLevels(ctx)
 	if schemas != nil || levels != nil || err != nil || lerr != nil || f.Size(gv.WithResource("flowschemas"), "", 10) != -1 {
@@ -46,9 +35,7 @@ func TestFlows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- caches.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
+	run()
 	for end := time.Now().Add(30 * time.Second); schemas == nil || levels == nil || len(schemas.InOrder) == 0; time.Sleep(time.Millisecond) {
 		if schemas, err = f.FlowSchemas(ctx); err == nil {
 			levels, err = f.PriorityLevels(ctx)

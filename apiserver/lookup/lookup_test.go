@@ -1,6 +1,7 @@
 package lookup
 
 import (
+	"context"
 	"net/netip"
 	"os"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/storage"
 	"pilothouse.dev/apiserver/storage/etcd"
+	"pilothouse.dev/apiserver/storage/watchcache"
 	"pilothouse.dev/pkg/logging"
 	"pilothouse.dev/pkg/testcluster"
 )
@@ -24,8 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(testcluster.MainEtcd(m, func(e *testcluster.Etcd) { shared = e }))
 }
 
-// cluster is a registry over a real etcd, with the objects given.
-func cluster(t *testing.T, objects map[string][]codec.Object) *Lookup {
+// database is a real etcd's, with nothing in it.
+func database(t *testing.T) *etcd.DB {
 	t.Helper()
 	db, err := etcd.Open(etcd.Config{Endpoints: []string{shared.Endpoint}, Prefix: "/" + t.Name()}, logging.ForTest(t))
 	if err != nil {
@@ -36,6 +38,30 @@ func cluster(t *testing.T, objects map[string][]codec.Object) *Lookup {
 			t.Error(err)
 		}
 	})
+	return db
+}
+
+// cached is a registry over the watch caches of a database; run starts them, until the test's end.
+func cached(t *testing.T, kinds ...*registry.Resource) (reg *registry.Registry, caches *watchcache.Caches, run func()) {
+	t.Helper()
+	caches = watchcache.New(database(t), logging.ForTest(t))
+	return registry.New(caches, kinds), caches, func() {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+		ended := make(chan error, 1)
+		go func() { ended <- caches.Run(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// cluster is a registry over a real etcd, with the objects given.
+func cluster(t *testing.T, objects map[string][]codec.Object) *Lookup {
+	t.Helper()
+	db := database(t)
 	reg := registry.New(db, []*registry.Resource{
 		registry.Define(registry.Kind[*corev1.Namespace]{Version: "v1", Kind: "Namespace", Plural: "namespaces"}),
 		registry.Define(registry.Kind[*corev1.Service]{Version: "v1", Kind: "Service", Plural: "services", Namespaced: true}),

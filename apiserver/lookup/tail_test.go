@@ -16,25 +16,13 @@ import (
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/storage"
-	"pilothouse.dev/apiserver/storage/etcd"
-	"pilothouse.dev/apiserver/storage/watchcache"
-	"pilothouse.dev/pkg/logging"
 )
 
 // TestTail: a tail tells what changed since it was asked last, each change once, and all there is when history was lost.
 func TestTail(t *testing.T) {
-	log := logging.ForTest(t)
-	db, err := etcd.Open(etcd.Config{Endpoints: []string{shared.Endpoint}, Prefix: "/" + t.Name()}, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	caches := watchcache.New(db, log)
-	reg := registry.New(caches, nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- caches.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
+	reg, _, run := cached(t)
+	run()
+	ctx := t.Context()
 
 	have := map[string]bool{} // what the tail told
 	told, resets := 0, 0

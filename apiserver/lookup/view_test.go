@@ -1,7 +1,6 @@
 package lookup
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,27 +13,13 @@ import (
 	"pilothouse.dev/apiserver/codec"
 	"pilothouse.dev/apiserver/registry"
 	"pilothouse.dev/apiserver/storage"
-	"pilothouse.dev/apiserver/storage/etcd"
-	"pilothouse.dev/apiserver/storage/watchcache"
-	"pilothouse.dev/pkg/logging"
 )
 
 // TestView: a view follows its kind, and makes anew only what changed.
 func TestView(t *testing.T) {
-	log := logging.ForTest(t)
-	db, err := etcd.Open(etcd.Config{Endpoints: []string{shared.Endpoint}, Prefix: "/" + t.Name()}, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	caches := watchcache.New(db, log)
-	reg := registry.New(caches, []*registry.Resource{
-		registry.Define(registry.Kind[*corev1.Namespace]{Version: "v1", Kind: "Namespace", Plural: "namespaces"}),
-	})
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- caches.Run(ctx) }()
-	defer func() { cancel(); <-ended }()
+	reg, caches, run := cached(t, registry.Define(registry.Kind[*corev1.Namespace]{Version: "v1", Kind: "Namespace", Plural: "namespaces"}))
+	run()
+	ctx := t.Context()
 	for end := time.Now().Add(30 * time.Second); caches.Ready() != nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal(caches.Ready())
