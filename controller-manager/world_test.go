@@ -83,7 +83,7 @@ func newWorld(t *testing.T, args ...string) *world {
 	log := logging.ForTest(t)
 	recorder := events.New(clients.Kube, "controller-manager", "")
 	crew := loop.NewCrew(controllers(cfg), clients, accounts.New(anonymous, clients.Kube.CoreV1()).As, recorder, prometheus.NewRegistry(), log)
-	w.player = &player{kube: c.Kube, nodes: map[string]bool{}}
+	w.player = &player{kube: c.Kube, nodes: map[string]bool{}, scripts: map[string]func(context.Context, *corev1.Pod){}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for name, run := range map[string]func(context.Context) error{"crew": crew.Run, "recorder": recorder.Run, "player": w.player.run} {
@@ -169,6 +169,19 @@ type player struct {
 	nodes map[string]bool // guarded by mu: whether it lives
 	ips   int             // guarded by mu
 	sick  string          // guarded by mu: pods of this image never become ready
+	// scripts, by image, are done to a living, bound pod at every look in place of making it ready. Guarded by mu.
+	scripts map[string]func(context.Context, *corev1.Pod)
+}
+
+// script has pods of an image played by fn, which may be called again before its write is seen.
+func (p *player) script(image string, fn func(context.Context, *corev1.Pod)) {
+	p.set(func() { p.scripts[image] = fn })
+}
+
+func (p *player) scriptOf(o *corev1.Pod) func(context.Context, *corev1.Pod) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.scripts[o.Spec.Containers[0].Image]
 }
 
 func (p *player) set(fn func()) {
@@ -276,6 +289,9 @@ func (p *player) play(ctx context.Context) {
 		case o.DeletionTimestamp != nil:
 			none := int64(0)
 			pods.Delete(ctx, o.Name, metav1.DeleteOptions{GracePeriodSeconds: &none})
+		case pod.Terminal(o):
+		case p.scriptOf(o) != nil:
+			p.scriptOf(o)(ctx, o)
 		case !pod.Ready(o) && !p.isSick(o):
 			p.set(func() {
 				p.ips++

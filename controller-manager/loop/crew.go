@@ -33,6 +33,7 @@ type Crew struct {
 	as       Identities
 	recorder record.EventRecorder
 	metrics  *Metrics
+	families *Families
 	log      *zap.Logger
 
 	mu    sync.Mutex
@@ -41,7 +42,7 @@ type Crew struct {
 
 // NewCrew stores what it needs; nothing runs yet. clients watch for all; with as nil they write for all, too.
 func NewCrew(table []Line, clients *client.Clients, as Identities, recorder record.EventRecorder, reg prometheus.Registerer, log *zap.Logger) *Crew {
-	return &Crew{table: table, clients: clients, as: as, recorder: recorder, metrics: NewMetrics(reg), log: log}
+	return &Crew{table: table, clients: clients, as: as, recorder: recorder, metrics: NewMetrics(reg), families: NewFamilies(reg), log: log}
 }
 
 // Run is one term of work: caches and controllers are made anew, so that nothing is remembered from a former one. It returns
@@ -53,7 +54,7 @@ func (c *Crew) Run(ctx context.Context) error {
 	for _, line := range c.table {
 		t := Tools{
 			Clients: c.clients, Watching: c.clients, Informers: factory, Recorder: c.recorder,
-			Log: c.log.Named(line.Name).With(zap.String("controller", line.Name)),
+			Log: c.log.Named(line.Name).With(zap.String("controller", line.Name)), Metrics: c.families,
 		}
 		var ready func(context.Context) error
 		if c.as != nil && line.Account != "" {

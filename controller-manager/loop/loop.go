@@ -31,6 +31,7 @@ type Tools struct {
 	Informers informers.SharedInformerFactory
 	Recorder  record.EventRecorder
 	Log       *zap.Logger // named by the controller
+	Metrics   *Families   // of the controller's own, beside those of its queue
 }
 
 // Key names what to reconcile; Namespace is empty for what has none.
