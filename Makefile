@@ -114,6 +114,10 @@ e2e: build images ## end-to-end tests on a cluster of three nodes (RUN=regexp ch
 conformance: build images ## conformance rows, passed / total by area (RUN=regexp chooses)
 	@cd hack/e2e/conformance && go test -count=1 -timeout 10m -parallel 8 $(if $(RUN),-run 'TestConformance/$(RUN)') -cluster=namespaces
 
+.PHONY: graph
+graph: ## print which controller is woken by what, from their tables
+	@go run ./controller-manager --graph 2>/dev/null
+
 .PHONY: bench
 bench: build images ## measure, write hack/bench/RESULTS.md
 	@go run ./hack/bench -out hack/bench/RESULTS.md

@@ -31,6 +31,9 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err := cfg.check(); err != nil {
 		return err
 	}
+	if cfg.Graph {
+		return loop.Graph(os.Stdout, controllers(cfg))
+	}
 	table, err := enabled(controllers(cfg), cfg.Controllers.Value())
 	if err != nil {
 		return err

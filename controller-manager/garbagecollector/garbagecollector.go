@@ -38,7 +38,8 @@ type controller struct {
 func New(t loop.Tools) loop.Controller {
 	c := &controller{t: t, graph: newGraph()}
 	c.kinds = newKinds(t, c.graph)
-	return loop.Controller{Reconcile: c.reconcile, Feed: c.kinds.run}
+	return loop.Controller{Reconcile: c.reconcile, Feed: c.kinds.run,
+		Feeds: "the metadata of every kind that can be listed, watched and deleted"}
 }
 
 // unsynced is how soon to look again while the graph is incomplete.

@@ -231,7 +231,7 @@ func TestVerdict(t *testing.T) {
 func TestStoreTakesOverAfterARelist(t *testing.T) {
 	g := newGraph()
 	var woken []types.UID
-	s := &store{graph: g, kind: things, uids: map[string]types.UID{}, wake: func(k loop.Key) { woken = append(woken, types.UID(k.Name)) }}
+	s := &store{graph: g, kind: things, uids: map[string]types.UID{}, wake: func(k loop.Key) { woken = append(woken, types.UID(k.Name)) }, changed: func() {}}
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

@@ -22,7 +22,8 @@ import (
 )
 
 const (
-	discoverEvery = 30 * time.Second
+	// discoverEvery is the safety net: kinds come and go with custom resource definitions and API services, which are watched.
+	discoverEvery = 5 * time.Minute
 	// patience is how long a kind that cannot be listed keeps the others waiting.
 	patience = 30 * time.Second
 )
@@ -83,6 +84,15 @@ func (k *kinds) again() {
 	case k.ask <- struct{}{}:
 	default:
 	}
+}
+
+// changed is what to do when an object of a resource has changed: discover, should it be one that makes kinds.
+func (k *kinds) changed(gr schema.GroupResource) func() {
+	switch gr.String() {
+	case "customresourcedefinitions.apiextensions.k8s.io", "apiservices.apiregistration.k8s.io":
+		return k.again
+	}
+	return func() {}
 }
 
 // synced says whether every kind's objects are in the graph, but for kinds that cannot be listed for long.
@@ -160,7 +170,7 @@ func (k *kinds) discover(ctx context.Context, wg *sync.WaitGroup, wake func(loop
 			uids = w.store.close()
 		}
 		own, cancel := context.WithCancel(ctx)
-		w := &watched{kind: kd, store: &store{graph: k.graph, kind: kd, wake: wake, uids: uids}, since: time.Now(), cancel: cancel}
+		w := &watched{kind: kd, store: &store{graph: k.graph, kind: kd, wake: wake, uids: uids, changed: k.changed(gr)}, since: time.Now(), cancel: cancel}
 		k.watched[gr] = w
 		wg.Go(func() { k.reflector(kd, w.store).RunWithContext(own) })
 	}

@@ -15,6 +15,8 @@ type store struct {
 	graph *graph
 	kind  *kind
 	wake  func(loop.Key)
+	// changed is called after a change of any object.
+	changed func()
 
 	mu     sync.Mutex
 	uids   map[string]types.UID // guarded by mu: by namespace/name
@@ -54,6 +56,7 @@ func (s *store) putLocked(o *metav1.PartialObjectMetadata) {
 	}
 	s.uids[k] = o.UID
 	send(s.wake, s.graph.put(s.kind, o))
+	s.changed()
 }
 
 func (s *store) Delete(obj any) error {
@@ -68,6 +71,7 @@ func (s *store) Delete(obj any) error {
 	}
 	delete(s.uids, key(o))
 	send(s.wake, s.graph.drop(o.UID, true))
+	s.changed()
 	return nil
 }
 
@@ -90,6 +94,7 @@ func (s *store) Replace(list []any, _ string) error {
 		if !there[k] {
 			delete(s.uids, k)
 			send(s.wake, s.graph.drop(uid, true))
+			s.changed()
 		}
 	}
 	s.full = true

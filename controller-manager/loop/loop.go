@@ -51,6 +51,8 @@ type Controller struct {
 	Reconcile func(ctx context.Context, key Key) (again time.Duration, err error)
 	// Feed, if set, runs beside the workers and wakes keys from sources that are not Watches. It returns when ctx ends.
 	Feed func(ctx context.Context, wake func(Key)) error
+	// Feeds says what Feed wakes by, for the graph.
+	Feeds string
 }
 
 // Pauses after the first and the worst of a row of failures of one key.

@@ -2,7 +2,9 @@ package namespace
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -18,27 +20,52 @@ type kindOf struct {
 	bulk bool // knows deletecollection
 }
 
-// kinds are all namespaced resources that can be listed and deleted, each in its preferred version. With an error, those that
-// could be found in spite of it.
-func (c *controller) kinds(ctx context.Context) ([]kindOf, error) {
+// hidden are API groups that are served by somebody who does not answer: aggregated ones, whose server is away.
+type hidden map[schema.GroupVersion]error
+
+// kinds are all namespaced resources that can be listed and deleted, each in its preferred version, and the groups of which nobody
+// can say now what they have. A group of which it is known that it keeps nothing that could be deleted, as that of metrics, is not
+// among those. An error: nothing could be found out.
+func (c *controller) kinds(ctx context.Context) ([]kindOf, hidden, error) {
 	lists, err := discovery.ServerPreferredNamespacedResourcesWithContext(ctx, discovery.ToDiscoveryInterfaceWithContext(c.t.Clients.Kube.Discovery()))
+	var partly *discovery.ErrGroupDiscoveryFailed
+	if err != nil && !errors.As(err, &partly) {
+		return nil, nil, fmt.Errorf("discovering kinds: %w", err)
+	}
 	var all []kindOf
+	seen := map[schema.GroupVersion]bool{}
 	for _, list := range lists {
-		gv, perr := schema.ParseGroupVersion(list.GroupVersion)
-		if perr != nil {
-			return all, fmt.Errorf("discovered group version %q: %w", list.GroupVersion, perr)
+		gv, err := schema.ParseGroupVersion(list.GroupVersion)
+		if err != nil {
+			return nil, nil, fmt.Errorf("discovered group version %q: %w", list.GroupVersion, err)
 		}
+		seen[gv] = false
 		for _, r := range list.APIResources {
 			has := func(verb string) bool { return slices.Contains(r.Verbs, verb) }
 			if has("list") && has("delete") {
 				all = append(all, kindOf{gv.WithResource(r.Name), has("deletecollection")})
+				seen[gv] = true
 			}
 		}
 	}
-	if err != nil {
-		err = fmt.Errorf("discovering kinds: %w", err)
+	unseen := hidden{}
+	if partly != nil {
+		maps.Copy(unseen, partly.Groups)
 	}
-	return all, err
+	c.learn(seen, unseen)
+	return all, unseen, nil
+}
+
+// learn notes which groups keep what could be deleted, and takes those out of unseen that are known to keep nothing.
+func (c *controller) learn(seen map[schema.GroupVersion]bool, unseen hidden) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.Copy(c.fertile, seen)
+	for gv := range unseen {
+		if fertile, known := c.fertile[gv]; known && !fertile {
+			delete(unseen, gv)
+		}
+	}
 }
 
 // atOnce is how many kinds are emptied side by side.

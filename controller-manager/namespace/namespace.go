@@ -2,7 +2,8 @@
 // nothing runs whose secrets and policies are gone already, then everything of every kind the API server knows, custom ones
 // among them. What holds it up it says in the namespace's conditions.
 //
-// What always holds: the finalizer «kubernetes» goes only after a complete discovery and after every kind was listed empty.
+// What always holds: the finalizer «kubernetes» goes only after every kind was listed empty. What an aggregated server keeps that
+// does not answer cannot be listed: the others are emptied all the same, and it is waited for, but not for ever.
 package namespace
 
 import (
@@ -16,7 +17,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
 	corelisters "k8s.io/client-go/listers/core/v1"
 
 	"pilothouse.dev/controller-manager/loop"
@@ -26,13 +29,18 @@ type controller struct {
 	t          loop.Tools
 	namespaces corelisters.NamespaceLister
 
-	mu    sync.Mutex
-	tries map[types.UID]int // guarded by mu: looks at a namespace that found something left
+	mu      sync.Mutex
+	tries   map[types.UID]int            // guarded by mu: looks at a namespace that found something left
+	fertile map[schema.GroupVersion]bool // guarded by mu: group versions that were discovered, and whether they keep what can be deleted
 }
+
+// patience is how long a namespace that is empty otherwise waits for an API group whose server does not answer. A dead server of
+// metrics, or one that nobody will start again, must not hold namespaces for ever.
+const patience = 2 * time.Minute
 
 // New makes the controller.
 func New(t loop.Tools) loop.Controller {
-	c := &controller{t: t, namespaces: t.Informers.Core().V1().Namespaces().Lister(), tries: map[types.UID]int{}}
+	c := &controller{t: t, namespaces: t.Informers.Core().V1().Namespaces().Lister(), tries: map[types.UID]int{}, fertile: map[schema.GroupVersion]bool{}}
 	return loop.Controller{
 		Watches: []loop.Watch{
 			{Resource: "namespaces", Wakes: loop.Func("itself, when it is being deleted", going)},
@@ -67,10 +75,14 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	if err != nil || ns.DeletionTimestamp == nil || !slices.Contains(ns.Spec.Finalizers, corev1.FinalizerKubernetes) {
 		return 0, err
 	}
-	kinds, err := c.kinds(ctx)
-	report := newReport()
+	kinds, unseen, err := c.kinds(ctx)
 	if err != nil {
-		report.discovery = err
+		return 0, err
+	}
+	report := newReport()
+	if len(unseen) > 0 {
+		report.discovery = &discovery.ErrGroupDiscoveryFailed{Groups: unseen}
+		report.waited = time.Since(ns.DeletionTimestamp.Time) >= patience
 	}
 	c.empty(ctx, ns.Name, kinds, report)
 	want := ns.DeepCopy()
@@ -85,6 +97,10 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 		return c.pause(ns.UID), report.err()
 	}
 	c.forget(ns.UID)
+	if report.discovery != nil {
+		c.t.Log.Warn("letting a namespace go, though a group of the API does not say what it keeps in it", zap.String("namespace", ns.Name), zap.Error(report.discovery))
+		c.t.Recorder.Eventf(ns, corev1.EventTypeWarning, "NamespaceContentUnknown", "Deleted, though what these keep in it is not known: %v", report.discovery)
+	}
 	want = got.DeepCopy()
 	want.Spec.Finalizers = slices.DeleteFunc(want.Spec.Finalizers, func(f corev1.FinalizerName) bool { return f == corev1.FinalizerKubernetes })
 	if _, err := client.Finalize(ctx, want, metav1.UpdateOptions{}); err != nil && !apierrors.IsNotFound(err) {

@@ -16,7 +16,8 @@ import (
 
 // report is what one look at a namespace found. Kinds report side by side.
 type report struct {
-	discovery error // set once
+	discovery error // of some groups; set once
+	waited    bool  // for those long enough; set once
 
 	mu         sync.Mutex
 	failures   map[string]error // guarded by mu, as all below; by kind
@@ -52,7 +53,7 @@ func (r *report) left(k schema.GroupResource, items []metav1.PartialObjectMetada
 func (r *report) empty() bool { return len(r.objects) == 0 && len(r.failures) == 0 }
 
 // done: and there can be nothing that was not looked at.
-func (r *report) done() bool { return r.empty() && r.discovery == nil }
+func (r *report) done() bool { return r.empty() && (r.discovery == nil || r.waited) }
 
 // err joins what went wrong; things that are merely left are no error.
 func (r *report) err() error {

@@ -38,6 +38,11 @@ func TestConditions(t *testing.T) {
 			corev1.NamespaceDeletionContentFailure: "Failed to delete all resource types, things.example.com: refused"}},
 		"a group cannot be discovered": {held(func(r *report) { r.discovery = errors.New("down") }), false, map[corev1.NamespaceConditionType]string{
 			corev1.NamespaceDeletionDiscoveryFailure: "Discovery failed for some groups: down"}},
+		"it could not for long": {held(func(r *report) { r.discovery, r.waited = errors.New("down"), true }), true, map[corev1.NamespaceConditionType]string{
+			corev1.NamespaceDeletionDiscoveryFailure: "Discovery failed for some groups: down"}},
+		"for long, and pods are left": {held(func(r *report) { r.discovery, r.waited = errors.New("down"), true; r.left(pods, items(1)) }), false, map[corev1.NamespaceConditionType]string{
+			corev1.NamespaceDeletionDiscoveryFailure: "Discovery failed for some groups: down",
+			corev1.NamespaceContentRemaining:         "Some resources are remaining: pods has 1 resource instances"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tc.r.done() != tc.done {

@@ -34,6 +34,7 @@ import (
 type Config struct {
 	Grace   time.Duration // how long a node may be silent; 0: as long as its Lease says
 	Startup time.Duration // how long one may take that has never reported
+	Rates   Rates
 }
 
 type controller struct {
@@ -43,13 +44,14 @@ type controller struct {
 	leases coordinationlisters.LeaseNamespaceLister
 	pods   podset.Reader
 	signs  *signs
+	limits *limits
 }
 
 // New returns the constructor for a configuration.
 func New(cfg Config) func(loop.Tools) loop.Controller {
 	return func(t loop.Tools) loop.Controller {
 		c := &controller{
-			t: t, cfg: cfg, signs: newSigns(),
+			t: t, cfg: cfg, signs: newSigns(), limits: newLimits(),
 			nodes:  t.Informers.Core().V1().Nodes().Lister(),
 			leases: t.Informers.Coordination().V1().Leases().Lister().Leases(corev1.NamespaceNodeLease),
 			pods:   podset.NewReader(t.Informers),
@@ -111,19 +113,52 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	}
 	silent := left <= 0
 	c.signs.decide(node.Name, silent)
-	outage := false
 	if silent {
-		all, err := c.nodes.List(labels.Everything())
-		if err != nil {
-			return 0, err
-		}
-		outage = widespread(c.signs.silentCount(), len(all))
 		again = time.Second // an outage may begin or end with other nodes
 		if left < -10*time.Second {
 			again = 5 * time.Second
 		}
 	}
-	return again, c.apply(ctx, node, silent, outage, now)
+	wait, err := c.apply(ctx, node, silent, now)
+	if wait > 0 && (again == 0 || wait < again) {
+		again = wait
+	}
+	return again, err
+}
+
+// spare says whether a node that is silent, or says itself that it is not ready, must keep its pods: because too much of the
+// cluster is like that, or others of its zone were evicted just now; then look again after wait.
+func (c *controller) spare(node *corev1.Node, now time.Time) (spare bool, wait time.Duration, err error) {
+	all, err := c.nodes.List(labels.Everything())
+	if err != nil {
+		return false, 0, err
+	}
+	zone, zones := zoneOf(node), take(all, c.signs.silent)
+	c.measure(zones)
+	rate := zones.rate(zone, c.cfg.Rates)
+	if rate <= 0 {
+		return true, time.Second, nil
+	}
+	if hasNoExecute(node) { // already
+		return false, 0, nil
+	}
+	if wait = c.limits.take(zone, rate, now); wait > 0 {
+		return true, wait, nil
+	}
+	c.t.Metrics.Counter("node_collector_evictions_total", "Nodes whose pods were given up, by zone.", "zone").WithLabelValues(zone).Inc()
+	return false, 0, nil
+}
+
+// measure shows how the zones are.
+func (c *controller) measure(zones census) {
+	size := c.t.Metrics.Gauge("node_collector_zone_size", "Registered nodes of a zone.", "zone")
+	bad := c.t.Metrics.Gauge("node_collector_unhealthy_nodes_in_zone", "Nodes of a zone that are not ready.", "zone")
+	health := c.t.Metrics.Gauge("node_collector_zone_health", "Ready nodes of a zone, in percent.", "zone")
+	for name, z := range zones {
+		size.WithLabelValues(name).Set(float64(z.size))
+		bad.WithLabelValues(name).Set(float64(z.bad))
+		health.WithLabelValues(name).Set(100 * float64(z.size-z.bad) / float64(z.size))
+	}
 }
 
 // ask reads a node's Lease live; nil when it has none.
@@ -138,32 +173,47 @@ func (c *controller) ask(ctx context.Context, node *corev1.Node) (*coordinationv
 }
 
 // apply writes the node's conditions, then its pods', then its taints: traffic is led away before pods are ended.
-func (c *controller) apply(ctx context.Context, node *corev1.Node, silent, outage bool, now time.Time) error {
+// It returns after how long the taints may change.
+func (c *controller) apply(ctx context.Context, node *corev1.Node, silent bool, now time.Time) (time.Duration, error) {
 	nodes := c.t.Clients.Kube.CoreV1().Nodes()
 	want := node.DeepCopy()
 	if silent {
 		unknown(&want.Status, now)
 	}
-	was := c.signs.ready(node.Name, readiness(want))
-	if was == corev1.ConditionTrue && readiness(want) != corev1.ConditionTrue {
-		c.t.Log.Info("node is not ready", zap.String("node", node.Name), zap.Bool("silent", silent), zap.Bool("outage", outage))
+	is := readiness(want)
+	was := c.signs.ready(node.Name, is)
+	if was == corev1.ConditionTrue && is != corev1.ConditionTrue {
+		c.t.Log.Info("node is not ready", zap.String("node", node.Name), zap.Bool("silent", silent))
 		c.t.Recorder.Eventf(node, corev1.EventTypeNormal, "NodeNotReady", "Node %s status is now: NodeNotReady", node.Name)
 	}
 	got, err := loop.Commit(ctx, nodes, node, want)
 	if err != nil {
 		c.signs.ready(node.Name, was)
-		return err
+		return 0, err
 	}
-	if silent || was == corev1.ConditionTrue && readiness(got) == corev1.ConditionFalse {
+	if silent || was == corev1.ConditionTrue && is == corev1.ConditionFalse {
 		if err := c.unreadyPods(ctx, node.Name, now); err != nil {
 			c.signs.ready(node.Name, was) // so that it is tried again
-			return err
+			return 0, err
 		}
 	}
+	var spare bool
+	var wait time.Duration
+	if is != "" && is != corev1.ConditionTrue {
+		if spare, wait, err = c.spare(got, now); err != nil {
+			return 0, err
+		}
+	} else if was != is {
+		all, err := c.nodes.List(labels.Everything())
+		if err != nil {
+			return 0, err
+		}
+		c.measure(take(all, c.signs.silent))
+	}
 	want = got.DeepCopy()
-	want.Spec.Taints = taints(got, outage, now)
+	want.Spec.Taints = taints(got, spare, now)
 	_, err = loop.Commit(ctx, nodes, got, want)
-	return err
+	return wait, err
 }
 
 // unreadyPods says of all pods on a node that they are not ready; their kubelet takes it back if it lives.

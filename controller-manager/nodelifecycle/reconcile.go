@@ -25,11 +25,6 @@ func (c Config) grace(node *corev1.Node, lease *coordinationv1.Lease) time.Durat
 	return usual
 }
 
-// widespread says whether so many nodes are silent that the fault is not theirs.
-func widespread(silent, all int) bool {
-	return silent > 0 && (silent >= all || silent >= 3 && silent*100 > all*55)
-}
-
 // watched are the conditions a silent node can no longer vouch for.
 var watched = []corev1.NodeConditionType{corev1.NodeReady, corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure}
 
@@ -74,9 +69,16 @@ var ours = []string{
 	corev1.TaintNodePIDPressure, corev1.TaintNodeNetworkUnavailable, corev1.TaintNodeUnschedulable,
 }
 
+// hasNoExecute says whether we have given up the node's pods.
+func hasNoExecute(n *corev1.Node) bool {
+	return slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool {
+		return t.Effect == corev1.TaintEffectNoExecute && (t.Key == corev1.TaintNodeNotReady || t.Key == corev1.TaintNodeUnreachable)
+	})
+}
+
 // taints are the node's as they should be: what others set stays, what we set follows from its conditions. One that was there
-// keeps its time, from which tolerations count.
-func taints(node *corev1.Node, outage bool, now time.Time) []corev1.Taint {
+// keeps its time, from which tolerations count. spare: nothing is evicted.
+func taints(node *corev1.Node, spare bool, now time.Time) []corev1.Taint {
 	type mark struct {
 		key    string
 		effect corev1.TaintEffect
@@ -89,10 +91,10 @@ func taints(node *corev1.Node, outage bool, now time.Time) []corev1.Taint {
 		repel(corev1.TaintNodeNotReady)
 	case corev1.ConditionFalse:
 		repel(corev1.TaintNodeNotReady)
-		want[mark{corev1.TaintNodeNotReady, corev1.TaintEffectNoExecute}] = true
+		want[mark{corev1.TaintNodeNotReady, corev1.TaintEffectNoExecute}] = !spare
 	default:
 		repel(corev1.TaintNodeUnreachable)
-		want[mark{corev1.TaintNodeUnreachable, corev1.TaintEffectNoExecute}] = !outage
+		want[mark{corev1.TaintNodeUnreachable, corev1.TaintEffectNoExecute}] = !spare
 	}
 	for _, c := range node.Status.Conditions {
 		if c.Status != corev1.ConditionTrue {

@@ -35,17 +35,17 @@ func TestTaints(t *testing.T) {
 	early := metav1.NewTime(now.Add(-time.Minute))
 	foreign := corev1.Taint{Key: "mine", Effect: corev1.TaintEffectNoExecute}
 	for name, tc := range map[string]struct {
-		node   *corev1.Node
-		have   []corev1.Taint
-		outage bool
-		want   string
+		node  *corev1.Node
+		have  []corev1.Taint
+		spare bool
+		want  string
 	}{
 		"ready":                   {node: node("Ready=True"), want: ""},
 		"just registered":         {node: node(), want: "not-ready:NoSchedule"},
 		"says it is not ready":    {node: node("Ready=False"), want: "not-ready:NoExecute not-ready:NoSchedule"},
 		"silent":                  {node: node("Ready=Unknown"), want: "unreachable:NoExecute unreachable:NoSchedule"},
-		"silent like most":        {node: node("Ready=Unknown"), outage: true, want: "unreachable:NoSchedule"},
-		"silent, then most are":   {node: node("Ready=Unknown"), outage: true, have: []corev1.Taint{{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoExecute}}, want: "unreachable:NoSchedule"},
+		"silent like most":        {node: node("Ready=Unknown"), spare: true, want: "unreachable:NoSchedule"},
+		"silent, then most are":   {node: node("Ready=Unknown"), spare: true, have: []corev1.Taint{{Key: corev1.TaintNodeUnreachable, Effect: corev1.TaintEffectNoExecute}}, want: "unreachable:NoSchedule"},
 		"not ready, then silent":  {node: node("Ready=Unknown"), have: []corev1.Taint{{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoExecute}}, want: "unreachable:NoExecute unreachable:NoSchedule"},
 		"ready again":             {node: node("Ready=True"), have: []corev1.Taint{{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoSchedule}}, want: ""},
 		"under pressure":          {node: node("Ready=True", "MemoryPressure=True", "DiskPressure=True", "PIDPressure=True", "NetworkUnavailable=True"), want: "disk-pressure:NoSchedule memory-pressure:NoSchedule network-unavailable:NoSchedule pid-pressure:NoSchedule"},
@@ -56,12 +56,12 @@ func TestTaints(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.node.Spec.Taints = tc.have
-			got := taints(tc.node, tc.outage, now)
+			got := taints(tc.node, tc.spare, now)
 			if text(got) != tc.want {
 				t.Errorf("got %q, want %q", text(got), tc.want)
 			}
 			tc.node.Spec.Taints = got
-			if again := taints(tc.node, tc.outage, now.Add(time.Hour)); fmt.Sprint(again) != fmt.Sprint(got) {
+			if again := taints(tc.node, tc.spare, now.Add(time.Hour)); fmt.Sprint(again) != fmt.Sprint(got) {
 				t.Errorf("a second look changes %v to %v", got, again)
 			}
 		})
@@ -75,14 +75,60 @@ func TestTaints(t *testing.T) {
 	}
 }
 
-func TestWidespread(t *testing.T) {
-	for _, tc := range []struct {
-		silent, all int
-		want        bool
-	}{{0, 3, false}, {1, 3, false}, {2, 3, false}, {3, 3, true}, {1, 1, true}, {3, 5, true}, {3, 10, false}, {5, 10, false}, {6, 10, true}} {
-		if got := widespread(tc.silent, tc.all); got != tc.want {
-			t.Errorf("%d of %d silent: %v", tc.silent, tc.all, got)
-		}
+func TestRates(t *testing.T) {
+	rates := Rates{Usual: 1, Secondary: 0.1, Large: 50, Unwell: 0.55}
+	for name, tc := range map[string]struct {
+		zones census
+		want  float64
+	}{
+		"one of three":                      {census{"a": {3, 1}}, 1},
+		"two of three":                      {census{"a": {3, 2}}, 1},
+		"all":                               {census{"a": {3, 3}}, 0},
+		"the only one":                      {census{"a": {1, 1}}, 0},
+		"more than half of a small zone":    {census{"a": {5, 3}}, 0},
+		"half of a small zone":              {census{"a": {10, 5}}, 1},
+		"much of a small zone":              {census{"a": {10, 6}}, 0},
+		"much of a large zone":              {census{"a": {100, 60}}, 0.1},
+		"a zone, while another is well":     {census{"a": {20, 20}, "b": {5, 1}}, 1},
+		"two zones, and there is no third":  {census{"a": {20, 20}, "b": {5, 5}}, 0},
+		"much, while another is well":       {census{"a": {20, 15}, "b": {5, 0}}, 0},
+		"one, while another zone is gone":   {census{"a": {20, 1}, "b": {5, 5}}, 1},
+		"a zone nobody has counted":         {census{"b": {5, 0}}, 1},
+		"more than half, but fewer than 3":  {census{"a": {3, 2}, "b": {9, 0}}, 1},
+		"much, at the edge of a large zone": {census{"a": {50, 40}}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := tc.zones.rate("a", rates); got != tc.want {
+				t.Errorf("%v nodes a second, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestLimits(t *testing.T) {
+	l, now := newLimits(), time.Now()
+	if l.take("a", 0.5, now) != 0 || l.take("b", 0.5, now) != 0 {
+		t.Error("the first node of a zone waits")
+	}
+	if wait := l.take("a", 0.5, now.Add(time.Second)); wait != time.Second {
+		t.Errorf("the second waits %v more", wait)
+	}
+	if l.take("a", 0.5, now.Add(2*time.Second)) != 0 {
+		t.Error("it waits beyond its time")
+	}
+}
+
+func TestCensus(t *testing.T) {
+	in := func(zone string, n *corev1.Node) *corev1.Node {
+		n.Labels = map[string]string{corev1.LabelTopologyZone: zone}
+		return n
+	}
+	silent := in("a", node("Ready=True"))
+	silent.Name = "silent"
+	c := take([]*corev1.Node{silent, in("a", node("Ready=True")), in("a", node("Ready=False")), in("b", node("Ready=Unknown")), in("b", node())},
+		func(n string) bool { return n == "silent" })
+	if a, b := c[":a"], c[":b"]; a == nil || b == nil || *a != (zone{3, 2}) || *b != (zone{2, 1}) {
+		t.Errorf("counted %v %v", a, b)
 	}
 }
 

@@ -79,17 +79,6 @@ func (s *signs) decide(node string, silent bool) {
 	}
 }
 
-func (s *signs) silentCount() (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, g := range s.nodes {
-		if g.silent {
-			n++
-		}
-	}
-	return n
-}
-
 // ready notes a node's readiness and returns the former one.
 func (s *signs) ready(node string, now corev1.ConditionStatus) (was corev1.ConditionStatus) {
 	s.mu.Lock()

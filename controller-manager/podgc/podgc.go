@@ -1,12 +1,13 @@
 // Package podgc deletes pods that no kubelet will: those of nodes that are gone, finished ones beyond a number, those being
-// deleted that never had a node, and those being deleted on nodes that people have declared out of service. It looks at all
-// pods every so often, under one key.
+// deleted that never had a node, and those being deleted on nodes that people have declared out of service.
+//
+// It is woken by the pods and nodes themselves: a key is a pod, or «finished», under which the finished ones are counted.
 package podgc
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,104 +17,188 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 
 	"pilothouse.dev/controller-manager/loop"
+	"pilothouse.dev/controller-manager/podset"
 	"pilothouse.dev/pkg/pod"
 )
 
 const (
-	every      = 20 * time.Second
 	quarantine = 40 * time.Second // how long a node must be gone before its pods are: it may be registering anew
+	countEvery = time.Second      // finished pods are counted no more often
+	atOnce     = 32               // deletions side by side
 )
 
-// all is the one key.
-var all = loop.Key{Name: "pods"}
+// finished is the key under which finished pods are counted; it has no namespace, as every pod has.
+var finished = loop.Key{Name: "finished"}
 
 type controller struct {
 	t      loop.Tools
 	keep   int
 	pods   corelisters.PodLister
+	byNode podset.Reader
 	nodes  corelisters.NodeLister
-	absent map[string]time.Time // owned by the one worker: nodes that pods name and that are not there, and since when
+
+	mu      sync.Mutex
+	absent  map[string]time.Time // guarded by mu: nodes that pods name and that are not there, and since when
+	counted time.Time            // guarded by mu: when the finished ones last were
 }
 
-// New returns the constructor for a number of finished pods to keep.
+// New returns the constructor for a number of finished pods to keep; 0 or less: all.
 func New(keep int) func(loop.Tools) loop.Controller {
 	return func(t loop.Tools) loop.Controller {
 		core := t.Informers.Core().V1()
-		c := &controller{t: t, keep: keep, pods: core.Pods().Lister(), nodes: core.Nodes().Lister(), absent: map[string]time.Time{}}
+		c := &controller{t: t, keep: keep, pods: core.Pods().Lister(), byNode: podset.NewReader(t.Informers), nodes: core.Nodes().Lister(), absent: map[string]time.Time{}}
 		return loop.Controller{
-			Watches:   []loop.Watch{{Resource: "nodes", Wakes: loop.Func("a look at all pods, when one is gone", gone)}},
-			Reads:     []string{"pods"},
-			Reconcile: c.reconcile,
-			Feed: func(ctx context.Context, wake func(loop.Key)) error {
-				wake(all)
-				<-ctx.Done()
-				return ctx.Err()
+			Watches: []loop.Watch{
+				{Resource: "pods", Wakes: loop.Func("itself, when its node is not there, it has none and goes, or it goes from one that is out of service; the count of finished ones, when it finishes", c.touched)},
+				{Resource: "nodes", Wakes: loop.Func("its pods, when it is gone, or out of service", c.nodeTouched)},
 			},
+			Reconcile: c.reconcile,
 		}
 	}
 }
 
-func gone(e loop.Event) []loop.Key {
-	if e.New == nil {
-		return []loop.Key{all}
+func (c *controller) touched(e loop.Event) []loop.Key {
+	now, ok := e.New.(*corev1.Pod)
+	if !ok {
+		return nil
 	}
-	return nil
+	var keys []loop.Key
+	if old, was := e.Old.(*corev1.Pod); pod.Terminal(now) && !(was && pod.Terminal(old)) {
+		keys = append(keys, finished)
+	}
+	node, err := c.nodes.Get(now.Spec.NodeName)
+	if err != nil || now.DeletionTimestamp != nil && outOfService(node) {
+		if now.Spec.NodeName != "" || now.DeletionTimestamp != nil {
+			keys = append(keys, loop.KeyOf(now))
+		}
+	}
+	return keys
 }
 
-func (c *controller) reconcile(ctx context.Context, _ loop.Key) (time.Duration, error) {
+func (c *controller) nodeTouched(e loop.Event) []loop.Key {
+	now, _ := e.New.(*corev1.Node)
+	if now != nil {
+		c.forget(now.Name)
+		if !outOfService(now) {
+			return nil
+		}
+	}
+	pods, err := c.byNode.On(e.Last().GetName())
+	if err != nil {
+		return nil // a cache does not fail
+	}
+	var keys []loop.Key
+	for _, p := range pods {
+		if now == nil || p.DeletionTimestamp != nil {
+			keys = append(keys, loop.KeyOf(p))
+		}
+	}
+	return keys
+}
+
+func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration, error) {
+	if key == finished {
+		return c.trim(ctx)
+	}
+	p, err := c.pods.Pods(key.Namespace).Get(key.Name)
+	if apierrors.IsNotFound(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	now := time.Now()
+	node, gone, err := c.home(ctx, p, now)
+	if err != nil {
+		return 0, err
+	}
+	v, again := judge(p, node, gone, now)
+	if v == nil {
+		return again, nil
+	}
+	return 0, c.delete(ctx, *v, now)
+}
+
+// home is the pod's node, or nil and for how long it has been gone: absent from the cache and, after the quarantine, asked live.
+func (c *controller) home(ctx context.Context, p *corev1.Pod, now time.Time) (*corev1.Node, time.Duration, error) {
+	name := p.Spec.NodeName
+	if name == "" {
+		return nil, 0, nil
+	}
+	node, err := c.nodes.Get(name)
+	if err == nil {
+		c.forget(name)
+		return node, 0, nil
+	}
+	if !apierrors.IsNotFound(err) {
+		return nil, 0, err
+	}
+	gone := c.since(name, now)
+	if gone < quarantine {
+		return nil, gone, nil
+	}
+	node, err = c.t.Clients.Kube.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case err == nil: // the cache is behind
+		c.forget(name)
+		return node, 0, nil
+	case !apierrors.IsNotFound(err):
+		return nil, 0, fmt.Errorf("asking for node %s: %w", name, err)
+	}
+	return nil, gone, nil
+}
+
+// since is for how long a node is known to be gone.
+func (c *controller) since(node string, now time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first, known := c.absent[node]
+	if !known {
+		first = now
+		c.absent[node] = now
+	}
+	return now.Sub(first)
+}
+
+func (c *controller) forget(node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.absent, node)
+}
+
+// trim deletes finished pods beyond the number to keep. Many finish at once, so it counts no more often than countEvery.
+func (c *controller) trim(ctx context.Context) (time.Duration, error) {
+	if c.keep <= 0 {
+		return 0, nil
+	}
+	now := time.Now()
+	if wait := c.countSoon(now); wait > 0 {
+		return wait, nil
+	}
 	pods, err := c.pods.List(labels.Everything())
 	if err != nil {
 		return 0, err
 	}
-	list, err := c.nodes.List(labels.Everything())
-	if err != nil {
-		return 0, err
-	}
-	nodes := make(map[string]*corev1.Node, len(list))
-	for _, n := range list {
-		nodes[n.Name] = n
-	}
-	now := time.Now()
-	if err := c.missing(ctx, pods, nodes, now); err != nil {
-		return 0, err
-	}
-	var errs []error
-	for _, v := range decide(pods, nodes, c.absent, c.keep, now) {
-		if err := c.delete(ctx, v, now); err != nil {
-			errs = append(errs, err)
+	victims := excess(pods, c.keep)
+	for len(victims) > 0 {
+		some := victims[:min(len(victims), atOnce)]
+		if _, err := podset.Together(len(some), func(i int) error { return c.delete(ctx, some[i], now) }); err != nil {
+			return 0, err
 		}
+		victims = victims[len(some):]
 	}
-	return every, errors.Join(errs...)
+	return 0, nil
 }
 
-// missing notes which nodes that pods name are gone: absent from the cache and, asked live, from the API.
-func (c *controller) missing(ctx context.Context, pods []*corev1.Pod, nodes map[string]*corev1.Node, now time.Time) error {
-	absent := map[string]time.Time{}
-	for _, p := range pods {
-		name := p.Spec.NodeName
-		if name == "" || nodes[name] != nil {
-			continue
-		}
-		if since, known := c.absent[name]; known {
-			absent[name] = since
-		} else if _, done := absent[name]; !done {
-			absent[name] = now
-		}
+// countSoon notes a count, or says after how long there may be one.
+func (c *controller) countSoon(now time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if next := c.counted.Add(countEvery); now.Before(next) {
+		return next.Sub(now)
 	}
-	for name, since := range absent {
-		if now.Sub(since) < quarantine {
-			continue
-		}
-		_, err := c.t.Clients.Kube.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
-		switch {
-		case err == nil:
-			delete(absent, name) // the cache is behind
-		case !apierrors.IsNotFound(err):
-			return fmt.Errorf("asking for node %s: %w", name, err)
-		}
-	}
-	c.absent = absent
-	return nil
+	c.counted = now
+	return 0
 }
 
 // delete ends a pod that has no kubelet: at once, its status telling why.
@@ -135,7 +220,12 @@ func (c *controller) delete(ctx context.Context, v victim, now time.Time) error 
 	opts := metav1.NewPreconditionDeleteOptions(string(p.UID))
 	none := int64(0)
 	opts.GracePeriodSeconds = &none
-	return ignoreGone(pods.Delete(ctx, p.Name, *opts))
+	err := ignoreGone(pods.Delete(ctx, p.Name, *opts))
+	c.t.Metrics.Counter("pod_gc_collector_force_delete_pods_total", "Pods that were deleted by force, by reason.", "namespace", "reason").WithLabelValues(p.Namespace, v.reason).Inc()
+	if err != nil {
+		c.t.Metrics.Counter("pod_gc_collector_force_delete_pod_errors_total", "Pods that could not be deleted by force, by reason.", "namespace", "reason").WithLabelValues(p.Namespace, v.reason).Inc()
+	}
+	return err
 }
 
 func ignoreGone(err error) error {

@@ -14,34 +14,45 @@ import (
 type victim struct {
 	pod       *corev1.Pod
 	why       string
-	disrupted bool // it was running, as far as anybody knows
+	reason    string // why, as the metrics say it
+	disrupted bool   // it was running, as far as anybody knows
 }
 
-// decide picks the pods that no kubelet will delete. absent are the nodes that are not there, with since when.
-func decide(pods []*corev1.Pod, nodes map[string]*corev1.Node, absent map[string]time.Time, keep int, now time.Time) (victims []victim) {
-	var finished []*corev1.Pod
+// judge says whether a pod must be deleted because no kubelet will, or after how long to look again. node is where it stands;
+// without one it has none, or its node has been gone for so long.
+func judge(p *corev1.Pod, node *corev1.Node, gone time.Duration, now time.Time) (*victim, time.Duration) {
+	switch going := p.DeletionTimestamp != nil; {
+	case p.Spec.NodeName == "" && going:
+		return &victim{pod: p, why: "it was never scheduled", reason: "unscheduled"}, 0
+	case p.Spec.NodeName == "":
+		return nil, 0
+	case node == nil && gone >= quarantine:
+		return &victim{pod: p, why: "node no longer exists", reason: "orphaned", disrupted: true}, 0
+	case node == nil:
+		return nil, quarantine - gone
+	case going && outOfService(node):
+		return &victim{pod: p, why: "node is out of service", reason: "out-of-service", disrupted: true}, 0
+	}
+	return nil, 0
+}
+
+// excess are the finished pods beyond the number to keep: evicted ones first, then the oldest.
+func excess(pods []*corev1.Pod, keep int) (victims []victim) {
+	var done []*corev1.Pod
 	for _, p := range pods {
-		since, orphan := absent[p.Spec.NodeName]
-		node := nodes[p.Spec.NodeName]
-		switch {
-		case p.Spec.NodeName == "" && p.DeletionTimestamp != nil:
-			victims = append(victims, victim{pod: p, why: "it was never scheduled"})
-		case orphan && now.Sub(since) >= quarantine:
-			victims = append(victims, victim{pod: p, why: "node no longer exists", disrupted: true})
-		case node != nil && p.DeletionTimestamp != nil && outOfService(node):
-			victims = append(victims, victim{pod: p, why: "node is out of service", disrupted: true})
-		case pod.Terminal(p) && p.DeletionTimestamp == nil:
-			finished = append(finished, p)
+		if pod.Terminal(p) && p.DeletionTimestamp == nil {
+			done = append(done, p)
 		}
 	}
-	if keep > 0 && len(finished) > keep {
-		slices.SortFunc(finished, func(a, b *corev1.Pod) int { // evicted ones first, then the oldest
-			return cmp.Or(cmp.Compare(boolean(b.Status.Reason == "Evicted"), boolean(a.Status.Reason == "Evicted")),
-				a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
-		})
-		for _, p := range finished[:len(finished)-keep] {
-			victims = append(victims, victim{pod: p, why: "too many finished pods"})
-		}
+	if len(done) <= keep {
+		return nil
+	}
+	slices.SortFunc(done, func(a, b *corev1.Pod) int {
+		return cmp.Or(cmp.Compare(boolean(b.Status.Reason == "Evicted"), boolean(a.Status.Reason == "Evicted")),
+			a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	})
+	for _, p := range done[:len(done)-keep] {
+		victims = append(victims, victim{pod: p, why: "too many finished pods", reason: "terminated"})
 	}
 	return victims
 }

@@ -63,6 +63,7 @@ func New(period time.Duration) func(loop.Tools) loop.Controller {
 			},
 			Reconcile: c.reconcile,
 			Feed:      c.feed,
+			Feeds:     "the metadata of what quotas count, and the time of the next full reckoning",
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -126,4 +127,66 @@ func namespacePatch(r *row) {
 	r.must(err, "getting")
 	r.equal("label got", got.Labels["testLabel"], "testValue")
 	r.equal("label from before", got.Labels["conformance"], "row")
+}
+
+// namespaceGone waits until the namespace is.
+func (r *row) namespaceGone(name string) {
+	r.Helper()
+	r.eventually("namespace "+name+" is gone", func() (bool, error) {
+		_, err := r.kube.CoreV1().Namespaces().Get(r.ctx, name, metav1.GetOptions{})
+		return apierrors.IsNotFound(err), nil
+	})
+}
+
+// AM-052: the services of a namespace go with it, and one of the same name made later has none.
+func namespaceServices(r *row) {
+	ns := r.namespace()
+	_, err := r.kube.CoreV1().Services(ns).Create(r.ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s"},
+		Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}, metav1.CreateOptions{})
+	r.must(err, "creating a service")
+	r.must(r.kube.CoreV1().Namespaces().Delete(r.ctx, ns, metav1.DeleteOptions{}), "deleting the namespace")
+	r.namespaceGone(ns)
+	_, err = r.kube.CoreV1().Namespaces().Create(r.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, metav1.CreateOptions{})
+	r.must(err, "creating the namespace again")
+	services, err := r.kube.CoreV1().Services(ns).List(r.ctx, metav1.ListOptions{})
+	r.must(err, "listing services")
+	r.equal("services of the new namespace", len(services.Items), 0)
+}
+
+// AM-054: the pods of a namespace go first; while one is held, what it may need stays.
+func namespacePodsFirst(r *row) {
+	const finalizer = "conformance.example.com/hold"
+	ns := r.namespace()
+	pods, maps := r.kube.CoreV1().Pods(ns), r.kube.CoreV1().ConfigMaps(ns)
+	_, err := pods.Create(r.ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "held", Finalizers: []string{finalizer}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "testapp", Args: []string{"pause"}}}}}, metav1.CreateOptions{})
+	r.must(err, "creating a pod")
+	release := func(ctx context.Context) error {
+		_, err := pods.Patch(ctx, "held", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
+		return err
+	}
+	r.tidy("taking the pod's finalizer away", release) // whatever goes wrong
+	_, err = maps.Create(r.ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "needed"}}, metav1.CreateOptions{})
+	r.must(err, "creating a config map")
+	r.must(r.kube.CoreV1().Namespaces().Delete(r.ctx, ns, metav1.DeleteOptions{}), "deleting the namespace")
+	r.eventually("the namespace says that a pod with a finalizer holds it", func() (bool, error) {
+		n, err := r.kube.CoreV1().Namespaces().Get(r.ctx, ns, metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		held := 0
+		for _, c := range n.Status.Conditions {
+			if c.Status == corev1.ConditionTrue && (c.Type == corev1.NamespaceContentRemaining || c.Type == corev1.NamespaceFinalizersRemaining) {
+				held++
+			}
+		}
+		return held == 2, nil
+	})
+	held, err := pods.Get(r.ctx, "held", metav1.GetOptions{})
+	r.must(err, "getting the pod")
+	needed, err := maps.Get(r.ctx, "needed", metav1.GetOptions{})
+	r.must(err, "getting the config map while the pod is there")
+	r.equal("being deleted are the pod and not the config map", []bool{held.DeletionTimestamp != nil, needed.DeletionTimestamp != nil}, []bool{true, false})
+	r.must(release(r.ctx), "taking the pod's finalizer away")
+	r.namespaceGone(ns)
 }
