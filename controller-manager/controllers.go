@@ -10,10 +10,12 @@ import (
 	"pilothouse.dev/controller-manager/csrapprove"
 	"pilothouse.dev/controller-manager/csrclean"
 	"pilothouse.dev/controller-manager/csrsign"
+	"pilothouse.dev/controller-manager/daemonset"
 	"pilothouse.dev/controller-manager/deployment"
 	"pilothouse.dev/controller-manager/endpoints"
 	"pilothouse.dev/controller-manager/endpointslice"
 	"pilothouse.dev/controller-manager/garbagecollector"
+	"pilothouse.dev/controller-manager/localpath"
 	"pilothouse.dev/controller-manager/loop"
 	"pilothouse.dev/controller-manager/namespace"
 	"pilothouse.dev/controller-manager/nodeipam"
@@ -33,12 +35,13 @@ func controllers(cfg Config) []loop.Line {
 	return []loop.Line{
 		{Name: "deployment", Account: "deployment-controller", New: deployment.New, Workers: cfg.DeploymentSyncs},
 		{Name: "replicaset", Account: "replicaset-controller", New: replicaset.New, Workers: cfg.ReplicaSetSyncs},
-		{Name: "endpointslice", Account: "endpointslice-controller", New: endpointslice.New, Workers: cfg.EndpointSyncs},
-		{Name: "endpoints", Account: "endpoint-controller", New: endpoints.New, Workers: cfg.EndpointSyncs},
+		{Name: "daemonset", Account: "daemon-set-controller", New: daemonset.New, Workers: cfg.DaemonSetSyncs},
+		{Name: "endpointslice", Account: "endpointslice-controller", New: endpointslice.New(cfg.EndpointSlice), Workers: cfg.EndpointSyncs},
+		{Name: "endpoints", Account: "endpoint-controller", New: endpoints.New(cfg.EndpointsBatch), Workers: cfg.EndpointSyncs},
 		{Name: "nodeipam", Account: "node-controller", New: nodeipam.New(cfg.NodeIPAM), Workers: 1, Off: !cfg.AllocateNodeCIDRs}, // one: see its doc
 		{Name: "nodelifecycle", Account: "node-controller", New: nodelifecycle.New(cfg.NodeLifecycle), Workers: 8},
 		{Name: "tainteviction", Account: "node-controller", New: tainteviction.New(cfg.EvictionToleration), Workers: 8},
-		{Name: "podgc", Account: "pod-garbage-collector", New: podgc.New(cfg.TerminatedPods), Workers: 1},
+		{Name: "podgc", Account: "pod-garbage-collector", New: podgc.New(cfg.TerminatedPods), Workers: 4},
 		{Name: "namespace", Account: "namespace-controller", New: namespace.New, Workers: cfg.NamespaceSyncs},
 		{Name: "garbagecollector", Account: "generic-garbage-collector", New: garbagecollector.New, Workers: cfg.GCSyncs},
 		{Name: "serviceaccount", Account: "service-account-controller", New: serviceaccount.New, Workers: 1},
@@ -46,6 +49,7 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "serviceaccounttoken", New: serviceaccount.Tokens(cfg.ServiceAccountSigner, cfg.RootCAFile), Workers: cfg.ServiceAccountTokenSyncs, Off: cfg.ServiceAccountSigner == nil},
 		{Name: "pvcprotection", Account: "pvc-protection-controller", New: pvprotection.Claims, Workers: 2},
 		{Name: "pvprotection", Account: "pv-protection-controller", New: pvprotection.Volumes, Workers: 2},
+		{Name: "localpathprovisioner", Account: "local-path-provisioner", New: localpath.New(cfg.LocalPathDir), Workers: 4},
 		{Name: "rootca", Account: "root-ca-cert-publisher", New: rootca.New(cfg.RootCAFile), Workers: 1, Off: cfg.RootCAFile == ""},
 		{Name: "resourcequota", Account: "resourcequota-controller", New: resourcequota.New(cfg.QuotaPeriod), Workers: cfg.QuotaSyncs},
 		{Name: "clusterrole", Account: "clusterrole-aggregation-controller", New: clusterrole.New, Workers: 5},

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -10,14 +11,17 @@ import (
 
 	"pilothouse.dev/controller-manager/csrapprove"
 	"pilothouse.dev/controller-manager/csrsign"
+	"pilothouse.dev/controller-manager/endpointslice"
 	"pilothouse.dev/controller-manager/nodeipam"
 	"pilothouse.dev/controller-manager/nodelifecycle"
 	"pilothouse.dev/controller-manager/serviceaccount"
 	"pilothouse.dev/pkg/health"
+	"pilothouse.dev/pkg/localvolume"
 )
 
 // Config is all that can be set from outside.
 type Config struct {
+	Graph        bool
 	Kubeconfig   string
 	LeaderElect  bool
 	OwnAccounts  bool
@@ -37,6 +41,8 @@ type Config struct {
 	ClusterCIDR       string
 	NodeIPAM          nodeipam.Config // completed by check
 
+	LocalPathDir string
+
 	Signing  csrsign.Config
 	Approval csrapprove.Config // completed by check
 
@@ -46,7 +52,10 @@ type Config struct {
 
 	DeploymentSyncs int
 	ReplicaSetSyncs int
+	DaemonSetSyncs  int
 	EndpointSyncs   int
+	EndpointsBatch  time.Duration
+	EndpointSlice   endpointslice.Config
 	NamespaceSyncs  int
 	GCSyncs         int
 
@@ -63,7 +72,8 @@ func flags(c *Config) []cli.Flag {
 		return &cli.StringFlag{Name: name, Usage: usage, Destination: to}
 	}
 	return []cli.Flag{
-		&cli.StringFlag{Name: "kubeconfig", Usage: "the `FILE` that says where the API server is and who we are", Required: true, Destination: &c.Kubeconfig},
+		&cli.StringFlag{Name: "kubeconfig", Usage: "the `FILE` that says where the API server is and who we are", Destination: &c.Kubeconfig},
+		&cli.BoolFlag{Name: "graph", Usage: "print who wakes whom, and end", Destination: &c.Graph},
 		&cli.BoolFlag{Name: "leader-elect", Value: true, Usage: "work only while holding the lease kube-system/kube-controller-manager", Destination: &c.LeaderElect},
 		&cli.BoolFlag{Name: "use-service-account-credentials", Value: true, Usage: "each controller writes as a service account of its own, with the rights of its role", Destination: &c.OwnAccounts},
 		&cli.StringSliceFlag{Name: "controllers", Value: cli.NewStringSlice("*"), Usage: "which controllers run: * for all, `NAME` for one, -NAME for all but one", Destination: &c.Controllers},
@@ -82,6 +92,8 @@ func flags(c *Config) []cli.Flag {
 		number("node-cidr-mask-size", 24, "prefix length of a node's IPv4 part", &c.NodeIPAM.Mask),
 		number("node-cidr-mask-size-ipv6", 64, "prefix length of a node's IPv6 part", &c.NodeIPAM.MaskIPv6),
 
+		&cli.StringFlag{Name: "local-path-dir", Value: localvolume.DefaultDir, Usage: "the nodes' `FOLDER` of the volumes that the provisioner pilothouse.dev/local-path makes; kubelets have the same flag", Destination: &c.LocalPathDir},
+
 		file("cluster-signing-cert-file", "the authority that signs approved certificate requests, for every signer; without one nothing is signed", &c.Signing.All.Cert),
 		file("cluster-signing-key-file", "its key", &c.Signing.All.Key),
 		file("cluster-signing-kubelet-serving-cert-file", "the authority of the signer kubernetes.io/kubelet-serving, instead of one for all", &c.Signing.KubeletServing.Cert),
@@ -97,12 +109,20 @@ func flags(c *Config) []cli.Flag {
 
 		&cli.DurationFlag{Name: "node-monitor-grace-period", Usage: "a node silent for so long is not ready; 0: for as long as its Lease says", Destination: &c.NodeLifecycle.Grace},
 		&cli.DurationFlag{Name: "node-startup-grace-period", Value: time.Minute, Usage: "how long a node that has never reported may take", Destination: &c.NodeLifecycle.Startup},
+		&cli.Float64Flag{Name: "node-eviction-rate", Value: 1, Usage: "nodes a second of a zone whose pods may be given up", Destination: &c.NodeLifecycle.Rates.Usual},
+		&cli.Float64Flag{Name: "secondary-node-eviction-rate", Value: 0.1, Usage: "and while much of a large zone is not ready", Destination: &c.NodeLifecycle.Rates.Secondary},
+		number("large-cluster-size-threshold", 50, "a zone of more nodes is large; while much of a small one is not ready, nothing is given up", &c.NodeLifecycle.Rates.Large),
+		&cli.Float64Flag{Name: "unhealthy-zone-threshold", Value: 0.55, Usage: "the part of a zone, and three nodes at least, that is much of it", Destination: &c.NodeLifecycle.Rates.Unwell},
 		&cli.DurationFlag{Name: "default-eviction-toleration", Value: 30 * time.Second, Usage: "how long pods that do not say so themselves stay on a node that is not ready or unreachable", Destination: &c.EvictionToleration},
 		number("terminated-pod-gc-threshold", 12500, "how many finished pods are kept", &c.TerminatedPods),
 
 		number("concurrent-deployment-syncs", 5, "workers of the deployment controller", &c.DeploymentSyncs),
 		number("concurrent-replicaset-syncs", 5, "workers of the replicaset controller", &c.ReplicaSetSyncs),
+		number("concurrent-daemonset-syncs", 2, "workers of the daemonset controller", &c.DaemonSetSyncs),
 		number("concurrent-service-endpoint-syncs", 5, "workers of the endpointslice and endpoints controllers each", &c.EndpointSyncs),
+		number("max-endpoints-per-slice", 100, "how many endpoints one EndpointSlice holds at most, 1 to 1000", &c.EndpointSlice.PerSlice),
+		&cli.DurationFlag{Name: "endpointslice-updates-batch-period", Usage: "how long changes of pods are gathered before EndpointSlices are written; 0: they are written at once", Destination: &c.EndpointSlice.Batch},
+		&cli.DurationFlag{Name: "endpoint-updates-batch-period", Usage: "how long changes of pods are gathered before Endpoints are written; 0: they are written at once", Destination: &c.EndpointsBatch},
 		number("concurrent-namespace-syncs", 10, "workers of the namespace controller", &c.NamespaceSyncs),
 		number("concurrent-serviceaccount-token-syncs", 5, "workers of the controller of tokens kept in secrets", &c.ServiceAccountTokenSyncs),
 		number("concurrent-gc-syncs", 20, "workers of the garbage collector", &c.GCSyncs),
@@ -120,6 +140,12 @@ func (c *Config) check() (err error) {
 		return err
 	}
 	c.Approval.Reserved = c.NodeIPAM.Services
+	if !filepath.IsAbs(c.LocalPathDir) {
+		return fmt.Errorf("--local-path-dir %q is not absolute", c.LocalPathDir)
+	}
+	if n := c.EndpointSlice.PerSlice; n < 1 || n > 1000 {
+		return fmt.Errorf("--max-endpoints-per-slice: %d is not within 1 and 1000", n)
+	}
 	if c.ServiceAccountKeyFile != "" {
 		if c.ServiceAccountSigner, err = serviceaccount.ReadSigner(c.ServiceAccountKeyFile); err != nil {
 			return fmt.Errorf("--service-account-private-key-file: %w", err)

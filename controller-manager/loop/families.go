@@ -42,6 +42,20 @@ func (f *Families) Histogram(name, help string, buckets []float64, labels ...str
 	})
 }
 
+// Adopt registers collectors that a library made for the whole process, under a name for all of them, once.
+func (f *Families) Adopt(name string, all ...prometheus.Collector) {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.made[name] != nil || len(all) == 0 {
+		return
+	}
+	f.reg.MustRegister(all...)
+	f.made[name] = all[0]
+}
+
 func family[C prometheus.Collector](f *Families, name string, create func() C) C {
 	if f == nil {
 		return create()
