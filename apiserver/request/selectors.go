@@ -30,6 +30,23 @@ func (s *Selectors) Field(name, value string) bool {
 	return false
 }
 
+// Label says whether only objects are selected whose label has the value.
+func (s *Selectors) Label(key, value string) bool {
+	if s == nil {
+		return false
+	}
+	for _, l := range s.Labels {
+		values := l.ValuesUnsorted()
+		switch l.Operator() {
+		case selection.Equals, selection.DoubleEquals, selection.In:
+			if l.Key() == key && len(values) == 1 && values[0] == value {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // ReadSelectors reads both selectors as they stand in a query; the errors say which could not be read. Nil when there are none.
 func ReadSelectors(rawFields, rawLabels string) (s *Selectors, ofFields, ofLabels error) {
 	if rawFields == "" && rawLabels == "" {

@@ -13,6 +13,7 @@ import (
 
 	"pilothouse.dev/apiserver/admission"
 	"pilothouse.dev/apiserver/request"
+	"pilothouse.dev/pkg/localvolume"
 )
 
 // nodeRestriction lets a kubelet write its own node, its own lease and the pods bound to it, and get tokens and certificates for
@@ -72,6 +73,8 @@ func (p *nodeRestriction) Mutate(ctx context.Context, a *admission.Attributes) e
 			return p.restrictPod(ctx, a, node)
 		case "persistentvolumeclaims":
 			return restrictClaim(a, node)
+		case "persistentvolumes":
+			return restrictVolume(a, node)
 		case "serviceaccounts":
 			if a.Subresource == "token" && a.Operation == admission.Create {
 				return p.restrictToken(ctx, a, node)
@@ -233,6 +236,28 @@ func restrictClaim(a *admission.Attributes, node string) error {
 	}
 	if !apiequality.Semantic.DeepEqual(o, old) {
 		return forbid(a, "node %q is not allowed to update fields other than status.capacity and status.conditions", node)
+	}
+	return nil
+}
+
+// restrictVolume lets a node say that the folder of a volume that is going is gone, and nothing else of any volume.
+func restrictVolume(a *admission.Attributes, node string) error {
+	if a.Operation != admission.Update || a.Subresource != "" {
+		return forbid(a, "unexpected operation %q, node %q can only take the finalizer %s from its persistent volumes", a.Operation, node, localvolume.Finalizer)
+	}
+	o, old := a.Object.(*corev1.PersistentVolume).DeepCopy(), a.Old.(*corev1.PersistentVolume).DeepCopy()
+	if old.Labels[localvolume.NodeLabel] != node {
+		return forbid(a, "node %q can only modify persistent volumes that are its own folders", node)
+	}
+	if old.DeletionTimestamp == nil {
+		return forbid(a, "node %q can only take the finalizer from a persistent volume that is being deleted", node)
+	}
+	old.Finalizers = slices.DeleteFunc(old.Finalizers, func(f string) bool { return f == localvolume.Finalizer })
+	for _, v := range []*corev1.PersistentVolume{o, old} {
+		v.ResourceVersion, v.ManagedFields = "", nil
+	}
+	if !apiequality.Semantic.DeepEqual(o, old) {
+		return forbid(a, "node %q is not allowed to update fields other than the finalizer %s", node, localvolume.Finalizer)
 	}
 	return nil
 }

@@ -318,6 +318,55 @@ func TestNodeRestrictionOfTheRest(t *testing.T) {
 	})
 }
 
+// TestNodeRestrictionOfVolumes: a node lets a volume go that is a folder of it, and does nothing else to any.
+func TestNodeRestrictionOfVolumes(t *testing.T) {
+	now := metav1.Now()
+	volume := func(node string, finalizers ...string) *corev1.PersistentVolume {
+		return &corev1.PersistentVolume{
+			ObjectMeta: metav1.ObjectMeta{Name: "pvc-1", DeletionTimestamp: &now, Finalizers: finalizers, Labels: map[string]string{"pilothouse.dev/local-volume-node": node}},
+			Spec:       corev1.PersistentVolumeSpec{PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimDelete},
+		}
+	}
+	const ours, other = "pilothouse.dev/local-path", "kubernetes.io/pv-protection"
+	changed := func(node string, change func(*corev1.PersistentVolume)) *corev1.PersistentVolume {
+		v := volume(node)
+		change(v)
+		return v
+	}
+	old := volume("n1", ours)
+	alive := changed("n1", func(v *corev1.PersistentVolume) { v.DeletionTimestamp, v.Finalizers = nil, []string{ours} })
+	update := func(o, old registry.Object) *admission.Attributes {
+		return attributes(admission.Update, volumeKind, o, old)
+	}
+	const no = "is not allowed to update fields other than the finalizer pilothouse.dev/local-path"
+	restricted(t, []restrictedCase{
+		{"lets it go", update(volume("n1"), old), "", ""},
+		{"its finalizer of two", update(volume("n1", other), volume("n1", other, ours)), "", ""},
+		{"whoever's managed fields", update(changed("n1", func(v *corev1.PersistentVolume) {
+			v.ResourceVersion, v.ManagedFields = "8", []metav1.ManagedFieldsEntry{{Manager: "kubelet"}}
+		}), old), "", ""},
+		{"another's finalizer, too", update(volume("n1"), volume("n1", other, ours)), "", no},
+		{"another's finalizer alone", update(volume("n1", ours), volume("n1", other, ours)), "", no},
+		{"adds one", update(volume("n1", "x"), old), "", no},
+		{"another node's", update(volume("n2"), volume("n2", ours)), "", "can only modify persistent volumes that are its own folders"},
+		{"takes another node's", update(volume("n1"), volume("n2", ours)), "", "can only modify persistent volumes that are its own folders"},
+		{"nobody's", update(&corev1.PersistentVolume{}, &corev1.PersistentVolume{}), "", "can only modify persistent volumes that are its own folders"},
+		{"one that is to stay", update(changed("n1", func(v *corev1.PersistentVolume) { v.DeletionTimestamp = nil }), alive), "", "persistent volume that is being deleted"},
+		{"and its label", update(changed("n1", func(v *corev1.PersistentVolume) { v.Labels = nil }), old), "", no},
+		{"and its source", update(changed("n1", func(v *corev1.PersistentVolume) { v.Spec.Local = &corev1.LocalVolumeSource{Path: "/etc"} }), old), "", no},
+		{"and its policy", update(changed("n1", func(v *corev1.PersistentVolume) {
+			v.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimRetain
+		}), old), "", no},
+		{"and its claim", update(changed("n1", func(v *corev1.PersistentVolume) {
+			v.Spec.ClaimRef = &corev1.ObjectReference{Namespace: "a", Name: "secret"}
+		}), old), "", no},
+		{"and annotations", update(changed("n1", func(v *corev1.PersistentVolume) { v.Annotations = map[string]string{"a": "b"} }), old), "", no},
+		{"its status", update(volume("n1"), old), "status", "can only take the finalizer"},
+		{"makes one", attributes(admission.Create, volumeKind, volume("n1"), nil), "", `unexpected operation "CREATE"`},
+		{"deletes one", attributes(admission.Delete, volumeKind, nil, old), "", `unexpected operation "DELETE"`},
+	})
+}
+
 func TestNodeRestrictionOfIdentities(t *testing.T) {
 	token := func(name, uid string, audiences ...string) *admission.Attributes {
 		a := attributes(admission.Create, accountKind, &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"pilothouse.dev/apiserver/storage"
+	"pilothouse.dev/pkg/localvolume"
 )
 
 // kind is what sort of object a ref names.
@@ -25,6 +26,7 @@ const (
 	resourceClaim
 	attachment
 	slice
+	localVolume
 )
 
 // ref names an object.
@@ -38,7 +40,7 @@ type ref struct {
 //	node ◀── pod ──▶ secret, config map, claim, account, resource claim
 //	                                      ▲
 //	                                    volume ──▶ secret
-//	node ◀── volume attachment, resource slice
+//	node ◀── volume attachment, resource slice, volume that is a folder of it
 //
 // Each node counts what its pods refer to, so an answer looks at no pod. Of a pod only the references are kept, as handles of names
 // that are kept once.
@@ -56,7 +58,7 @@ type graph struct {
 	pods    map[storage.Key]*bound          // that are bound to a node
 	volumes map[string]*mounted             // that belong to a claim
 	secrets map[unique.Handle[ref]][]string // names of volumes that need them
-	own     [2]map[string]string            // the node of volume attachments, and of resource slices
+	own     [3]map[string]string            // the node of volume attachments, of resource slices, and of volumes that are its folders
 }
 
 // node is one to which pods are bound.
@@ -131,14 +133,17 @@ func (g *graph) dropPodLocked(key storage.Key) {
 func (g *graph) clearVolumes() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.volumes, g.secrets = map[string]*mounted{}, map[unique.Handle[ref]][]string{}
+	g.volumes, g.secrets, g.own[ofLocalVolumes] = map[string]*mounted{}, map[unique.Handle[ref]][]string{}, map[string]string{}
 }
 
-// putVolume notes whose claim a volume serves, and what is needed to mount it.
+// putVolume notes whose claim a volume serves, what is needed to mount it, and which node's folder it is, if it is one.
 func (g *graph) putVolume(v *corev1.PersistentVolume) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.dropVolumeLocked(v.Name)
+	if on := v.Labels[localvolume.NodeLabel]; on != "" {
+		g.own[ofLocalVolumes][v.Name] = on
+	}
 	if v.Spec.ClaimRef == nil {
 		return // whose it is not yet, or never was
 	}
@@ -159,6 +164,7 @@ func (g *graph) dropVolume(name string) {
 }
 
 func (g *graph) dropVolumeLocked(name string) {
+	delete(g.own[ofLocalVolumes], name)
 	m := g.volumes[name]
 	if m == nil {
 		return
@@ -178,6 +184,7 @@ func (g *graph) dropVolumeLocked(name string) {
 const (
 	ofAttachments = iota
 	ofSlices
+	ofLocalVolumes
 )
 
 func (g *graph) clearOwn(of int) {
@@ -206,6 +213,8 @@ func (g *graph) knows(on string, r ref) bool {
 		return g.own[ofAttachments][r.name] == on
 	case slice:
 		return g.own[ofSlices][r.name] == on
+	case localVolume:
+		return g.own[ofLocalVolumes][r.name] == on
 	}
 	n := g.nodes[on]
 	if n == nil {

@@ -1,6 +1,6 @@
 // Package node says what a kubelet may do (https://kubernetes.io/docs/reference/access-authn-authz/node/): read what the pods bound to
-// its node refer to, and nothing else of the kind; read and write its own node, lease and CSINode; and the few things that every
-// kubelet needs. Who is a kubelet: a user system:node:NAME in the group system:nodes. What an object that a kubelet writes may look
+// its node refer to, and nothing else of the kind; follow the volumes that are folders of its node; read and write its own node, lease
+// and CSINode; and the few things that every kubelet needs. Who is a kubelet: a user system:node:NAME in the group system:nodes. What an object that a kubelet writes may look
 // like (its own node, pods of its own) is left to the admission plugin NodeRestriction.
 //
 // What objects have to do with a node is kept in a graph (graph.go), which follows the changes of pods, persistent volumes, volume
@@ -21,6 +21,7 @@ import (
 	"pilothouse.dev/apiserver/authz"
 	"pilothouse.dev/apiserver/authz/rules"
 	"pilothouse.dev/apiserver/request"
+	"pilothouse.dev/pkg/localvolume"
 )
 
 const (
@@ -106,7 +107,7 @@ var kinds = map[plural]func(c call, ctx context.Context) (string, error){
 	{"", "secrets"}:                         func(c call, ctx context.Context) (string, error) { return c.readOne(ctx, secret) },
 	{"", "configmaps"}:                      func(c call, ctx context.Context) (string, error) { return c.readOne(ctx, configMap) },
 	{"", "persistentvolumeclaims"}:          call.claim,
-	{"", "persistentvolumes"}:               func(c call, ctx context.Context) (string, error) { return c.get(ctx, volume) },
+	{"", "persistentvolumes"}:               call.volume,
 	{"", "serviceaccounts"}:                 call.account,
 	{"", "nodes"}:                           call.nodes,
 	{"", "pods"}:                            call.pods,
@@ -163,6 +164,20 @@ func (c call) claim(ctx context.Context) (string, error) {
 		return "can only get/update/patch this type", nil
 	}
 	return c.related(ctx, claim)
+}
+
+// volume allows to get the volumes of the node's pods; to follow the volumes that are folders of the node, which a label says, and to
+// patch those: NodeRestriction limits that to letting them go.
+func (c call) volume(ctx context.Context) (string, error) {
+	switch {
+	case c.Subresource != "" || !c.verb("list", "watch", "patch"):
+		return c.get(ctx, volume)
+	case c.Verb == "patch":
+		return c.related(ctx, localVolume)
+	case !c.Selects.Label(localvolume.NodeLabel, c.node):
+		return fmt.Sprintf("can only list/watch persistentvolumes with label selector %s=%s", localvolume.NodeLabel, c.node), nil
+	}
+	return yes, nil
 }
 
 // account allows to get the service accounts of the node's pods, and to ask for their tokens.

@@ -154,7 +154,7 @@ func TestDecide(t *testing.T) {
 		{"list core/persistentvolumeclaims a", "", "can only get individual resources of this type"},
 		{"get core/persistentvolumes - pv", "", yes},
 		{"get core/persistentvolumes - free", "", none},
-		{"list core/persistentvolumes", "", "can only get individual resources of this type"},
+		{"list core/persistentvolumes", "", "can only list/watch persistentvolumes with label selector pilothouse.dev/local-volume-node=n1"},
 		{"get resource.k8s.io/resourceclaims a gpu", "", yes},
 		{"get resource.k8s.io/resourceclaims a template", "", none},
 		{"get storage.k8s.io/volumeattachments - mine", "", yes},
