@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,11 +41,12 @@ type world struct {
 	player   *player
 	writes   *atomic.Int64 // of the controllers, but for events
 	writeLog *sync.Map
+	fakes    *sync.Map // http.Handler by the prefix of a path, of what no server of ours serves: asked by the controllers
 }
 
 func newWorld(t *testing.T, args ...string) *world {
 	c := testcluster.Start(t, "--default-toleration=2s", "--advertise-address=192.0.2.1")
-	w := &world{T: t, cluster: c, kube: c.Kube, writes: &atomic.Int64{}, writeLog: &sync.Map{}}
+	w := &world{T: t, cluster: c, kube: c.Kube, writes: &atomic.Int64{}, writeLog: &sync.Map{}, fakes: &sync.Map{}}
 	ca := filepath.Join(t.TempDir(), "root.crt")
 	if err := os.WriteFile(ca, []byte("the authority\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -63,6 +65,11 @@ func newWorld(t *testing.T, args ...string) *world {
 	}
 	count := func(next http.RoundTripper) http.RoundTripper {
 		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			if h := w.fake(r.URL.Path); h != nil {
+				answer := httptest.NewRecorder()
+				h.ServeHTTP(answer, r)
+				return answer.Result(), nil
+			}
 			if r.Method != http.MethodGet && !strings.Contains(r.URL.Path, "/events") {
 				w.writes.Add(1)
 				w.writeLog.Store(fmt.Sprint(w.writes.Load(), " ", r.Method, " ", r.URL.Path), true)
@@ -96,6 +103,17 @@ func newWorld(t *testing.T, args ...string) *world {
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	w.player.add(w, "steady")
 	return w
+}
+
+// fake is who answers a path in the place of the API server; nil: the API server does.
+func (w *world) fake(path string) (h http.Handler) {
+	w.fakes.Range(func(prefix, answers any) bool {
+		if strings.HasPrefix(path, prefix.(string)) {
+			h = answers.(http.Handler)
+		}
+		return h == nil
+	})
+	return h
 }
 
 // refused fails the test when a controller was refused for want of a right; that a quota is used up or a namespace ends is no such thing.
@@ -190,12 +208,19 @@ func (p *player) set(fn func()) {
 	fn()
 }
 
-// home is where the next pod of a namespace goes: the first living node that is named like it, or the steady one.
-func (p *player) home(namespace string) string {
+// home is where a pod goes: the node it is pinned to, or the first living node that is named like its namespace, or the steady one.
+func (p *player) home(o *corev1.Pod) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if a := o.Spec.Affinity; a != nil && a.NodeAffinity != nil && a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil {
+		for _, t := range a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
+			for _, f := range t.MatchFields {
+				return f.Values[0]
+			}
+		}
+	}
 	for i := range 10 {
-		if n := fmt.Sprintf("%s-%d", namespace, i); p.nodes[n] {
+		if n := fmt.Sprintf("%s-%d", o.Namespace, i); p.nodes[n] {
 			return n
 		}
 	}
@@ -284,7 +309,7 @@ func (p *player) play(ctx context.Context) {
 		pods := p.kube.CoreV1().Pods(o.Namespace)
 		switch {
 		case o.Spec.NodeName == "" && o.DeletionTimestamp == nil:
-			pods.Bind(ctx, &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: o.Name}, Target: corev1.ObjectReference{Kind: "Node", Name: p.home(o.Namespace)}}, metav1.CreateOptions{})
+			pods.Bind(ctx, &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: o.Name}, Target: corev1.ObjectReference{Kind: "Node", Name: p.home(o)}}, metav1.CreateOptions{})
 		case !p.alive(o.Spec.NodeName):
 		case o.DeletionTimestamp != nil:
 			none := int64(0)
