@@ -7,6 +7,7 @@ import (
 
 	"pilothouse.dev/controller-manager/bootstraptokens"
 	"pilothouse.dev/controller-manager/clusterrole"
+	"pilothouse.dev/controller-manager/cronjob"
 	"pilothouse.dev/controller-manager/csrapprove"
 	"pilothouse.dev/controller-manager/csrclean"
 	"pilothouse.dev/controller-manager/csrsign"
@@ -14,18 +15,24 @@ import (
 	"pilothouse.dev/controller-manager/deployment"
 	"pilothouse.dev/controller-manager/endpoints"
 	"pilothouse.dev/controller-manager/endpointslice"
+	"pilothouse.dev/controller-manager/endpointslicemirror"
+	"pilothouse.dev/controller-manager/ephemeralvolume"
 	"pilothouse.dev/controller-manager/garbagecollector"
+	"pilothouse.dev/controller-manager/hpa"
 	"pilothouse.dev/controller-manager/localpath"
 	"pilothouse.dev/controller-manager/loop"
 	"pilothouse.dev/controller-manager/namespace"
 	"pilothouse.dev/controller-manager/nodeipam"
 	"pilothouse.dev/controller-manager/nodelifecycle"
 	"pilothouse.dev/controller-manager/podgc"
+	"pilothouse.dev/controller-manager/pvbinder"
+	"pilothouse.dev/controller-manager/pvexpander"
 	"pilothouse.dev/controller-manager/pvprotection"
 	"pilothouse.dev/controller-manager/replicaset"
 	"pilothouse.dev/controller-manager/resourcequota"
 	"pilothouse.dev/controller-manager/rootca"
 	"pilothouse.dev/controller-manager/serviceaccount"
+	"pilothouse.dev/controller-manager/statefulset"
 	"pilothouse.dev/controller-manager/tainteviction"
 )
 
@@ -35,8 +42,11 @@ func controllers(cfg Config) []loop.Line {
 	return []loop.Line{
 		{Name: "deployment", Account: "deployment-controller", New: deployment.New, Workers: cfg.DeploymentSyncs},
 		{Name: "replicaset", Account: "replicaset-controller", New: replicaset.New, Workers: cfg.ReplicaSetSyncs},
+		{Name: "statefulset", Account: "statefulset-controller", New: statefulset.New, Workers: cfg.StatefulSetSyncs},
 		{Name: "daemonset", Account: "daemon-set-controller", New: daemonset.New, Workers: cfg.DaemonSetSyncs},
+		{Name: "cronjob", Account: "cronjob-controller", New: cronjob.New, Workers: cfg.CronJobSyncs},
 		{Name: "endpointslice", Account: "endpointslice-controller", New: endpointslice.New(cfg.EndpointSlice), Workers: cfg.EndpointSyncs},
+		{Name: "endpointslicemirroring", Account: "endpointslicemirroring-controller", New: endpointslicemirror.New(cfg.MirroredPerSubset), Workers: cfg.MirrorSyncs},
 		{Name: "endpoints", Account: "endpoint-controller", New: endpoints.New(cfg.EndpointsBatch), Workers: cfg.EndpointSyncs},
 		{Name: "nodeipam", Account: "node-controller", New: nodeipam.New(cfg.NodeIPAM), Workers: 1, Off: !cfg.AllocateNodeCIDRs}, // one: see its doc
 		{Name: "nodelifecycle", Account: "node-controller", New: nodelifecycle.New(cfg.NodeLifecycle), Workers: 8},
@@ -47,11 +57,15 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "serviceaccount", Account: "service-account-controller", New: serviceaccount.New, Workers: 1},
 		// As the controller manager itself: its account's own token may be one of these.
 		{Name: "serviceaccounttoken", New: serviceaccount.Tokens(cfg.ServiceAccountSigner, cfg.RootCAFile), Workers: cfg.ServiceAccountTokenSyncs, Off: cfg.ServiceAccountSigner == nil},
+		{Name: "persistentvolume-binder", Account: "persistent-volume-binder", New: pvbinder.New, Workers: 4},
+		{Name: "persistentvolume-expander", Account: "expand-controller", New: pvexpander.New, Workers: 2},
+		{Name: "ephemeral-volume", Account: "ephemeral-volume-controller", New: ephemeralvolume.New, Workers: cfg.EphemeralVolumeSyncs},
 		{Name: "pvcprotection", Account: "pvc-protection-controller", New: pvprotection.Claims, Workers: 2},
 		{Name: "pvprotection", Account: "pv-protection-controller", New: pvprotection.Volumes, Workers: 2},
 		{Name: "localpathprovisioner", Account: "local-path-provisioner", New: localpath.New(cfg.LocalPathDir), Workers: 4},
 		{Name: "rootca", Account: "root-ca-cert-publisher", New: rootca.New(cfg.RootCAFile), Workers: 1, Off: cfg.RootCAFile == ""},
 		{Name: "resourcequota", Account: "resourcequota-controller", New: resourcequota.New(cfg.QuotaPeriod), Workers: cfg.QuotaSyncs},
+		{Name: "horizontalpodautoscaling", Account: "horizontal-pod-autoscaler", New: hpa.New(cfg.HPA), Workers: cfg.HPASyncs},
 		{Name: "clusterrole", Account: "clusterrole-aggregation-controller", New: clusterrole.New, Workers: 5},
 		{Name: "csrapproving", Account: "certificate-controller", New: csrapprove.New(cfg.Approval), Workers: 5},
 		{Name: "csrsigning", Account: "certificate-controller", New: csrsign.New(cfg.Signing), Workers: 5, Off: !cfg.Signing.Any()},

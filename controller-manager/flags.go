@@ -12,6 +12,7 @@ import (
 	"pilothouse.dev/controller-manager/csrapprove"
 	"pilothouse.dev/controller-manager/csrsign"
 	"pilothouse.dev/controller-manager/endpointslice"
+	"pilothouse.dev/controller-manager/hpa"
 	"pilothouse.dev/controller-manager/nodeipam"
 	"pilothouse.dev/controller-manager/nodelifecycle"
 	"pilothouse.dev/controller-manager/serviceaccount"
@@ -50,18 +51,28 @@ type Config struct {
 	EvictionToleration time.Duration
 	TerminatedPods     int
 
-	DeploymentSyncs int
-	ReplicaSetSyncs int
-	DaemonSetSyncs  int
-	EndpointSyncs   int
-	EndpointsBatch  time.Duration
-	EndpointSlice   endpointslice.Config
-	NamespaceSyncs  int
-	GCSyncs         int
+	DeploymentSyncs  int
+	ReplicaSetSyncs  int
+	StatefulSetSyncs int
+	CronJobSyncs     int
+	DaemonSetSyncs   int
+	EndpointSyncs    int
+	EndpointsBatch   time.Duration
+	EndpointSlice    endpointslice.Config
+	MirrorSyncs      int
+
+	MirroredPerSubset int
+
+	NamespaceSyncs int
+	GCSyncs        int
 
 	ServiceAccountTokenSyncs int
+	EphemeralVolumeSyncs     int
 	QuotaSyncs               int
 	QuotaPeriod              time.Duration
+
+	HPASyncs int
+	HPA      hpa.Config
 }
 
 func flags(c *Config) []cli.Flag {
@@ -118,14 +129,25 @@ func flags(c *Config) []cli.Flag {
 
 		number("concurrent-deployment-syncs", 5, "workers of the deployment controller", &c.DeploymentSyncs),
 		number("concurrent-replicaset-syncs", 5, "workers of the replicaset controller", &c.ReplicaSetSyncs),
+		number("concurrent-statefulset-syncs", 5, "workers of the statefulset controller", &c.StatefulSetSyncs),
 		number("concurrent-daemonset-syncs", 2, "workers of the daemonset controller", &c.DaemonSetSyncs),
+		number("concurrent-cron-job-syncs", 5, "workers of the cronjob controller", &c.CronJobSyncs),
 		number("concurrent-service-endpoint-syncs", 5, "workers of the endpointslice and endpoints controllers each", &c.EndpointSyncs),
 		number("max-endpoints-per-slice", 100, "how many endpoints one EndpointSlice holds at most, 1 to 1000", &c.EndpointSlice.PerSlice),
 		&cli.DurationFlag{Name: "endpointslice-updates-batch-period", Usage: "how long changes of pods are gathered before EndpointSlices are written; 0: they are written at once", Destination: &c.EndpointSlice.Batch},
 		&cli.DurationFlag{Name: "endpoint-updates-batch-period", Usage: "how long changes of pods are gathered before Endpoints are written; 0: they are written at once", Destination: &c.EndpointsBatch},
+		number("mirroring-concurrent-service-endpoint-syncs", 5, "workers of the endpointslicemirroring controller", &c.MirrorSyncs),
+		number("mirroring-max-endpoints-per-subset", 1000, "how many addresses of one subset of Endpoints are mirrored, 1 to 1000", &c.MirroredPerSubset),
 		number("concurrent-namespace-syncs", 10, "workers of the namespace controller", &c.NamespaceSyncs),
 		number("concurrent-serviceaccount-token-syncs", 5, "workers of the controller of tokens kept in secrets", &c.ServiceAccountTokenSyncs),
+		number("concurrent-ephemeralvolume-syncs", 5, "workers of the ephemeral-volume controller", &c.EphemeralVolumeSyncs),
 		number("concurrent-gc-syncs", 20, "workers of the garbage collector", &c.GCSyncs),
+		number("concurrent-horizontal-pod-autoscaler-syncs", 5, "workers of the horizontalpodautoscaling controller", &c.HPASyncs),
+		&cli.DurationFlag{Name: "horizontal-pod-autoscaler-sync-period", Value: 15 * time.Second, Usage: "how often each autoscaler asks for its metrics", Destination: &c.HPA.Period},
+		&cli.DurationFlag{Name: "horizontal-pod-autoscaler-downscale-stabilization", Value: 5 * time.Minute, Usage: "for how long the highest advice counts when an autoscaler that does not say itself scales down", Destination: &c.HPA.Downscale},
+		&cli.Float64Flag{Name: "horizontal-pod-autoscaler-tolerance", Value: 0.1, Usage: "by which share a metric may miss its target without anything being done", Destination: &c.HPA.Tolerance},
+		&cli.DurationFlag{Name: "horizontal-pod-autoscaler-cpu-initialization-period", Value: 5 * time.Minute, Usage: "how long after its start a pod's CPU counts only while the pod is ready", Destination: &c.HPA.CPUInit},
+		&cli.DurationFlag{Name: "horizontal-pod-autoscaler-initial-readiness-delay", Value: 30 * time.Second, Usage: "a pod that is not ready since so soon after its start counts as never having been ready", Destination: &c.HPA.ReadyWait},
 		number("concurrent-resource-quota-syncs", 5, "workers of the resourcequota controller", &c.QuotaSyncs),
 		&cli.DurationFlag{Name: "resource-quota-sync-period", Value: 5 * time.Minute, Usage: "how often what every quota says is used is reckoned anew", Destination: &c.QuotaPeriod},
 	}
@@ -142,6 +164,9 @@ func (c *Config) check() (err error) {
 	c.Approval.Reserved = c.NodeIPAM.Services
 	if !filepath.IsAbs(c.LocalPathDir) {
 		return fmt.Errorf("--local-path-dir %q is not absolute", c.LocalPathDir)
+	}
+	if n := c.MirroredPerSubset; n < 1 || n > 1000 {
+		return fmt.Errorf("--mirroring-max-endpoints-per-subset: %d is not within 1 and 1000", n)
 	}
 	if n := c.EndpointSlice.PerSlice; n < 1 || n > 1000 {
 		return fmt.Errorf("--max-endpoints-per-slice: %d is not within 1 and 1000", n)
