@@ -43,6 +43,7 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "deployment", Account: "deployment-controller", New: deployment.New, Workers: cfg.DeploymentSyncs},
 		{Name: "replicaset", Account: "replicaset-controller", New: replicaset.New, Workers: cfg.ReplicaSetSyncs},
 		{Name: "statefulset", Account: "statefulset-controller", New: statefulset.New, Workers: cfg.StatefulSetSyncs},
+		{Name: "replicationcontroller", Account: "replication-controller", New: replicaset.Older, Workers: cfg.ReplicationControllerSyncs},
 		{Name: "daemonset", Account: "daemon-set-controller", New: daemonset.New, Workers: cfg.DaemonSetSyncs},
 		{Name: "cronjob", Account: "cronjob-controller", New: cronjob.New, Workers: cfg.CronJobSyncs},
 		{Name: "endpointslice", Account: "endpointslice-controller", New: endpointslice.New(cfg.EndpointSlice), Workers: cfg.EndpointSyncs},

@@ -55,6 +55,9 @@ type Config struct {
 	ReplicaSetSyncs  int
 	StatefulSetSyncs int
 	CronJobSyncs     int
+
+	ReplicationControllerSyncs int
+
 	DaemonSetSyncs   int
 	EndpointSyncs    int
 	EndpointsBatch   time.Duration
@@ -130,6 +133,7 @@ func flags(c *Config) []cli.Flag {
 		number("concurrent-deployment-syncs", 5, "workers of the deployment controller", &c.DeploymentSyncs),
 		number("concurrent-replicaset-syncs", 5, "workers of the replicaset controller", &c.ReplicaSetSyncs),
 		number("concurrent-statefulset-syncs", 5, "workers of the statefulset controller", &c.StatefulSetSyncs),
+		number("concurrent-rc-syncs", 5, "workers of the replicationcontroller controller", &c.ReplicationControllerSyncs),
 		number("concurrent-daemonset-syncs", 2, "workers of the daemonset controller", &c.DaemonSetSyncs),
 		number("concurrent-cron-job-syncs", 5, "workers of the cronjob controller", &c.CronJobSyncs),
 		number("concurrent-service-endpoint-syncs", 5, "workers of the endpointslice and endpoints controllers each", &c.EndpointSyncs),
