@@ -58,11 +58,11 @@ type Config struct {
 
 	ReplicationControllerSyncs int
 
-	DaemonSetSyncs   int
-	EndpointSyncs    int
-	EndpointsBatch   time.Duration
-	EndpointSlice    endpointslice.Config
-	MirrorSyncs      int
+	DaemonSetSyncs int
+	EndpointSyncs  int
+	EndpointsBatch time.Duration
+	EndpointSlice  endpointslice.Config
+	MirrorSyncs    int
 
 	MirroredPerSubset int
 

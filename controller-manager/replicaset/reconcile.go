@@ -9,14 +9,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"pilothouse.dev/controller-manager/loop"
 	"pilothouse.dev/controller-manager/podset"
 	"pilothouse.dev/pkg/pod"
 )
-
-var kind = appsv1.SchemeGroupVersion.WithKind("ReplicaSet")
 
 // burst bounds what one look at a ReplicaSet creates or deletes; the rest follows when it is looked at again.
 const burst = 500
@@ -76,7 +73,7 @@ func (c *controller) apply(ctx context.Context, rs *appsv1.ReplicaSet, p plan, n
 func (c *controller) create(ctx context.Context, rs *appsv1.ReplicaSet, n int) error {
 	pods := c.t.Clients.Kube.CoreV1().Pods(rs.Namespace)
 	_, err := podset.SlowStart(ctx, n, func(ctx context.Context, _ int) error {
-		made, err := pods.Create(ctx, podset.FromTemplate(&rs.Spec.Template, rs, kind), metav1.CreateOptions{})
+		made, err := pods.Create(ctx, podset.FromTemplate(&rs.Spec.Template, rs, c.sets.kind), metav1.CreateOptions{})
 		if err != nil {
 			if !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 				c.t.Recorder.Eventf(rs, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
@@ -116,7 +113,7 @@ func (c *controller) related(rs *appsv1.ReplicaSet) ([]*corev1.Pod, error) {
 	if owner == nil {
 		return c.pods.Owned(rs.UID)
 	}
-	siblings, err := c.sets.ReplicaSets(rs.Namespace).List(labels.Everything())
+	siblings, err := c.sets.list(rs.Namespace)
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,6 @@
-// Package replicaset keeps as many pods of a template alive as a ReplicaSet asks for. It is called by the loop; it reads
-// ReplicaSets and pods from caches and writes pods and the ReplicaSet's status, never its spec.
+// Package replicaset keeps as many pods of a template alive as a ReplicaSet, or its older form, a ReplicationController, asks for.
+// It is called by the loop, once for each of the two kinds (kinds.go); it reads them and pods from caches and writes pods and the
+// status, never the spec.
 //
 // What always holds: pods that were created or deleted but are not in the cache yet are counted (podset.Ledger), so a stale
 // cache never makes one pod too many or too few.
@@ -15,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	appslisters "k8s.io/client-go/listers/apps/v1"
 
 	"pilothouse.dev/controller-manager/loop"
 	"pilothouse.dev/controller-manager/podset"
@@ -23,21 +23,24 @@ import (
 
 type controller struct {
 	t      loop.Tools
-	sets   appslisters.ReplicaSetLister
+	sets   family
 	pods   podset.Reader
 	ledger *podset.Ledger
 }
 
-// New makes the controller.
-func New(t loop.Tools) loop.Controller {
-	c := &controller{
-		t: t, pods: podset.NewReader(t.Informers), ledger: podset.NewLedger(),
-		sets: t.Informers.Apps().V1().ReplicaSets().Lister(),
-	}
+// New makes the controller of ReplicaSets.
+func New(t loop.Tools) loop.Controller { return of(t, replicaSets(t)) }
+
+// Older makes the controller of ReplicationControllers.
+func Older(t loop.Tools) loop.Controller { return of(t, replicationControllers(t)) }
+
+func of(t loop.Tools, sets family) loop.Controller {
+	c := &controller{t: t, sets: sets, pods: podset.NewReader(t.Informers), ledger: podset.NewLedger()}
+	kind := sets.kind.Kind
 	return loop.Controller{
 		Watches: []loop.Watch{
-			{Resource: "replicasets.apps", Wakes: loop.Self},
-			{Resource: "pods", Wakes: loop.Any(loop.Owner("ReplicaSet"), loop.Func("ReplicaSets that may adopt it", c.adopters))},
+			{Resource: sets.resource, Wakes: loop.Self},
+			{Resource: "pods", Wakes: loop.Any(loop.Owner(kind), loop.Func(kind+"s that may adopt it", c.adopters))},
 		},
 		Reconcile: c.reconcile,
 	}
@@ -49,7 +52,7 @@ func (c *controller) adopters(e loop.Event) []loop.Key {
 	if !ok || metav1.GetControllerOfNoCopy(pod) != nil || pod.DeletionTimestamp != nil {
 		return nil
 	}
-	sets, err := c.sets.ReplicaSets(pod.Namespace).List(labels.Everything())
+	sets, err := c.sets.list(pod.Namespace)
 	if err != nil {
 		return nil // a cache does not fail
 	}
@@ -63,7 +66,7 @@ func (c *controller) adopters(e loop.Event) []loop.Key {
 }
 
 func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration, error) {
-	rs, err := c.sets.ReplicaSets(key.Namespace).Get(key.Name)
+	rs, err := c.sets.get(key.Namespace, key.Name)
 	if apierrors.IsNotFound(err) {
 		c.ledger.Forget(key)
 		return 0, nil
@@ -91,7 +94,7 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	status, again := nextStatus(rs, pods, failed, now)
 	want := rs.DeepCopy()
 	want.Status = status
-	if _, err := loop.Commit(ctx, c.t.Clients.Kube.AppsV1().ReplicaSets(rs.Namespace), rs, want); err != nil {
+	if err := c.sets.commit(ctx, rs, want); err != nil {
 		return 0, err
 	}
 	if failed != nil {
@@ -102,10 +105,8 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 
 func (c *controller) claimer(rs *appsv1.ReplicaSet) podset.Claimer {
 	return podset.Claimer{
-		Owner: rs, Kind: kind,
-		Live: func(ctx context.Context) (metav1.Object, error) {
-			return c.t.Clients.Kube.AppsV1().ReplicaSets(rs.Namespace).Get(ctx, rs.Name, metav1.GetOptions{})
-		},
+		Owner: rs, Kind: c.sets.kind,
+		Live: func(ctx context.Context) (metav1.Object, error) { return c.sets.live(ctx, rs.Namespace, rs.Name) },
 		Patch: func(ctx context.Context, name string, patch []byte) error {
 			_, err := c.t.Clients.Kube.CoreV1().Pods(rs.Namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 			return err
