@@ -4,14 +4,15 @@ import "github.com/urfave/cli/v2"
 
 // config is what the flags say.
 type config struct {
-	Out      string
-	Bin      string
-	Name     string
-	Objects  int
-	Keep     bool
-	API      bool
-	Part     string
-	Profiles string
+	Out         string
+	Bin         string
+	Name        string
+	Objects     int
+	Keep        bool
+	API         bool
+	Controllers bool
+	Part        string
+	Profiles    string
 }
 
 func app(run cli.ActionFunc) *cli.App {
@@ -25,6 +26,7 @@ func app(run cli.ActionFunc) *cli.App {
 			&cli.StringFlag{Name: "name", Value: "bench", Usage: "the `name` of the cluster that is made for it"},
 			&cli.IntFlag{Name: "objects", Value: 10000, Usage: "how `many` objects are written"},
 			&cli.BoolFlag{Name: "api", Usage: "measure the API only"},
+			&cli.BoolFlag{Name: "controllers", Usage: "measure the controllers only"},
 			&cli.StringFlag{Name: "part", Usage: "of the API, measure the start and this `part` only: objects, fan-out, returning or fairness"},
 			&cli.StringFlag{Name: "profiles", Usage: "keep CPU profiles of the API server in this `folder`; they cost it some speed"},
 			&cli.BoolFlag{Name: "keep", Usage: "leave the cluster up"},
@@ -41,5 +43,5 @@ func app(run cli.ActionFunc) *cli.App {
 }
 
 func configOf(c *cli.Context) config {
-	return config{Out: c.String("out"), Bin: c.String("bin"), Name: c.String("name"), Objects: c.Int("objects"), Keep: c.Bool("keep"), API: c.Bool("api"), Part: c.String("part"), Profiles: c.String("profiles")}
+	return config{Out: c.String("out"), Bin: c.String("bin"), Name: c.String("name"), Objects: c.Int("objects"), Keep: c.Bool("keep"), API: c.Bool("api"), Controllers: c.Bool("controllers"), Part: c.String("part"), Profiles: c.String("profiles")}
 }

@@ -45,9 +45,10 @@ func run(ctx context.Context, cfg config) (err error) {
 		{"idle memory", b.idleMemory},
 		{"pods", b.pods},
 		{"memory under load", b.loadedMemory},
+		{"controllers", b.controllers},
 		{"API", b.apiServer},
 	} {
-		if cfg.API && part.name != "API" {
+		if cfg.API && part.name != "API" || cfg.Controllers && part.name != "controllers" {
 			continue
 		}
 		fmt.Printf("measuring: %s\n", part.name)

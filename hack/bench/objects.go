@@ -154,6 +154,11 @@ func each(d time.Duration, n int) int64 { return d.Microseconds() / int64(n) }
 
 // many does n transactions by all workers and returns how long it took.
 func many(ctx context.Context, n int, do func(context.Context, int, string) error) (time.Duration, error) {
+	return manyBy(ctx, workers, n, do)
+}
+
+// manyBy is many, with so many workers.
+func manyBy(ctx context.Context, workers, n int, do func(context.Context, int, string) error) (time.Duration, error) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	errs := make(chan error, workers)
