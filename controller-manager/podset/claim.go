@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // Sorted are objects by what their owner should do with them; what it has nothing to do with is in none.
@@ -47,6 +47,8 @@ type Claimer struct {
 	Live func(ctx context.Context) (metav1.Object, error)
 	// Patch sends a strategic merge patch to the object of this name in the owner's namespace.
 	Patch func(ctx context.Context, name string, patch []byte) error
+	// Metadata, if set, is what else of an object's metadata adopting, or releasing, changes in the same patch.
+	Metadata func(o metav1.Object, adopting bool) map[string]any
 }
 
 // Claim adopts and releases, and returns what is the owner's after that.
@@ -92,7 +94,7 @@ func (c Claimer) mayAdopt(ctx context.Context) error {
 }
 
 func (c Claimer) adopt(ctx context.Context, o metav1.Object) error {
-	patch, err := refPatch(o.GetUID(), *metav1.NewControllerRef(c.Owner, c.Kind))
+	patch, err := c.refPatch(o, true, *metav1.NewControllerRef(c.Owner, c.Kind))
 	if err != nil {
 		return err
 	}
@@ -100,7 +102,7 @@ func (c Claimer) adopt(ctx context.Context, o metav1.Object) error {
 }
 
 func (c Claimer) release(ctx context.Context, o metav1.Object) error {
-	patch, err := refPatch(o.GetUID(), map[string]any{"$patch": "delete", "uid": c.Owner.GetUID()})
+	patch, err := c.refPatch(o, false, map[string]any{"$patch": "delete", "uid": c.Owner.GetUID()})
 	if err != nil {
 		return err
 	}
@@ -112,6 +114,10 @@ func (c Claimer) release(ctx context.Context, o metav1.Object) error {
 }
 
 // refPatch is a strategic merge patch of one owner reference; the uid makes it fail on another object of the same name.
-func refPatch(uid types.UID, ref any) ([]byte, error) {
-	return json.Marshal(map[string]any{"metadata": map[string]any{"uid": uid, "ownerReferences": []any{ref}}})
+func (c Claimer) refPatch(o metav1.Object, adopting bool, ref any) ([]byte, error) {
+	meta := map[string]any{"uid": o.GetUID(), "ownerReferences": []any{ref}}
+	if c.Metadata != nil {
+		maps.Copy(meta, c.Metadata(o, adopting))
+	}
+	return json.Marshal(map[string]any{"metadata": meta})
 }
