@@ -19,6 +19,7 @@ import (
 	"pilothouse.dev/controller-manager/ephemeralvolume"
 	"pilothouse.dev/controller-manager/garbagecollector"
 	"pilothouse.dev/controller-manager/hpa"
+	"pilothouse.dev/controller-manager/job"
 	"pilothouse.dev/controller-manager/localpath"
 	"pilothouse.dev/controller-manager/loop"
 	"pilothouse.dev/controller-manager/namespace"
@@ -34,6 +35,7 @@ import (
 	"pilothouse.dev/controller-manager/serviceaccount"
 	"pilothouse.dev/controller-manager/statefulset"
 	"pilothouse.dev/controller-manager/tainteviction"
+	"pilothouse.dev/controller-manager/ttlafterfinished"
 )
 
 // controllers is the table: name, service account in kube-system, constructor, workers. Adding a controller is a package and a
@@ -46,6 +48,8 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "replicationcontroller", Account: "replication-controller", New: replicaset.Older, Workers: cfg.ReplicationControllerSyncs},
 		{Name: "daemonset", Account: "daemon-set-controller", New: daemonset.New, Workers: cfg.DaemonSetSyncs},
 		{Name: "cronjob", Account: "cronjob-controller", New: cronjob.New, Workers: cfg.CronJobSyncs},
+		{Name: "job", Account: "job-controller", New: job.New, Workers: cfg.JobSyncs},
+		{Name: "ttlafterfinished", Account: "ttl-after-finished-controller", New: ttlafterfinished.New, Workers: cfg.TTLAfterFinishedSyncs},
 		{Name: "endpointslice", Account: "endpointslice-controller", New: endpointslice.New(cfg.EndpointSlice), Workers: cfg.EndpointSyncs},
 		{Name: "endpointslicemirroring", Account: "endpointslicemirroring-controller", New: endpointslicemirror.New(cfg.MirroredPerSubset), Workers: cfg.MirrorSyncs},
 		{Name: "endpoints", Account: "endpoint-controller", New: endpoints.New(cfg.EndpointsBatch), Workers: cfg.EndpointSyncs},

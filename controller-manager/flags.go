@@ -51,6 +51,9 @@ type Config struct {
 	EvictionToleration time.Duration
 	TerminatedPods     int
 
+	JobSyncs              int
+	TTLAfterFinishedSyncs int
+
 	DeploymentSyncs  int
 	ReplicaSetSyncs  int
 	StatefulSetSyncs int
@@ -136,6 +139,8 @@ func flags(c *Config) []cli.Flag {
 		number("concurrent-rc-syncs", 5, "workers of the replicationcontroller controller", &c.ReplicationControllerSyncs),
 		number("concurrent-daemonset-syncs", 2, "workers of the daemonset controller", &c.DaemonSetSyncs),
 		number("concurrent-cron-job-syncs", 5, "workers of the cronjob controller", &c.CronJobSyncs),
+		number("concurrent-job-syncs", 5, "workers of the job controller", &c.JobSyncs),
+		number("concurrent-ttl-after-finished-syncs", 5, "workers of the controller that deletes finished jobs when their time has run out", &c.TTLAfterFinishedSyncs),
 		number("concurrent-service-endpoint-syncs", 5, "workers of the endpointslice and endpoints controllers each", &c.EndpointSyncs),
 		number("max-endpoints-per-slice", 100, "how many endpoints one EndpointSlice holds at most, 1 to 1000", &c.EndpointSlice.PerSlice),
 		&cli.DurationFlag{Name: "endpointslice-updates-batch-period", Usage: "how long changes of pods are gathered before EndpointSlices are written; 0: they are written at once", Destination: &c.EndpointSlice.Batch},
