@@ -70,14 +70,20 @@ func look(ds *appsv1.DaemonSet, now *appsv1.ControllerRevision, nodes []*corev1.
 	return s
 }
 
+// older sorts as a place wants it. Times are whole seconds; of pods made in the same one, those that are ready come first.
 func older(a, b *corev1.Pod) int {
-	unbound := func(p *corev1.Pod) int {
-		if pod.Assigned(p) {
+	not := func(yes bool) int {
+		if yes {
 			return 0
 		}
 		return 1
 	}
-	return cmp.Or(cmp.Compare(unbound(a), unbound(b)), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+	return cmp.Or(
+		cmp.Compare(not(pod.Assigned(a)), not(pod.Assigned(b))),
+		a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
+		cmp.Compare(not(pod.Ready(a)), not(pod.Ready(b))),
+		cmp.Compare(a.Name, b.Name),
+	)
 }
 
 // decide says what to make and what to end: first on each node by itself, then, between nodes, for the sake of the template.

@@ -217,6 +217,7 @@ func TestDecide(t *testing.T) {
 		"surge: dead ones are no surge":           {ds: daemon(rolling("0", "1")), nodes: nodes(3), pods: []string{"n1 old unready", "n2 old unready", "n3 old ready"}, create: "n1 n2 n3"},
 		"surge: percents are rounded up":          {ds: daemon(rolling("0", "34%")), nodes: nodes(3), pods: []string{"n1 old ready", "n2 old ready", "n3 old ready"}, create: "n1 n2"},
 		"surge: three on a node":                  {ds: daemon(rolling("0", "1")), nodes: nodes(1), pods: []string{"n1 old ready", "n1 new unready", "n1 new unready younger"}, remove: "n1-new-younger"},
+		"surge: the ready one of two as old":      {ds: daemon(rolling("0", "1")), nodes: nodes(1), pods: []string{"n1 broken unready", "n1 old ready"}, remove: "n1-broken", create: "n1"},
 		"surge: two of an old template":           {ds: daemon(rolling("0", "1")), nodes: nodes(1), pods: []string{"n1 old ready", "n1 old ready younger"}, remove: "n1-old-younger", create: "n1"},
 		"surge: one that is going does not count": {ds: daemon(rolling("0", "1")), nodes: nodes(2), pods: []string{"n1 old ready going", "n1 new ready", "n2 old ready"}, create: "n2"},
 		"surge: none on a node":                   {ds: daemon(rolling("0", "1")), nodes: nodes(1), create: "n1"},
