@@ -26,6 +26,7 @@ import (
 	"pilothouse.dev/kubelet/pods"
 	"pilothouse.dev/kubelet/server"
 	"pilothouse.dev/kubelet/source"
+	"pilothouse.dev/pkg/localvolume"
 )
 
 // Config is what the flags say.
@@ -39,6 +40,7 @@ type Config struct {
 	NodeIP         string
 	Labels, Taints cli.StringSlice
 	RootDir        string
+	LocalPathDir   string
 	NetnsDir       string
 	Manifests      string
 	PodLogs        string
@@ -90,6 +92,7 @@ func (c *Config) flags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "node-labels", Destination: &c.Labels, Usage: "`KEY=VALUE` labels to register with"},
 		&cli.StringSliceFlag{Name: "register-with-taints", Destination: &c.Taints, Usage: "`KEY=VALUE:EFFECT` taints to register with"},
 		&cli.StringFlag{Name: "root-dir", Value: "/var/lib/kubelet", Destination: &c.RootDir, Usage: "`FOLDER` of pods and their volumes"},
+		&cli.StringFlag{Name: "local-path-dir", Value: localvolume.DefaultDir, Destination: &c.LocalPathDir, Usage: "`FOLDER` of the volumes that the provisioner pilothouse.dev/local-path makes; the controller manager has the same flag"},
 		&cli.StringFlag{Name: "netns-dir", Value: "/run/pilothouse/pods", Destination: &c.NetnsDir, Usage: "`FOLDER` of pinned namespaces and streams, best on a tmpfs; a short path"},
 		&cli.StringFlag{Name: "pod-manifest-path", Destination: &c.Manifests, Usage: "`FOLDER` of static pods"},
 		&cli.StringFlag{Name: "pod-logs-dir", Destination: &c.PodLogs, Usage: "`FOLDER` of container logs (default: logs below --root-dir)"},
@@ -152,6 +155,9 @@ func (c *Config) complete() error {
 	}
 	if err := c.addresses(); err != nil {
 		return err
+	}
+	if !filepath.IsAbs(c.LocalPathDir) {
+		return fmt.Errorf("--local-path-dir %q is not absolute", c.LocalPathDir)
 	}
 	if c.MaxPods < 1 || c.LeaseInterval < 100*time.Millisecond || c.MaxRestartBackoff < time.Second {
 		return errors.New("--max-pods must be 1 or more, --node-lease-interval 100ms or more, --max-container-restart-period 1s or more")

@@ -22,6 +22,7 @@ import (
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/eviction"
 	"pilothouse.dev/kubelet/images"
+	"pilothouse.dev/kubelet/localvolumes"
 	"pilothouse.dev/kubelet/logs"
 	"pilothouse.dev/kubelet/network"
 	"pilothouse.dev/kubelet/node"
@@ -78,16 +79,22 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	mine := factory.InformerFor(&corev1.Pod{}, func(kube kubernetes.Interface, _ time.Duration) cache.SharedIndexInformer {
 		return source.Informer(kube, cfg.NodeName)
 	})
+	local := factory.InformerFor(&corev1.PersistentVolume{}, func(kube kubernetes.Interface, _ time.Duration) cache.SharedIndexInformer {
+		return localvolumes.Informer(kube, cfg.NodeName)
+	})
 	desired := source.New(cfg.source(), mine, log)
 	net := network.New(cfg.network(), log)
 	pics := images.New(cfg.images(), rt, log)
 	objs := objects.New(api.Kube)
-	vols := volumes.New(cfg.RootDir, objs, tokens.New(api.Kube.CoreV1(), log), log)
+	dirs := localvolumes.NewDirs(cfg.LocalPathDir)
 	prober := probes.New(rt)
 	writer := status.New(api.Kube.CoreV1(), log)
 	recorder := events.New(api.Kube, "kubelet", cfg.NodeName)
 	pressure := eviction.New(cfg.eviction(), eviction.Parts{Groups: groups, Images: pics, Runtime: rt}, log)
 	self := node.New(cfg.node(), node.Parts{Kube: api.Kube, Nodes: nodes, Runtime: rt, Images: pics, Network: net, Pressure: pressure}, log)
+	storage := localvolumes.Storage{Core: api.Kube.CoreV1(), Dirs: dirs, Self: asKnown(nodes, cfg.NodeName)}
+	vols := volumes.New(cfg.RootDir, objs, tokens.New(api.Kube.CoreV1(), log), storage, log)
+	folders := localvolumes.New(localvolumes.Parts{Dirs: dirs, Informer: local, Volumes: api.Kube.CoreV1().PersistentVolumes(), Users: vols, Events: recorder}, log)
 	workers := pods.New(cfg.pods(), pods.Parts{
 		Sandboxes: rt, Containers: rt, Observer: rt, Images: pics, Network: net, Groups: groups, Volumes: vols, Objects: objs, Probes: prober,
 		Status: writer, Events: recorder, Updates: desired.Updates(), Node: self.Self, Services: known(services),
@@ -122,6 +129,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("runtime", rt.Run)
 	g.Add("objects", objs.Run)
 	g.Add("volumes", vols.Run)
+	g.Add("local volumes", folders.Run)
 	g.Add("status", writer.Run)
 	g.Add("probes", prober.Run)
 	g.Add("node", self.Run)
@@ -153,5 +161,16 @@ func known(services coreinformers.ServiceInformer) func() ([]*corev1.Service, er
 			return nil, errors.New("services have not been read yet")
 		}
 		return lister.List(labels.Everything())
+	}
+}
+
+// asKnown is this node as the API has it, with the labels that others gave it; nil while it was not read.
+func asKnown(nodes cache.SharedIndexInformer, name string) func() *corev1.Node {
+	return func() *corev1.Node {
+		obj, there, err := nodes.GetStore().GetByKey(name)
+		if err != nil || !there {
+			return nil
+		}
+		return obj.(*corev1.Node)
 	}
 }

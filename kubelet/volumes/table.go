@@ -4,6 +4,7 @@ package volumes
 var table = []kind{
 	{name: "empty-dir", takes: isEmptyDir, setup: setupEmptyDir},
 	{name: "host-path", takes: isHostPath, setup: setupHostPath},
+	{name: claimKind, takes: isClaim, setup: setupClaim},
 	{name: "configmap", takes: isConfigMap, setup: setupConfigMap, fresh: true},
 	{name: "secret", takes: isSecret, setup: setupSecret, fresh: true},
 	{name: "downward-api", takes: isDownward, setup: setupDownward, fresh: true},

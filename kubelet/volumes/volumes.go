@@ -52,10 +52,15 @@ type Ground struct {
 	Pod    *corev1.Pod
 	Volume *corev1.Volume
 	// Dir is the volume's own folder; it need not exist yet.
-	Dir    string
-	Facts  resolve.Facts
-	Look   resolve.Lookup
-	Tokens Tokens
+	Dir     string
+	Facts   resolve.Facts
+	Look    resolve.Lookup
+	Tokens  Tokens
+	Storage Storage
+
+	root     string      // the kubelet's folder
+	using    *sync.Mutex // held while a pod becomes the user of a PersistentVolume
+	released func()      // a pod is no user any more
 }
 
 // kind is a line of the table.
@@ -74,8 +79,12 @@ type Manager struct {
 	root string // set once, as all in this group
 	look resolve.Lookup
 	toks Tokens
+	stor Storage
 	log  *zap.Logger
 	wake chan struct{}
+
+	released chan struct{}
+	using    sync.Mutex // taken before mu is, if ever both
 
 	mu    sync.Mutex
 	pods  map[types.UID]*podVolumes // pods that are set up; guarded by mu
@@ -93,9 +102,9 @@ type podVolumes struct {
 }
 
 // New stores what it is given. root is the kubelet's folder.
-func New(root string, look resolve.Lookup, tokens Tokens, log *zap.Logger) *Manager {
+func New(root string, look resolve.Lookup, tokens Tokens, storage Storage, log *zap.Logger) *Manager {
 	return &Manager{
-		root: root, look: look, toks: tokens, log: log.Named("volumes"), wake: make(chan struct{}, 1),
+		root: root, look: look, toks: tokens, stor: storage, log: log.Named("volumes"), wake: make(chan struct{}, 1), released: make(chan struct{}, 1),
 		pods: map[types.UID]*podVolumes{}, dirty: map[types.UID]bool{}, due: map[types.UID]time.Time{},
 	}
 }
@@ -185,7 +194,8 @@ func (m *Manager) one(ctx context.Context, k *kind, pod *corev1.Pod, v *corev1.V
 		return Volume{}, ErrUnsupported
 	}
 	dir := filepath.Join(m.volumesDir(pod.UID), k.name, v.Name)
-	made, err := k.setup(ctx, Ground{Pod: pod, Volume: v, Dir: dir, Facts: facts, Look: m.look, Tokens: m.toks})
+	made, err := k.setup(ctx, Ground{Pod: pod, Volume: v, Dir: dir, Facts: facts, Look: m.look, Tokens: m.toks, Storage: m.stor,
+		root: m.root, using: &m.using, released: m.release})
 	made.subs = filepath.Join(m.volumesDir(pod.UID), subPaths, v.Name)
 	return made, err
 }
@@ -219,6 +229,7 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("removing volumes: %w", err)
 	}
+	m.release()
 	return nil
 }
 

@@ -171,7 +171,7 @@ func volume(name string, src corev1.VolumeSource) corev1.Volume {
 // manager is a Manager that leaves nothing mounted.
 func manager(t *testing.T, look resolve.Lookup) *Manager {
 	t.Helper()
-	m := New(t.TempDir(), look, &tokens{}, logging.ForTest(t))
+	m := New(t.TempDir(), look, &tokens{}, nil, logging.ForTest(t))
 	t.Cleanup(func() {
 		if err := unmountBelow(m.root); err != nil {
 			t.Error(err)
@@ -261,7 +261,7 @@ func TestSetupAndTeardown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := New(m.root, look, &tokens{}, logging.ForTest(t))
+	second := New(m.root, look, &tokens{}, nil, logging.ForTest(t))
 	if _, err := second.Setup(t.Context(), pod, resolve.Facts{}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,120 @@
+package volumes
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// mountFlags are the mount options that a folder can have when it is mounted again: set, or taken away.
+var mountFlags = map[string]struct{ set, clear uintptr }{
+	"defaults": {}, "bind": {}, "rbind": {}, "rw": {clear: unix.MS_RDONLY}, "ro": {set: unix.MS_RDONLY},
+	"noexec": {set: unix.MS_NOEXEC}, "exec": {clear: unix.MS_NOEXEC},
+	"nosuid": {set: unix.MS_NOSUID}, "suid": {clear: unix.MS_NOSUID},
+	"nodev": {set: unix.MS_NODEV}, "dev": {clear: unix.MS_NODEV},
+	"noatime": {set: unix.MS_NOATIME}, "atime": {clear: unix.MS_NOATIME},
+	"nodiratime": {set: unix.MS_NODIRATIME}, "diratime": {clear: unix.MS_NODIRATIME},
+	"relatime": {set: unix.MS_RELATIME}, "norelatime": {clear: unix.MS_RELATIME},
+	"strictatime": {set: unix.MS_STRICTATIME},
+}
+
+// mountWith mounts a folder at another place, with options, unless that is done.
+func mountWith(from, to string, options []string) error {
+	var flags uintptr
+	for _, o := range options {
+		f, known := mountFlags[o]
+		if !known {
+			return fmt.Errorf("mount option %q is not supported for a folder of the node", o)
+		}
+		flags = flags&^f.clear | f.set
+	}
+	if err := os.MkdirAll(to, 0o750); err != nil {
+		return fmt.Errorf("making a mount point: %w", err)
+	}
+	mounted, err := mountinfo.Mounted(to)
+	if err != nil {
+		return fmt.Errorf("looking for a mount: %w", err)
+	}
+	if !mounted {
+		if err := unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("mounting %s: %w", from, err)
+		}
+	}
+	if err := unix.Mount("", to, "", unix.MS_BIND|unix.MS_REMOUNT|flags, ""); err != nil {
+		return fmt.Errorf("mounting %s with %q: %w", from, options, err)
+	}
+	return nil
+}
+
+// onMismatch says whether a volume that looks as if it were its group's already is left as it is
+// (https://kubernetes.io/docs/tasks/configure-pod-container/security-context/#configure-volume-permission-and-ownership-change-policy-for-pods).
+func onMismatch(p *corev1.Pod) bool {
+	policy := p.Spec.SecurityContext.FSGroupChangePolicy
+	return policy != nil && *policy == corev1.FSGroupChangeOnRootMismatch
+}
+
+const (
+	groupFile   fs.FileMode = 0o660
+	groupFolder             = groupFile | 0o110 | fs.ModeSetgid
+)
+
+// giveToGroup makes a folder and all in it a group's, readable and writable for it, and what is made there later, too. No link is followed
+// and none leads out.
+func giveToGroup(dir string, gid int, unlessRootIs bool) (err error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	if unlessRootIs {
+		info, err := root.Stat(".")
+		if err != nil {
+			return err
+		}
+		if group(info) == gid && info.Mode()&(fs.ModePerm|fs.ModeSetgid)&groupFolder == groupFolder {
+			return nil
+		}
+	}
+	return fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil {
+			err = giveOne(root, path, gid)
+		}
+		if errors.Is(err, fs.ErrNotExist) && path != "." {
+			return nil // removed meanwhile: others may use the volume
+		}
+		return err
+	})
+}
+
+func giveOne(root *os.Root, path string, gid int) error {
+	info, err := root.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if group(info) != gid {
+		if err := root.Lchown(path, -1, gid); err != nil {
+			return err
+		}
+	}
+	want := info.Mode()
+	switch {
+	case want&fs.ModeSymlink != 0:
+		return nil
+	case want.IsDir():
+		want |= groupFolder
+	default:
+		want |= groupFile
+	}
+	if want == info.Mode() {
+		return nil
+	}
+	return root.Chmod(path, want)
+}
+
+func group(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Gid) }
