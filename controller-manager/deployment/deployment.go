@@ -94,6 +94,9 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	if err != nil {
 		return 0, err
 	}
+	if r := rollBack(d, sets); r != nil {
+		return 0, c.goBack(ctx, d, r)
+	}
 	p := decide(d, sets, time.Now())
 	return p.again, c.apply(ctx, d, p)
 }
@@ -190,15 +193,25 @@ func (c *controller) collided(ctx context.Context, d *appsv1.Deployment, wanted 
 	return err // the write wakes us again
 }
 
+// goBack writes a rollback, or only that there is none; the write wakes us again.
+func (c *controller) goBack(ctx context.Context, d *appsv1.Deployment, r *rollback) error {
+	if _, err := loop.Commit(ctx, c.t.Clients.Kube.AppsV1().Deployments(d.Namespace), d, r.want); err != nil {
+		return err
+	}
+	c.t.Recorder.Event(d, r.kind, r.reason, r.detail)
+	return nil
+}
+
 // notCreated says in the status why there is no new ReplicaSet.
 func (c *controller) notCreated(ctx context.Context, d *appsv1.Deployment, wanted *appsv1.ReplicaSet, cause error) error {
+	message := fmt.Sprintf("Failed to create new replica set %q: %v", wanted.Name, cause)
+	c.t.Recorder.Event(d, corev1.EventTypeWarning, "ReplicaSetCreateError", message)
 	cause = fmt.Errorf("creating ReplicaSet %s: %w", wanted.Name, cause)
-	c.t.Recorder.Event(d, corev1.EventTypeWarning, "ReplicaSetCreateError", cause.Error())
 	if !hasDeadline(d) {
 		return cause
 	}
 	want := d.DeepCopy()
-	setCondition(&want.Status, condition(appsv1.DeploymentProgressing, corev1.ConditionFalse, "ReplicaSetCreateError", cause.Error(), time.Now()))
+	setCondition(&want.Status, condition(appsv1.DeploymentProgressing, corev1.ConditionFalse, "ReplicaSetCreateError", message, time.Now()))
 	if _, err := loop.Commit(ctx, c.t.Clients.Kube.AppsV1().Deployments(d.Namespace), d, want); err != nil {
 		return err
 	}

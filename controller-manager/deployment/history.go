@@ -103,15 +103,29 @@ func (r *rollout) stamp(rs *appsv1.ReplicaSet, revision string) {
 		return
 	}
 	if old > 0 {
-		history := rs.Annotations[historyAnnotation]
-		if former := strconv.FormatInt(old, 10); history == "" {
-			history = former
-		} else if !slices.Contains(strings.Split(history, ","), former) {
-			history += "," + former
-		}
-		setAnnotation(rs, historyAnnotation, history)
+		setAnnotation(rs, historyAnnotation, remembered(rs.Annotations[historyAnnotation], strconv.FormatInt(old, 10)))
 	}
 	setAnnotation(rs, revisionAnnotation, revision)
+}
+
+// longest is how many bytes of former revisions a ReplicaSet remembers: one that is rolled back to forever must not grow forever.
+const longest = 2000
+
+// remembered is the list of former revisions with one more. The oldest make room for it.
+func remembered(history, former string) string {
+	if history == "" {
+		return former
+	}
+	all := strings.Split(history, ",")
+	if slices.Contains(all, former) {
+		return history
+	}
+	size := len(history) + 1 + len(former)
+	for len(all) > 0 && size > longest {
+		size -= len(all[0]) + 1
+		all = all[1:]
+	}
+	return strings.Join(append(all, former), ",")
 }
 
 // beyondHistory are the stale ReplicaSets, by revision, that are empty and more than the limit keeps.

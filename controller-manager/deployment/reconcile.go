@@ -48,10 +48,12 @@ func decide(d *appsv1.Deployment, sets []*appsv1.ReplicaSet, now time.Time) plan
 	}
 	created := false
 	switch {
-	case d.Spec.Paused || r.resized():
+	case d.Spec.Paused:
 		r.scale()
 	case d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType:
-		created = r.recreate(revision)
+		created = r.recreate(revision) // the wish is that of the fresh ReplicaSet alone, whatever its number
+	case r.resized():
+		r.scale()
 	default:
 		created = r.roll(revision)
 	}

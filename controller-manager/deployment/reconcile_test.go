@@ -300,14 +300,21 @@ func TestScaling(t *testing.T) {
 	for name, tc := range map[string]struct {
 		before, after []int32 // replicas, oldest first
 		from, to      int32
+		surge         string // where it is not a quarter
 	}{
-		"up in proportion":          {[]int32{5, 8}, []int32{7, 12}, 10, 15}, // 13 with surge 3, then 19 with surge 4
-		"down in proportion":        {[]int32{5, 8}, []int32{3, 4}, 10, 5},   // then 7
-		"to nothing":                {[]int32{5, 8}, []int32{0, 0}, 10, 0},
-		"of equals the newer gains": {[]int32{2, 2}, []int32{2, 3}, 3, 4},
+		"up in proportion":          {[]int32{5, 8}, []int32{7, 12}, 10, 15, ""}, // 13 with surge 3, then 19 with surge 4
+		"down in proportion":        {[]int32{5, 8}, []int32{3, 4}, 10, 5, ""},   // then 7
+		"to nothing":                {[]int32{5, 8}, []int32{0, 0}, 10, 0, ""},
+		"of equals the newer gains": {[]int32{2, 2}, []int32{2, 3}, 3, 4, ""},
+		"to nothing, with a surge":  {[]int32{5, 8}, []int32{0, 0}, 10, 0, "3"},
+		"three templates":           {[]int32{2, 3, 7}, []int32{3, 6, 13}, 10, 20, "2"}, // 12 with surge 2, then 22: 13 (12.8), 6 (5.5), and what is left of 4 (3.7)
+		"by one":                    {[]int32{4, 8}, []int32{4, 9}, 10, 11, "2"},
 	} {
 		t.Run(name+", amid a rollout", func(t *testing.T) {
 			d := deploy(tc.from)
+			if tc.surge != "" {
+				rolling(tc.surge, "2")(d)
+			}
 			r := newRollout(d, nil)
 			var sets []*appsv1.ReplicaSet
 			for i, n := range tc.before {

@@ -110,6 +110,10 @@ func (r *rollout) share() {
 
 // part is what a ReplicaSet gains when it keeps its proportion of the whole.
 func (r *rollout) part(rs *appsv1.ReplicaSet) int32 {
+	now := *rs.Spec.Replicas
+	if r.want == 0 {
+		return -now // whatever surge says
+	}
 	whole, ok := number(rs, maxAnnotation)
 	if !ok || whole <= 0 {
 		whole = r.d.Status.Replicas
@@ -117,7 +121,6 @@ func (r *rollout) part(rs *appsv1.ReplicaSet) int32 {
 	if whole <= 0 {
 		return 0
 	}
-	now := *rs.Spec.Replicas
 	return int32(math.Round(float64(now)*float64(r.want+r.surge)/float64(whole))) - now
 }
 
