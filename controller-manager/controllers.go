@@ -13,6 +13,7 @@ import (
 	"pilothouse.dev/controller-manager/csrsign"
 	"pilothouse.dev/controller-manager/daemonset"
 	"pilothouse.dev/controller-manager/deployment"
+	"pilothouse.dev/controller-manager/disruption"
 	"pilothouse.dev/controller-manager/endpoints"
 	"pilothouse.dev/controller-manager/endpointslice"
 	"pilothouse.dev/controller-manager/endpointslicemirror"
@@ -20,6 +21,7 @@ import (
 	"pilothouse.dev/controller-manager/garbagecollector"
 	"pilothouse.dev/controller-manager/hpa"
 	"pilothouse.dev/controller-manager/job"
+	"pilothouse.dev/controller-manager/loadbalancer"
 	"pilothouse.dev/controller-manager/localpath"
 	"pilothouse.dev/controller-manager/loop"
 	"pilothouse.dev/controller-manager/namespace"
@@ -50,10 +52,13 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "cronjob", Account: "cronjob-controller", New: cronjob.New, Workers: cfg.CronJobSyncs},
 		{Name: "job", Account: "job-controller", New: job.New, Workers: cfg.JobSyncs},
 		{Name: "ttlafterfinished", Account: "ttl-after-finished-controller", New: ttlafterfinished.New, Workers: cfg.TTLAfterFinishedSyncs},
+		{Name: "disruption", Account: "disruption-controller", New: disruption.New, Workers: 5},
+		{Name: "stalepoddisruption", Account: "disruption-controller", New: disruption.Stale, Workers: 1},
 		{Name: "endpointslice", Account: "endpointslice-controller", New: endpointslice.New(cfg.EndpointSlice), Workers: cfg.EndpointSyncs},
 		{Name: "endpointslicemirroring", Account: "endpointslicemirroring-controller", New: endpointslicemirror.New(cfg.MirroredPerSubset), Workers: cfg.MirrorSyncs},
 		{Name: "endpoints", Account: "endpoint-controller", New: endpoints.New(cfg.EndpointsBatch), Workers: cfg.EndpointSyncs},
-		{Name: "nodeipam", Account: "node-controller", New: nodeipam.New(cfg.NodeIPAM), Workers: 1, Off: !cfg.AllocateNodeCIDRs}, // one: see its doc
+		{Name: "service-lb", Account: "service-controller", New: loadbalancer.New(cfg.LoadBalancers), Workers: 1, Off: len(cfg.LoadBalancers) == 0}, // one: see its doc
+		{Name: "nodeipam", Account: "node-controller", New: nodeipam.New(cfg.NodeIPAM), Workers: 1, Off: !cfg.AllocateNodeCIDRs},                    // one: see its doc
 		{Name: "nodelifecycle", Account: "node-controller", New: nodelifecycle.New(cfg.NodeLifecycle), Workers: 8},
 		{Name: "tainteviction", Account: "node-controller", New: tainteviction.New(cfg.EvictionToleration), Workers: 8},
 		{Name: "podgc", Account: "pod-garbage-collector", New: podgc.New(cfg.TerminatedPods), Workers: 4},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"pilothouse.dev/controller-manager/csrsign"
 	"pilothouse.dev/controller-manager/endpointslice"
 	"pilothouse.dev/controller-manager/hpa"
+	"pilothouse.dev/controller-manager/loadbalancer"
 	"pilothouse.dev/controller-manager/nodeipam"
 	"pilothouse.dev/controller-manager/nodelifecycle"
 	"pilothouse.dev/controller-manager/serviceaccount"
@@ -68,6 +70,8 @@ type Config struct {
 	MirrorSyncs    int
 
 	MirroredPerSubset int
+	LoadBalancerCIDR  string
+	LoadBalancers     loadbalancer.Pool // made by check
 
 	NamespaceSyncs int
 	GCSyncs        int
@@ -104,6 +108,7 @@ func flags(c *Config) []cli.Flag {
 		&cli.StringFlag{Name: "service-account-private-key-file", Usage: "the key that signs the tokens of secrets of the type kubernetes.io/service-account-token; empty: they are not filled", Destination: &c.ServiceAccountKeyFile},
 		&cli.StringFlag{Name: "service-cluster-ip-range", Usage: "the services' `RANGE`, which no node's pods may overlap", Destination: &c.ServiceRange},
 
+		&cli.StringFlag{Name: "load-balancer-cidr", Usage: "the `RANGES`, with commas between, of which services of type LoadBalancer get addresses; empty: none do", Destination: &c.LoadBalancerCIDR},
 		&cli.BoolFlag{Name: "allocate-node-cidrs", Usage: "give every node a part of --cluster-cidr", Destination: &c.AllocateNodeCIDRs},
 		&cli.StringFlag{Name: "cluster-cidr", Usage: "the pods' `RANGE`, or two with a comma between: IPv4 and IPv6", Destination: &c.ClusterCIDR},
 		number("node-cidr-mask-size", 24, "prefix length of a node's IPv4 part", &c.NodeIPAM.Mask),
@@ -176,6 +181,12 @@ func (c *Config) check() (err error) {
 	}
 	if n := c.MirroredPerSubset; n < 1 || n > 1000 {
 		return fmt.Errorf("--mirroring-max-endpoints-per-subset: %d is not within 1 and 1000", n)
+	}
+	if c.LoadBalancers, err = loadbalancer.ParsePool(c.LoadBalancerCIDR); err != nil {
+		return err
+	}
+	if err := errors.Join(c.LoadBalancers.Apart("service-cluster-ip-range", c.NodeIPAM.Services), c.LoadBalancers.Apart("cluster-cidr", c.NodeIPAM.Cluster)); err != nil {
+		return err
 	}
 	if n := c.EndpointSlice.PerSlice; n < 1 || n > 1000 {
 		return fmt.Errorf("--max-endpoints-per-slice: %d is not within 1 and 1000", n)
