@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -114,6 +115,9 @@ func (v eviction) try(ctx context.Context) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if err := mustBe(v.pods, pod, v.options.Preconditions); err != nil { // before anything is spent for it
+		return false, err
+	}
 	if podof.Terminal(pod) || podof.Terminating(pod) { // nothing is disrupted by what does not run
 		return false, v.delete(ctx, v.options)
 	}
@@ -212,6 +216,9 @@ func disrupted(b *policyv1.PodDisruptionBudget, pod string, now time.Time) error
 	case len(s.DisruptedPods) > maxDisrupted:
 		return forbidden("DisruptedPods map too big - too many evictions not confirmed by PDB controller")
 	case s.DisruptionsAllowed == 0:
+		if c := meta.FindStatusCondition(s.Conditions, policyv1.DisruptionAllowedCondition); c != nil && c.Reason == policyv1.SyncFailedReason {
+			return tooMany(0, fmt.Sprintf("The disruption budget %s does not allow evicting pods because it failed sync: %v", b.Name, c.Message))
+		}
 		return tooMany(0, fmt.Sprintf("The disruption budget %s needs %d healthy pods and has %d currently", b.Name, s.DesiredHealthy, s.CurrentHealthy))
 	}
 	s.DisruptionsAllowed--

@@ -28,13 +28,17 @@ func TestDisrupted(t *testing.T) {
 		{"allowed", policyv1.PodDisruptionBudgetStatus{ObservedGeneration: 2, DisruptionsAllowed: 2}, 0, "", 0},
 		{"the last one", policyv1.PodDisruptionBudgetStatus{ObservedGeneration: 3, DisruptionsAllowed: 1}, 0, "", 0},
 		{"none left", policyv1.PodDisruptionBudgetStatus{ObservedGeneration: 2, DesiredHealthy: 3, CurrentHealthy: 2}, 429, "The disruption budget b needs 3 healthy pods and has 2 currently", 0},
+		{"not known how many", policyv1.PodDisruptionBudgetStatus{ObservedGeneration: 2, Conditions: []metav1.Condition{{Type: policyv1.DisruptionAllowedCondition,
+			Status: metav1.ConditionFalse, Reason: policyv1.SyncFailedReason, Message: "no scale"}}}, 429, "The disruption budget b does not allow evicting pods because it failed sync: no scale", 0},
 		{"not seen yet", policyv1.PodDisruptionBudgetStatus{ObservedGeneration: 1, DisruptionsAllowed: 2}, 429, "The disruption budget b is still being processed by the server.", 10},
 		{"less than none", policyv1.PodDisruptionBudgetStatus{ObservedGeneration: 2, DisruptionsAllowed: -1}, 403, "", 0},
 		{"too many going", policyv1.PodDisruptionBudgetStatus{ObservedGeneration: 2, DisruptionsAllowed: 1, DisruptedPods: full}, 403, "", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Name: "b", Generation: 2}, Status: c.status}
-			b.Status.Conditions = []metav1.Condition{{Type: policyv1.DisruptionAllowedCondition, Status: metav1.ConditionTrue, Reason: policyv1.SufficientPodsReason}}
+			if b.Status.Conditions == nil {
+				b.Status.Conditions = []metav1.Condition{{Type: policyv1.DisruptionAllowedCondition, Status: metav1.ConditionTrue, Reason: policyv1.SufficientPodsReason}}
+			}
 			err := disrupted(b, "p", time.Unix(7, 0))
 			if c.code == 0 {
 				if err != nil || b.Status.DisruptionsAllowed != c.status.DisruptionsAllowed-1 || b.Status.DisruptedPods["p"].Unix() != 7 {
