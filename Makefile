@@ -95,6 +95,12 @@ unit: build ## unit and integration tests of every module, with the race detecto
 		(cd $$m && $(GOTEST) $$(go list ./... | grep -v '^pilothouse.dev/hack/\(e2e\|lint\|tools\)')); \
 	done
 
+KILLS ?= 200
+
+.PHONY: chaos
+chaos: build ## kill the controller manager KILLS (200) times while everything churns
+	@cd controller-manager && $(GOTEST) -run '^TestChaos$$' -v . -kills $(KILLS)
+
 FUZZTIME ?= 60s
 
 .PHONY: fuzz

@@ -90,7 +90,7 @@ func newWorld(t *testing.T, args ...string) *world {
 	log := logging.ForTest(t)
 	recorder := events.New(clients.Kube, "controller-manager", "")
 	crew := loop.NewCrew(controllers(cfg), clients, accounts.New(anonymous, clients.Kube.CoreV1()).As, recorder, prometheus.NewRegistry(), log)
-	w.player = &player{kube: c.Kube, nodes: map[string]bool{}, scripts: map[string]func(context.Context, *corev1.Pod){}}
+	w.player = newPlayer(c.Kube)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	for name, run := range map[string]func(context.Context) error{"crew": crew.Run, "recorder": recorder.Run, "player": w.player.run} {
@@ -189,6 +189,10 @@ type player struct {
 	sick  string          // guarded by mu: pods of this image never become ready
 	// scripts, by image, are done to a living, bound pod at every look in place of making it ready. Guarded by mu.
 	scripts map[string]func(context.Context, *corev1.Pod)
+}
+
+func newPlayer(kube kubernetes.Interface) *player {
+	return &player{kube: kube, nodes: map[string]bool{}, scripts: map[string]func(context.Context, *corev1.Pod){}}
 }
 
 // script has pods of an image played by fn, which may be called again before its write is seen.
