@@ -263,6 +263,9 @@ func (s *source) customVersion(ctx context.Context) (string, error) {
 	return "", errors.New("no custom metrics API (custom.metrics.k8s.io) registered")
 }
 
+// nothingThere is what the API server says of a path that nobody serves, without saying of what.
+const nothingThere = "the server could not find the requested resource"
+
 // get asks for a list. Whoever serves metrics, an error of theirs reads as other errors of the API do.
 func (s *source) get(ctx context.Context, r schema.GroupVersionResource, path []string, query map[string]string, into any) error {
 	req := s.rest.Get().AbsPath(append([]string{"/apis", r.Group, r.Version}, path...)...).SetHeader("Accept", runtime.ContentTypeJSON)
@@ -279,7 +282,7 @@ func (s *source) get(ctx context.Context, r schema.GroupVersionResource, path []
 			return err
 		}
 		var told metav1.Status
-		if json.Unmarshal(body, &told) == nil && told.Kind == "Status" && told.Message != "" {
+		if json.Unmarshal(body, &told) == nil && told.Kind == "Status" && told.Message != "" && told.Message != nothingThere {
 			return &apierrors.StatusError{ErrStatus: told}
 		}
 		return apierrors.NewGenericServerResponse(code, "get", r.GroupResource(), "", string(body), 0, true)

@@ -130,9 +130,14 @@ func Narrow(t Tools, resource, fields string) cache.SharedIndexInformer {
 	return inf
 }
 
-// informer finds the factory's informer of a resource. Every group we watch is served and read as v1.
+// informer finds the factory's informer of a resource. Every group we watch is served and read as v1, but for autoscaling, whose v1
+// knows less than is stored.
 func informer(f informers.SharedInformerFactory, resource string) (cache.SharedIndexInformer, error) {
-	gvr := schema.ParseGroupResource(resource).WithVersion("v1")
+	gr, version := schema.ParseGroupResource(resource), "v1"
+	if gr.Group == "autoscaling" {
+		version = "v2"
+	}
+	gvr := gr.WithVersion(version)
 	g, err := f.ForResource(gvr)
 	if err != nil {
 		return nil, fmt.Errorf("no informer for %s: %w", resource, err)

@@ -27,7 +27,9 @@ func TestValidate(t *testing.T) {
 	kindtest.Create(t, HorizontalPodAutoscalers, scaler, []kindtest.Case{
 		{Name: "good"},
 		{Name: "no numbers", Diff: `{spec: {minReplicas: 0, maxReplicas: 0}}`,
-			Want: []string{"spec.maxReplicas: Invalid value", "spec.metrics: Forbidden", "spec.minReplicas: Invalid value"}},
+			Want: []string{"spec.maxReplicas: Invalid value", "spec.metrics: Forbidden"}},
+		{Name: "fewer than none", Diff: `{spec: {minReplicas: -1}}`, Want: []string{"spec.minReplicas: Invalid value"}},
+		{Name: "to zero by what is outside", Diff: `{spec: {minReplicas: 0, metrics: [{type: External, external: {metric: {name: m}, target: {type: Value, value: 1}}}]}}`},
 		{Name: "fewer than few", Diff: `{spec: {minReplicas: 9}}`, Want: []string{"spec.maxReplicas: Invalid value"}},
 		{Name: "of nothing", Diff: `{spec: {scaleTargetRef: {apiVersion: a/b/c, kind: "", name: a/b}}}`,
 			Want: []string{"spec.scaleTargetRef.apiVersion: Invalid value", "spec.scaleTargetRef.kind: Required value", "spec.scaleTargetRef.name: Invalid value"}},
