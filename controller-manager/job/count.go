@@ -32,7 +32,7 @@ func enter(v *view, s *survey, ending *verdict, status *batchv1.JobStatus) (stri
 	var done []int
 	rulings = map[batchv1.PodFailurePolicyAction]int{}
 	for _, p := range list {
-		if !leaves(v, s, ending, p) {
+		if !v.guarded(p) || !leaves(v, s, ending, p) { // this very pass may have dismissed it
 			continue
 		}
 		if len(strip) == burst {
@@ -42,10 +42,12 @@ func enter(v *view, s *survey, ending *verdict, status *batchv1.JobStatus) (stri
 		switch {
 		case entered[p.UID] || !fits(v.job, p):
 		case p.Status.Phase == corev1.PodSucceeded && indexed(v.job):
-			done = append(done, indexOf(p))
+			if s.done.has(indexOf(p)) {
+				done = append(done, indexOf(p))
+			}
 		case p.Status.Phase == corev1.PodSucceeded:
 			u.Succeeded = append(u.Succeeded, p.UID)
-		case counts(v, ending, p):
+		case v.job.DeletionTimestamp == nil || v.failed(p): // of a job that fails, every pod that does not succeed
 			r := judge(v.job.Spec.PodFailurePolicy, p)
 			if r.action != "" {
 				rulings[r.action]++
@@ -71,26 +73,14 @@ func leaves(v *view, s *survey, ending *verdict, p *corev1.Pod) bool {
 	switch {
 	case v.job.DeletionTimestamp != nil:
 		return true
-	case ending != nil:
-		return !v.active(p)
 	case p.Status.Phase == corev1.PodSucceeded:
 		return true
-	}
-	return v.failed(p) && s.held[indexOf(p)] != p
-}
-
-// counts says whether a pod that leaves without success is a failure: of a job that fails, every one; of one that has
-// succeeded, or is being deleted, those that failed by themselves.
-func counts(v *view, ending *verdict, p *corev1.Pod) bool {
-	switch {
-	case v.job.DeletionTimestamp != nil:
-		return v.failed(p)
 	case ending == nil:
-		return true // or it would not leave
+		return v.failed(p) && s.held[indexOf(p)] != p
 	case ending.success:
-		return p.Status.Phase == corev1.PodFailed
+		return v.failed(p)
 	}
-	return true
+	return !v.active(p)
 }
 
 // uncounted are the UIDs in the list.

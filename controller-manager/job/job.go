@@ -44,6 +44,9 @@ type controller struct {
 
 	ledger *podset.Ledger
 	memory *memory
+
+	many func(ctx context.Context, n int, fn func(context.Context, int) error) (int, error) // podset.SlowStart
+	side func(n int, fn func(int) error) error                                              // side by side, some at once
 }
 
 // New makes the controller.
@@ -52,6 +55,7 @@ func New(t loop.Tools) loop.Controller {
 		t: t, jobs: t.Informers.Batch().V1().Jobs().Lister(), pods: podset.NewReader(t.Informers), byName: t.Informers.Core().V1().Pods().Lister(),
 		world: server{t.Clients.Kube}, recorder: t.Recorder, metrics: newMetrics(t.Metrics), began: time.Now(),
 		ledger: podset.NewLedger(), memory: newMemory(),
+		many: podset.SlowStart, side: side,
 	}
 	return loop.Controller{
 		Watches: []loop.Watch{
@@ -164,7 +168,11 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 		return 0, nil
 	}
 	if finished(j) {
-		return 0, c.tidy(ctx, j)
+		pods, err := c.pods.Owned(j.UID)
+		if err != nil {
+			return 0, err
+		}
+		return 0, c.tidy(ctx, j, pods)
 	}
 	selector, err := metav1.LabelSelectorAsSelector(j.Spec.Selector)
 	if err != nil || selector.Empty() {
@@ -221,11 +229,7 @@ func (c *controller) claimer(j *batchv1.Job) podset.Claimer {
 
 // tidy takes the finalizer from pods that a finished job still has: those that were adopted by another hand, or whose status
 // was written for us.
-func (c *controller) tidy(ctx context.Context, j *batchv1.Job) error {
-	pods, err := c.pods.Owned(j.UID)
-	if err != nil {
-		return err
-	}
+func (c *controller) tidy(ctx context.Context, j *batchv1.Job, pods []*corev1.Pod) error {
 	key := loop.KeyOf(j)
 	pg, _ := c.memory.page(key, j.UID)
 	pg.see(pods)

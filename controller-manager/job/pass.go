@@ -31,7 +31,7 @@ type world interface {
 	remove(ctx context.Context, p *corev1.Pod) error
 	guard(ctx context.Context, p *corev1.Pod, on bool) error
 	commit(ctx context.Context, have, want *batchv1.Job) (*batchv1.Job, error)
-	live(ctx context.Context, j *batchv1.Job) (*batchv1.Job, []corev1.Pod, error)
+	live(ctx context.Context, j *batchv1.Job) (*batchv1.Job, *corev1.PodList, error)
 }
 
 // pass brings a job nearer to its end: pods, then the status with those that have ended entered, then their finalizers, then
@@ -49,9 +49,13 @@ func (c *controller) pass(ctx context.Context, j *batchv1.Job, pods []*corev1.Po
 		}
 	}
 	if !pg.knows(&j.Status) {
-		if ok, err := c.meet(ctx, j, pg, pods); err != nil || !ok {
+		if ok, err := c.meet(ctx, j, pg); err != nil || !ok {
 			return 0, err
 		}
+	}
+	pods, all := pg.visible(pods, version)
+	if !all {
+		return 0, nil // those pods' events wake us
 	}
 	v := &view{job: j, pods: pods, unseen: c.ledger.Unseen(key, pods, version), row: &pg.row, now: now}
 	if v.unseen.Deleting == nil {
@@ -115,9 +119,8 @@ func left(v *view, s *survey) map[types.UID]bool {
 }
 
 // meet asks the API server what a job and its pods are like, when somebody before us may have written what the caches do not
-// show yet. It returns false while the cache has another state of the job.
-func (c *controller) meet(ctx context.Context, j *batchv1.Job, pg *page, cached []*corev1.Pod) (bool, error) {
-	key := loop.KeyOf(j)
+// show yet, and notes what they must show before anything is done. It returns false while the cache has another state of the job.
+func (c *controller) meet(ctx context.Context, j *batchv1.Job, pg *page) (bool, error) {
 	now, list, err := c.world.live(ctx, j)
 	if apierrors.IsNotFound(err) {
 		return false, nil // the cache will show it, and wake us
@@ -132,28 +135,7 @@ func (c *controller) meet(ctx context.Context, j *batchv1.Job, pg *page, cached 
 		pg.version = now.ResourceVersion
 		return false, nil
 	}
-	live := make(map[types.UID]*corev1.Pod, len(list))
-	for i := range list {
-		if p := &list[i]; owned(p, j.UID) {
-			live[p.UID] = p
-		}
-	}
-	for _, p := range cached {
-		is, there := live[p.UID]
-		delete(live, p.UID)
-		if !there && !owned(p, j.UID) {
-			continue // being adopted
-		}
-		if guarded(p) && !(there && guarded(is)) {
-			pg.stripped[p.UID] = true
-		}
-		if p.DeletionTimestamp == nil && !(there && is.DeletionTimestamp == nil) {
-			c.ledger.Deleting(key, p.UID)
-		}
-	}
-	for _, p := range live {
-		c.ledger.Created(key, p)
-	}
+	pg.note(list)
 	pg.met = j.Status.DeepCopy()
 	return true, nil
 }
@@ -164,7 +146,7 @@ func (c *controller) act(ctx context.Context, key loop.Key, pg *page, v *view, s
 	var mu sync.Mutex // guards n and v.unseen.Deleting here
 	err := c.heal(ctx, v, s, p)
 	if len(p.remove) > 0 {
-		err = errors.Join(err, side(len(p.remove), func(i int) error {
+		err = errors.Join(err, c.side(len(p.remove), func(i int) error {
 			o := p.remove[i]
 			if err := c.remove(ctx, key, v.job, o, p.dismiss); err != nil {
 				return err
@@ -229,7 +211,7 @@ func (c *controller) remove(ctx context.Context, key loop.Key, j *batchv1.Job, p
 }
 
 func (c *controller) create(ctx context.Context, key loop.Key, pg *page, j *batchv1.Job, slots []slot) (made int, err error) {
-	made, err = podset.SlowStart(ctx, len(slots), func(ctx context.Context, i int) error {
+	made, err = c.many(ctx, len(slots), func(ctx context.Context, i int) error {
 		p, err := c.world.create(ctx, newPod(j, slots[i]))
 		if err != nil {
 			if !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
@@ -259,7 +241,7 @@ func unanswered(err error) bool {
 // strip takes finalizers away.
 func (c *controller) strip(ctx context.Context, pg *page, pods []*corev1.Pod) error {
 	var mu sync.Mutex // guards pg.stripped here
-	return side(len(pods), func(i int) error {
+	return c.side(len(pods), func(i int) error {
 		p := pods[i]
 		if err := c.world.guard(ctx, p, false); err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("taking the finalizer from pod %s: %w", p.Name, err)

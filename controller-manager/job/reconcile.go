@@ -47,7 +47,7 @@ func decide(v *view, s *survey) plan {
 		return p
 	}
 	if p.ending = judgeJob(v, s, p.settled); p.ending != nil {
-		p.remove = first(s.active, burst)
+		p.remove, p.dismiss = first(s.active, burst), p.ending.success
 		if len(p.remove) > 0 {
 			p.action = deleted
 		}
@@ -102,8 +102,8 @@ func deadline(j *batchv1.Job, now time.Time) time.Duration {
 	return max(left, time.Nanosecond) // 0 would mean never
 }
 
-// surplus are the active pods that the job does not want, when it wants so many: those that have no index of the job or one
-// that another has, and as many more as it takes.
+// surplus are the active pods that the job does not want, when it wants so many: those that have no index of the job, or one
+// that another has or that needs none any more, and as many more as it takes.
 func surplus(v *view, s *survey, want int) []*corev1.Pod {
 	ranked := slices.Clone(s.active)
 	podset.Rank(ranked, nil, v.now)
@@ -113,7 +113,7 @@ func surplus(v *view, s *survey, want int) []*corev1.Pod {
 	kept := map[int]bool{}
 	var remove, left []*corev1.Pod
 	for _, p := range slices.Backward(ranked) { // the best of an index stays
-		if i := indexOf(p); !fits(v.job, p) || kept[i] {
+		if i := indexOf(p); !fits(v.job, p) || kept[i] || s.done.has(i) || s.lost.has(i) {
 			remove = append(remove, p)
 		} else {
 			kept[i] = true

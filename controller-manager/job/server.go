@@ -54,7 +54,7 @@ func (s server) commit(ctx context.Context, have, want *batchv1.Job) (*batchv1.J
 }
 
 // live reads a job and its pods as they are now, the pods last.
-func (s server) live(ctx context.Context, j *batchv1.Job) (*batchv1.Job, []corev1.Pod, error) {
+func (s server) live(ctx context.Context, j *batchv1.Job) (*batchv1.Job, *corev1.PodList, error) {
 	now, err := s.kube.BatchV1().Jobs(j.Namespace).Get(ctx, j.Name, metav1.GetOptions{})
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the job: %w", err)
@@ -63,5 +63,5 @@ func (s server) live(ctx context.Context, j *batchv1.Job) (*batchv1.Job, []corev
 	if err != nil {
 		return nil, nil, fmt.Errorf("listing its pods: %w", err)
 	}
-	return now, list.Items, nil
+	return now, list, nil
 }

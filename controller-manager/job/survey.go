@@ -86,7 +86,7 @@ type survey struct {
 
 	before indexes             // completed, as the status says
 	done   indexes             // completed, with pods that are not counted yet
-	lost   indexes             // failed for good; only with a limit per index
+	lost   indexes             // failed for good, whatever else ends for them; only with a limit per index
 	held   map[int]*corev1.Pod // failed pods that keep the finalizer until their index has a successor that carries the count on
 }
 
@@ -101,6 +101,9 @@ func look(v *view) *survey {
 		for _, uid := range slices.Concat(u.Succeeded, u.Failed) {
 			counted[uid] = true
 		}
+	}
+	if perIndex(v.job) {
+		s.lost = parseIndexes(ptr.Deref(status.FailedIndexes, ""), wanted(v.job))
 	}
 	var done []int
 	for _, p := range v.pods {
@@ -118,7 +121,7 @@ func look(v *view) *survey {
 		}
 		s.guarded = append(s.guarded, p)
 		switch {
-		case counted[p.UID] || !fits(v.job, p):
+		case counted[p.UID] || !fits(v.job, p) || s.lost.has(indexOf(p)) && p.Status.Phase == corev1.PodSucceeded:
 		case p.Status.Phase == corev1.PodSucceeded:
 			s.succeeded++
 			done = append(done, indexOf(p))
@@ -151,8 +154,7 @@ func lost(v *view, s *survey) indexes {
 			now = append(now, indexOf(p))
 		}
 	}
-	was := parseIndexes(ptr.Deref(v.job.Status.FailedIndexes, ""), wanted(v.job))
-	return was.union(indexesOf(now))
+	return s.lost.union(indexesOf(now))
 }
 
 // hold finds, for each index that will be tried again and is not yet, the failed pod that knows how often it has been.
