@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,7 @@ import (
 
 	"pilothouse.dev/controller-manager/loop"
 	"pilothouse.dev/controller-manager/podset"
+	"pilothouse.dev/pkg/pod"
 )
 
 // outcome is what was done of a plan. Its methods that change it may be called at once.
@@ -106,6 +108,9 @@ func (c *controller) take(ctx context.Context, set *appsv1.StatefulSet, s step, 
 			return wrapped("deleting", s.pod, err)
 		}
 		o.note(func() { o.removed[s.pod.UID] = true })
+		if pod.Terminal(s.pod) {
+			c.holds.fell(fallen(set, s.pod), time.Now())
+		}
 		c.told(set, "delete", s.pod, err)
 	}
 	return nil

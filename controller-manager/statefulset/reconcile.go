@@ -19,6 +19,7 @@ type state struct {
 	deleted map[types.UID]bool                       // of these, by us, though they do not look so yet
 	taken   map[string]bool                          // names of pods to be made that are those of pods of others
 	claims  map[string]*corev1.PersistentVolumeClaim // by name: of the pods that are there or to be made
+	held    map[string]time.Duration                 // by pod: how long one that has failed again and again is left lying
 	current revision                                 // of the template that all pods last had
 	update  revision                                 // of the template that is in the set
 	now     time.Time
@@ -50,8 +51,9 @@ type step struct {
 type plan struct {
 	steps     []step // one a pod at most
 	hindered  []hindrance
-	contested []string // claims of pods to be made that somebody else controls, though the set would
-	atOnce    bool     // steps do not wait for each other
+	contested []string      // claims of pods to be made that somebody else controls, though the set would
+	atOnce    bool          // steps do not wait for each other
+	again     time.Duration // after which a pod need no longer lie; 0: none does
 
 	unavailable    int // of the wished pods
 	maxUnavailable int // 0: the strategy has none
@@ -152,7 +154,7 @@ func (r *round) decideInOrder() {
 			r.create(i)
 			return
 		case finished:
-			r.remove(p)
+			r.replace(i, p)
 			return
 		}
 		r.keep(p, false)
@@ -195,7 +197,7 @@ func (r *round) decideAtOnce() {
 		case missing:
 			r.create(i)
 		case finished:
-			r.remove(p)
+			r.replace(i, p)
 		default:
 			r.keep(p, false)
 		}
@@ -241,6 +243,17 @@ func (r *round) keep(p *corev1.Pod, beyond bool) {
 	if s.do == update || len(s.claims) > 0 {
 		r.planned[p] = len(r.plan.steps)
 		r.plan.steps = append(r.plan.steps, s)
+	}
+}
+
+// replace removes a pod that has failed or finished. When that happens to it time and again, it lies for a while, unless the next one will
+// be of another template.
+func (r *round) replace(i int, p *corev1.Pod) {
+	hold := r.held[p.Name]
+	if hold <= 0 || rolling(r.set) && revisionOf(p) != r.wanted(i).name {
+		r.remove(p)
+	} else if r.plan.again == 0 || hold < r.plan.again {
+		r.plan.again = hold
 	}
 }
 

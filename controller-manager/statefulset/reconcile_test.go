@@ -3,6 +3,7 @@ package statefulset
 import (
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +18,7 @@ type decision struct {
 	pods   string
 	claims string
 	taken  string
+	held   string // pods that lie for another second
 	want   string
 }
 
@@ -39,6 +41,10 @@ func run(t *testing.T, tc decision) plan {
 		c := madeClaim(t, text)
 		s.claims[c.Name] = c
 	}
+	s.held = map[string]time.Duration{}
+	for _, n := range strings.Fields(tc.held) {
+		s.held[n] = time.Second
+	}
 	for _, n := range strings.Fields(tc.taken) {
 		s.taken[n] = true
 	}
@@ -54,8 +60,12 @@ func decided(t *testing.T, cases []decision) {
 		}
 		seen[tc.name] = true
 		t.Run(tc.name, func(t *testing.T) {
-			if got := told(run(t, tc)); got != tc.want {
+			p := run(t, tc)
+			if got := told(p); got != tc.want {
 				t.Errorf("decided %q\n   want %q", got, tc.want)
+			}
+			if waits := p.again > 0; waits != (tc.held != "" && tc.want == "") || waits && p.again != time.Second {
+				t.Errorf("again after %v", p.again)
 			}
 		})
 	}
@@ -78,6 +88,9 @@ func TestScalingInOrder(t *testing.T) {
 		{name: "a failed one is removed", set: web(), pods: "web-0@a:failed web-1@a", want: "remove web-0"},
 		{name: "and one that has finished", set: web(), pods: "web-0@a web-1@a:succeeded", want: "remove web-1"},
 		{name: "a failed one that is leaving is waited for", set: web(), pods: "web-0@a:failed,leaving"},
+		{name: "one that fails time and again lies for a while", set: web(), pods: "web-0@a:failed web-1@a", held: "web-0"},
+		{name: "but not when the next is of another template", set: web(), revs: "a b", pods: "web-0@a:failed web-1@a", held: "web-0", want: "remove web-0"},
+		{name: "nor when none is to follow", set: web(size(0)), pods: "web-0@a:failed", held: "web-0", want: "remove web-0"},
 		{name: "a failed one above a broken one waits", set: web(), pods: "web-0@a:unready web-1@a:failed"},
 		{name: "the highest goes first", set: web(size(1)), pods: "web-0@a web-1@a web-2@a", want: "remove web-2"},
 		{name: "ten is higher than nine", set: web(size(1)), pods: "web-0@a web-9@a web-10@a", want: "remove web-10"},
@@ -105,6 +118,7 @@ func TestScalingAtOnce(t *testing.T) {
 		{name: "all too many go", set: web(parallel, size(1)), pods: "web-0@a:unready web-1@a web-2@a:unready", want: "remove web-2; remove web-1"},
 		{name: "one that is leaving is not asked again", set: web(parallel, size(1)), pods: "web-0@a web-1@a:deleted web-2@a:leaving"},
 		{name: "failed ones are removed together", set: web(parallel), pods: "web-0@a:failed web-1@a:succeeded web-2@a", want: "remove web-0; remove web-1"},
+		{name: "those that fail time and again lie", set: web(parallel), pods: "web-0@a:failed web-1@a:succeeded web-2@a", held: "web-0 web-1"},
 		{name: "a start that moves", set: web(parallel, from(1)), pods: "web-0@a web-1@a web-2@a", want: "create web-3@a; remove web-0"},
 		{name: "a taken name hinders no other", set: web(parallel), taken: "web-1", want: `web-1: pods "web-1" already exists; create web-0@a; create web-2@a`},
 		{name: "labels", set: web(parallel), pods: "web-0@a:nameless web-1@a:leaving,nameless web-2@a", want: "update web-0"},
@@ -182,4 +196,26 @@ func TestHealing(t *testing.T) {
 		{name: "on delete nothing heals by itself", set: web(onDelete), revs: "a b", pods: "web-0@a:unready"},
 		{name: "a failed one of a broken template", set: web(), revs: "a c", pods: "web-0@a web-1@a web-2@b:failed", want: "remove web-2"},
 	})
+}
+
+func TestHolds(t *testing.T) {
+	h := newHolds()
+	at := now
+	for i, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+		if i == 0 && h.left("a", at) != 0 {
+			t.Error("the first failure is held")
+		}
+		h.fell("a", at)
+		if got := h.left("a", at); got != want*time.Second {
+			t.Errorf("held for %v after %d failures, want %v", got, i+1, want*time.Second)
+		}
+		at = at.Add(want * time.Second)
+		if got := h.left("a", at); got != 0 {
+			t.Errorf("held for %v more", got)
+		}
+	}
+	h.fell("b", at.Add(2*worstHold+time.Second))
+	if len(h.falls) != 1 {
+		t.Errorf("%d remembered, want the last", len(h.falls))
+	}
 }

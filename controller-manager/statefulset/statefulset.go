@@ -29,6 +29,7 @@ import (
 	"pilothouse.dev/controller-manager/loop"
 	"pilothouse.dev/controller-manager/podset"
 	"pilothouse.dev/controller-manager/revisions"
+	"pilothouse.dev/pkg/pod"
 )
 
 var kind = appsv1.SchemeGroupVersion.WithKind("StatefulSet")
@@ -42,6 +43,7 @@ type controller struct {
 	history *revisions.History
 	ledger  *podset.Ledger // pods that we made or deleted
 	metrics *metrics
+	holds   *holds
 
 	setStore, claimStore             cache.Store
 	wroteSet, wrotePods, wroteClaims *loop.Versions // by set
@@ -55,6 +57,7 @@ func New(t loop.Tools) loop.Controller {
 		pods: podset.NewReader(t.Informers), byName: core.Pods().Lister(),
 		claims: core.PersistentVolumeClaims().Lister(), claimStore: core.PersistentVolumeClaims().Informer().GetStore(),
 		history: revisions.New(t), ledger: podset.NewLedger(), metrics: newMetrics(t.Metrics),
+		holds:    newHolds(),
 		wroteSet: loop.NewVersions(), wrotePods: loop.NewVersions(), wroteClaims: loop.NewVersions(),
 	}
 	return loop.Controller{
@@ -139,7 +142,7 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	if err != nil {
 		return 0, err
 	}
-	s := state{set: set, pods: pods, deleted: deleted, now: now, update: revision{update.Name, &set.Spec.Template}}
+	s := state{set: set, pods: pods, deleted: deleted, now: now, held: c.held(set, pods, now), update: revision{update.Name, &set.Spec.Template}}
 	if s.current, err = currentOf(set, revs, s.update); err != nil {
 		return 0, err
 	}
@@ -156,6 +159,9 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	if failed != nil {
 		return 0, failed
 	}
+	if p.again > 0 && (again == 0 || p.again < again) {
+		again = p.again
+	}
 	return again, c.trim(ctx, set, pods, revs, status)
 }
 
@@ -166,6 +172,20 @@ func (c *controller) behind(key loop.Key) bool {
 	pods := c.wrotePods.Seen(key, c.pods.Version())
 	claims := c.wroteClaims.Seen(key, c.claimStore.LastStoreSyncResourceVersion())
 	return !set || !pods || !claims
+}
+
+// fallen is the key of a pod among those that have failed.
+func fallen(set *appsv1.StatefulSet, p *corev1.Pod) string { return string(set.UID) + "/" + p.Name }
+
+// held says how long pods that have failed are to lie yet.
+func (c *controller) held(set *appsv1.StatefulSet, pods []*corev1.Pod, now time.Time) map[string]time.Duration {
+	held := map[string]time.Duration{}
+	for _, p := range pods {
+		if pod.Terminal(p) {
+			held[p.Name] = c.holds.left(fallen(set, p), now)
+		}
+	}
+	return held
 }
 
 // podsOf are the set's pods, after adoption and release, and which of them are deleted though the cache does not show it yet.
