@@ -17,6 +17,7 @@ func (c *cluster) controllerManager() daemon {
 			"--cluster-cidr=" + c.addr().pods().String(),
 			"--node-cidr-mask-size=24",
 			"--service-cluster-ip-range=" + c.addr().services().String(),
+			"--local-path-dir=" + c.volumesDir(),
 			"--root-ca-file=" + c.cert(clusterCA),
 			"--cluster-signing-cert-file=" + c.cert(clusterCA),
 			"--cluster-signing-key-file=" + c.key(clusterCA),

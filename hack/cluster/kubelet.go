@@ -23,6 +23,7 @@ func (c *cluster) kubelet(n *node) daemon {
 			"--address=" + c.nodeIP(n).String(),
 			fmt.Sprintf("--port=%d", kubeletPort),
 			"--root-dir=" + c.path("nodes", n.Name, "kubelet"),
+			"--local-path-dir=" + c.volumesDir(),
 			"--netns-dir=" + c.nodeRun(n, "pods"),
 			"--pod-manifest-path=" + c.path("nodes", n.Name, "manifests"),
 			"--container-runtime-endpoint=unix://" + c.containerdSocket(n),

@@ -145,6 +145,9 @@ func (c *cluster) startParts(ctx context.Context) error {
 		if err := c.grant(fctx); err != nil {
 			return err
 		}
+		if err := c.storageClass(fctx); err != nil {
+			return err
+		}
 		return c.welcome(fctx, c.running()...)
 	})
 	first.Go(func() error {
