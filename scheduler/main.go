@@ -42,9 +42,10 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	numbers, checks := prometheus.NewRegistry(), &health.Checks{}
 	numbers.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), pki.Reloads)
 	recorder := events.New(clients.Kube, cfg.SchedulerName, "")
-	rules := framework.NewSet(plugins.Table)
+	informers := client.Informers(clients.Kube)
+	rules := framework.NewSet(plugins.Table, framework.Parts{Kube: clients.Kube, Informers: informers})
 	waiting, placed := queue.New(rules), cache.New()
-	source := feed.New(cfg.SchedulerName, client.Informers(clients.Kube), waiting, placed, log)
+	source := feed.New(cfg.SchedulerName, informers, waiting, placed, log)
 	scheduling := cycle.New(cycle.Parts{
 		Queue: waiting, Cache: placed, Plugins: rules, Events: recorder, Ready: source.Ready,
 		API:     cycle.Over(clients.Kube),

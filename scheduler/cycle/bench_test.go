@@ -42,7 +42,7 @@ func BenchmarkChoose(b *testing.B) {
 	for i := range waiting {
 		waiting[i] = newPod(pods + i)
 	}
-	chooser := newChooser(c, framework.NewSet(plugins.Table))
+	chooser := newChooser(c, framework.NewSet(plugins.Table, framework.Parts{}))
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := range b.N {
@@ -75,7 +75,7 @@ func BenchmarkRefuse(b *testing.B) {
 	p := &corev1.Pod{}
 	p.Spec.Containers = []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": resource.MustParse("2")}}}}
 	info := nodeinfo.NewPod(p)
-	chooser := newChooser(c, framework.NewSet(plugins.Table))
+	chooser := newChooser(c, framework.NewSet(plugins.Table, framework.Parts{}))
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, refused, _ := chooser.choose(info); refused.String() == "" {

@@ -15,29 +15,33 @@ import (
 	"pilothouse.dev/scheduler/queue"
 )
 
-// bindTimeout bounds one binding, from permit to the API's answer.
-const bindTimeout = 30 * time.Second
+const (
+	// bindTimeout bounds one binding, from permit to the API's answer, but for what has to come true before it.
+	bindTimeout = 30 * time.Second
+	// prepareTimeout bounds what is to come true before a binding: a volume may have to be made first.
+	prepareTimeout = 10 * time.Minute
+)
 
 // errNodeGone ends a binding to a node that was deleted after it was chosen.
 var errNodeGone = errors.New("the node was deleted after it had been chosen")
 
 // bind takes an assumed pod to its node and ends its trip. It runs in a goroutine of its own.
-func (c *Cycle) bind(ctx context.Context, it *queue.Item, node string, begun time.Time) {
-	ctx, cancel := context.WithTimeout(ctx, bindTimeout)
-	defer cancel()
+func (c *Cycle) bind(ctx context.Context, it *queue.Item, node string, held framework.Held, begun time.Time) {
 	p := it.Pod
-	err := c.permitAndBind(ctx, p, node)
+	err := c.prepareAndBind(ctx, it, node, held)
 	if err != nil {
 		switch bound, settled := c.settle(ctx, p, node, err); {
 		case bound:
 			err = nil
 		case settled: // gone, or on another node: the feed says the rest
+			c.Plugins.Unreserve(held, p)
 			c.forget(p)
 			c.Queue.Done(it)
 			return
 		}
 	}
 	if err != nil {
+		c.Plugins.Unreserve(held, p)
 		c.forget(p)
 		c.broken(it, fmt.Errorf("binding to node %s: %w", node, err), begun)
 		return
@@ -49,14 +53,46 @@ func (c *Cycle) bind(ctx context.Context, it *queue.Item, node string, begun tim
 	c.log.Debug("scheduled", zap.String("namespace", p.Namespace), zap.String("name", p.Name), zap.String("node", node))
 }
 
-func (c *Cycle) permitAndBind(ctx context.Context, p *nodeinfo.Pod, node string) error {
-	if st := c.Plugins.Permit(ctx, p, node); !st.OK() {
+func (c *Cycle) prepareAndBind(ctx context.Context, it *queue.Item, node string, held framework.Held) error {
+	p := it.Pod
+	soon, cancel := context.WithTimeout(ctx, bindTimeout)
+	defer cancel()
+	if st := c.Plugins.Permit(soon, p, node); !st.OK() {
 		return fmt.Errorf("permission of %s: %s", st.Plugin, st.Message())
+	}
+	if held != 0 {
+		if err := c.prepare(ctx, it, node, held); err != nil {
+			return err
+		}
+		soon, cancel = context.WithTimeout(ctx, bindTimeout)
+		defer cancel()
 	}
 	if !c.Cache.HasNode(node) {
 		return errNodeGone
 	}
-	return c.API.Bind(ctx, p, node)
+	return c.API.Bind(soon, p, node)
+}
+
+// prepare makes true what is held for a pod, until the pod is gone.
+func (c *Cycle) prepare(ctx context.Context, it *queue.Item, node string, held framework.Held) error {
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	defer cancel()
+	gone, ended := c.Queue.Gone(it), make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	st := c.Plugins.PreBind(ctx, held, it.Pod, node)
+	cancel()
+	<-ended
+	if !st.OK() {
+		return fmt.Errorf("preparing with %s: %s", st.Plugin, st.Message())
+	}
+	return nil
 }
 
 // settle finds out what became of a pod whose binding failed: whether it is bound to this node after all (the answer was

@@ -2,10 +2,10 @@
 // memory. Each binding has its own goroutine, because it waits for the API; what was chosen counts in the cache at once, as
 // assumed, so the next choice sees it.
 //
-//	Pop ─▶ choose: snapshot · prefilter · filter · score · pick ─▶ assume ─▶ (own goroutine) permit · bind ─▶ Done
-//	          │ no node                                                         │ refused, or failed
-//	          ▼                                                                 ▼
-//	        fail: condition and event, Park;                         forget · Retry, or Done if the pod is gone
+//	Pop ─▶ choose: snapshot · prefilter · filter · score · pick ─▶ reserve · assume ─▶ (own goroutine) permit · prebind · bind ─▶ Done
+//	          │ no node                                                                   │ refused, or failed
+//	          ▼                                                                           ▼
+//	        fail: condition and event, Park;                    unreserve · forget · Retry, or Done if the pod is gone
 //	        first (own goroutine) evictions, if they make room
 //
 // What always holds: a pod popped ends with exactly one of Done, Park and Retry; a pod assumed and not bound is forgotten;
@@ -23,6 +23,7 @@ import (
 
 	"pilothouse.dev/scheduler/cache"
 	"pilothouse.dev/scheduler/framework"
+	"pilothouse.dev/scheduler/nodeinfo"
 	"pilothouse.dev/scheduler/queue"
 )
 
@@ -88,8 +89,9 @@ func (c *Cycle) one(ctx context.Context, it *queue.Item) {
 		return
 	}
 	node, refused, err := c.chooser.choose(it.Pod)
+	var held framework.Held
 	if err == nil && refused == nil {
-		err = c.Cache.Assume(it.Pod, node)
+		held, err = c.take(it.Pod, node)
 	}
 	switch {
 	case err != nil:
@@ -100,7 +102,24 @@ func (c *Cycle) one(ctx context.Context, it *queue.Item) {
 		return
 	}
 	c.reporter.drop(it.Pod.UID)
-	c.fly(ctx, func() { c.bind(ctx, it, node, begun) })
+	if held != 0 { // it may wait for minutes, for which it gets no slot
+		c.flights.Go(func() { c.bind(ctx, it, node, held, begun) })
+		return
+	}
+	c.fly(ctx, func() { c.bind(ctx, it, node, 0, begun) })
+}
+
+// take makes what was chosen count for the pods that come after: its place on the node, and what plugins keep for it.
+func (c *Cycle) take(p *nodeinfo.Pod, node string) (framework.Held, error) {
+	held, st := c.chooser.reserve(p, node)
+	if !st.OK() {
+		return 0, fmt.Errorf("reserving with %s: %s", st.Plugin, st.Message())
+	}
+	if err := c.Cache.Assume(p, node); err != nil {
+		c.Plugins.Unreserve(held, p)
+		return 0, err
+	}
+	return held, nil
 }
 
 // fly runs the part of a trip that waits for the API in a goroutine of its own, when there is a slot.

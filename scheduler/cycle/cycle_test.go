@@ -128,7 +128,7 @@ type stage struct {
 // onStage runs a test with a running cycle, in virtual time. Unless told otherwise the feed is instant.
 func onStage(t *testing.T, table []framework.Entry, test func(t *testing.T, s *stage)) {
 	synctest.Test(t, func(t *testing.T) {
-		set := framework.NewSet(table)
+		set := framework.NewSet(table, framework.Parts{})
 		s := &stage{api: &fakeAPI{pods: map[string]*corev1.Pod{}}, queue: queue.New(set), cache: cache.New(), events: record.NewFakeRecorder(1000)}
 		s.api.seen = s.feed
 		c := New(Parts{Queue: s.queue, Cache: s.cache, Plugins: set, API: s.api, Events: s.events,
@@ -368,7 +368,7 @@ func (d door) Permit(ctx context.Context, _ *nodeinfo.Pod, _ string) *framework.
 }
 
 func withDoor(d door) []framework.Entry {
-	return append(plugins.Table[:len(plugins.Table):len(plugins.Table)], framework.Entry{Name: "Door", New: func() framework.Plugin { return d }})
+	return append(plugins.Table[:len(plugins.Table):len(plugins.Table)], framework.Entry{Name: "Door", New: func(framework.Parts) framework.Plugin { return d }})
 }
 
 func TestNodeGoesBetweenChoiceAndBinding(t *testing.T) {

@@ -67,6 +67,11 @@ func (c *chooser) choose(p *nodeinfo.Pod) (node string, refused *refusal, err er
 	return c.feasible[pick(c.totals)].Name, nil, nil
 }
 
+// reserve keeps what plugins keep for a pod on the node that was just chosen for it.
+func (c *chooser) reserve(p *nodeinfo.Pod, node string) (framework.Held, *framework.Status) {
+	return c.plugins.Reserve(&c.notebook, p, c.snapshot.Node(node))
+}
+
 // candidates are the nodes to be filtered: all, or those that PreFilter narrowed the trip to.
 func (c *chooser) candidates(nodes []*nodeinfo.Node) []*nodeinfo.Node {
 	names, _, ok := c.notebook.Narrowed()

@@ -20,7 +20,7 @@ import (
 // changed, and still says why a pod does not fit.
 func TestTermAfterTerm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		set := framework.NewSet(plugins.Table)
+		set := framework.NewSet(plugins.Table, framework.Parts{})
 		s := &stage{api: &fakeAPI{pods: map[string]*corev1.Pod{}}, queue: queue.New(set), cache: cache.New(), events: record.NewFakeRecorder(100)}
 		s.api.seen = s.feed
 		c := New(Parts{Queue: s.queue, Cache: s.cache, Plugins: set, API: s.api, Events: s.events,

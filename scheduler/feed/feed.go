@@ -1,4 +1,4 @@
-// Package feed turns what the API tells (nodes and pods, by informers) into the words of the queue and the cache. It decides
+// Package feed turns what the API tells (nodes, pods and storage, by informers) into the words of the queue and the cache. It decides
 // nothing: every pod is either waiting for us (queue), on a node (cache), or neither.
 //
 // The cache is always told before the queue, so that a pod woken by an event finds what woke it.
@@ -77,9 +77,14 @@ func (f *Feed) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listening to pods: %w", err)
 	}
+	storageDone, err := f.followStorage()
+	if err != nil {
+		return err
+	}
 	f.informers.Start(ctx.Done())
 	defer f.informers.Shutdown()
-	if !cache.WaitForCacheSync(ctx.Done(), nodesDone.HasSynced, podsDone.HasSynced) {
+	f.informers.WaitForCacheSync(ctx.Done()) // those that only plugins read among them
+	if !cache.WaitForCacheSync(ctx.Done(), append(storageDone, nodesDone.HasSynced, podsDone.HasSynced)...) {
 		return nil // ctx has ended
 	}
 	count, known, _ := f.cache.Size()

@@ -2,6 +2,7 @@ package framework
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 
 	"pilothouse.dev/scheduler/nodeinfo"
 )
@@ -11,14 +12,20 @@ type EventKind int
 
 // The kinds. Anything else does not make a pod schedulable.
 const (
-	NodeAdded     EventKind = iota // Node
-	NodeUpdated                    // OldNode and Node differ in labels, taints, allocatable resources or a cordon
-	PodGone                        // Pod left its node: deleted, finished, or not bound after all
-	PodShrunk                      // Pod, which has a node, asks for less than before
-	WaiterUpdated                  // Pod is the waiting pod itself, changed in what matters
+	NodeAdded      EventKind = iota // Node
+	NodeUpdated                     // OldNode and Node differ in labels, taints, allocatable resources or a cordon
+	PodGone                         // Pod left its node: deleted, finished, or not bound after all
+	PodShrunk                       // Pod, which has a node, asks for less than before
+	WaiterUpdated                   // Pod is the waiting pod itself, changed in what matters
+	ClaimChanged                    // Claim came or changed
+	VolumeChanged                   // Volume came or changed
+	ClassChanged                    // Class came or changed
+	DriversChanged                  // what storage drivers offer on a node, or have attached there
+	StorageChanged                  // what storage drivers have left
 )
 
-var eventNames = [...]string{"NodeAdd", "NodeUpdate", "AssignedPodDelete", "AssignedPodUpdate", "UnscheduledPodUpdate"}
+var eventNames = [...]string{"NodeAdd", "NodeUpdate", "AssignedPodDelete", "AssignedPodUpdate", "UnscheduledPodUpdate",
+	"PersistentVolumeClaimUpdate", "PersistentVolumeUpdate", "StorageClassUpdate", "CSINodeUpdate", "CSIStorageCapacityUpdate"}
 
 // String is the event's name as logs and metrics show it.
 func (k EventKind) String() string { return eventNames[k] }
@@ -28,4 +35,7 @@ type Event struct {
 	Kind          EventKind
 	Node, OldNode *corev1.Node
 	Pod           *nodeinfo.Pod
+	Claim         *corev1.PersistentVolumeClaim
+	Volume        *corev1.PersistentVolume
+	Class         *storagev1.StorageClass
 }

@@ -9,11 +9,13 @@
 //	Filter       once a node: may the pod stand there
 //	PreScore     once a trip, with the nodes that are left
 //	Score        once a node left: how good is it; Normalize then brings the numbers to 0…MaxScore
-//	Permit       after a node was chosen, in the binding's own goroutine: may it be bound now
+//	Reserve      after a node was chosen: keep what the pod needs there from the pods that come after it; Unreserve gives it back
+//	Permit       in the binding's own goroutine: may it be bound now
+//	PreBind      there too, for what was reserved: make it true before the pod is bound; this may take minutes
 //	Helps        could this event make a pod schedulable that this plugin refused
 //
-// Filter and Score are called for several nodes at the same time and must not change anything. The others are called one
-// after another for one trip. Nothing that a plugin is handed may be kept or changed, except what it writes in the Notebook.
+// Filter and Score are called for several nodes at the same time and must not change anything. The others up to Reserve are called
+// one after another, one trip after another; the rest beside later trips. Nothing that a plugin is handed may be kept or changed, except what it writes in the Notebook.
 package framework
 
 import (
@@ -70,6 +72,21 @@ type Normalizer interface {
 type Permitter interface {
 	Plugin
 	Permit(ctx context.Context, p *nodeinfo.Pod, node string) *Status
+}
+
+// Reserver keeps things for pods. Skip means that there was nothing to keep; it is not asked either when its PreFilter has said
+// Skip. What was kept ends with PreBind's success, or with Unreserve.
+type Reserver interface {
+	Plugin
+	Reserve(nb *Notebook, p *nodeinfo.Pod, n *nodeinfo.Node) *Status
+	// Unreserve must do no harm when nothing is kept for the pod.
+	Unreserve(p *nodeinfo.Pod)
+}
+
+// PreBinder is a Reserver with work to do before the pod is bound. The pod may go meanwhile, and then ctx ends.
+type PreBinder interface {
+	Reserver
+	PreBind(ctx context.Context, p *nodeinfo.Pod, node string) *Status
 }
 
 // Hinter says whether an event could make a pod schedulable that this plugin refused. Without it every event is tried.

@@ -4,7 +4,8 @@ package framework
 // another, read by Filter and Score, which run side by side. One page a plugin and purpose; the key is the plugin's to choose.
 type Notebook struct {
 	pages      []page
-	skipFilter uint64 // bit i: filter i of the Set has nothing to say
+	skipFilter uint64     // bit i: filter i of the Set has nothing to say
+	filters    []Filterer // the others
 	skipScore  uint64
 	only       []string // node names that alone may be chosen; nil: all
 	onlyWhy    *Status  // the answer for all others
@@ -18,7 +19,7 @@ type page struct {
 // Reset empties the notebook for the next trip.
 func (nb *Notebook) Reset() {
 	clear(nb.pages)
-	*nb = Notebook{pages: nb.pages[:0]}
+	*nb = Notebook{pages: nb.pages[:0], filters: nb.filters[:0]}
 }
 
 // Write keeps a value under a key, in place of an older one.

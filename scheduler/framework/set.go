@@ -3,6 +3,10 @@ package framework
 import (
 	"context"
 	"fmt"
+	"math/bits"
+
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
 
 	"pilothouse.dev/scheduler/nodeinfo"
 )
@@ -10,8 +14,15 @@ import (
 // Entry is a line of the plugin table.
 type Entry struct {
 	Name   string
-	New    func() Plugin
+	New    func(Parts) Plugin
 	Weight int64 // of its score; 0 when it has none
+}
+
+// Parts is what plugins are made of that look at more than pods and nodes. With no informers they see an empty cluster.
+type Parts struct {
+	Kube kubernetes.Interface
+	// Informers are those of the feed, not yet started: what a plugin asks them for is filled before the first trip.
+	Informers informers.SharedInformerFactory
 }
 
 // Set is the plugins of a scheduler, sorted by the points at which they speak; within a point in the table's order.
@@ -22,6 +33,7 @@ type Set struct {
 	filter     []Filterer
 	preScore   []preScore
 	score      []weighed
+	reserve    []reserver
 	permit     []Permitter
 	hints      map[string]func(*nodeinfo.Pod, Event) bool
 }
@@ -30,6 +42,15 @@ type preFilter struct {
 	PreFilterer
 	filter int // its place in Set.filter, -1
 }
+
+type reserver struct {
+	Reserver
+	bind   PreBinder // the same plugin, nil when it has no such point
+	filter int       // its place in Set.filter, -1
+}
+
+// Held says which plugins keep something for a pod; 0: none does.
+type Held uint64
 
 type preScore struct {
 	PreScorer
@@ -43,7 +64,10 @@ type weighed struct {
 
 // NewSet makes the plugins of a table. It panics when the table is broken: two equal names, more than 64 plugins, a weight
 // without a score.
-func NewSet(table []Entry) *Set {
+func NewSet(table []Entry, parts Parts) *Set {
+	if parts.Informers == nil {
+		parts.Informers = informers.NewSharedInformerFactory(parts.Kube, 0) // never started
+	}
 	s := &Set{hints: map[string]func(*nodeinfo.Pod, Event) bool{}}
 	if len(table) > 64 {
 		panic("more than 64 scheduler plugins: the notebook's bit sets are too small")
@@ -54,7 +78,7 @@ func NewSet(table []Entry) *Set {
 			panic(fmt.Sprintf("scheduler plugin %s stands twice in the table", e.Name))
 		}
 		seen[e.Name] = true
-		s.add(e, e.New())
+		s.add(e, e.New(parts))
 	}
 	return s
 }
@@ -82,6 +106,11 @@ func (s *Set) add(e Entry, p Plugin) {
 	}
 	if v, ok := p.(PreScorer); ok && e.Weight > 0 {
 		s.preScore = append(s.preScore, preScore{v, score})
+	}
+	if v, ok := p.(Reserver); ok {
+		r := reserver{Reserver: v, filter: filter}
+		r.bind, _ = p.(PreBinder)
+		s.reserve = append(s.reserve, r)
 	}
 	if v, ok := p.(Permitter); ok {
 		s.permit = append(s.permit, v)
@@ -115,15 +144,17 @@ func (s *Set) PreFilter(nb *Notebook, p *nodeinfo.Pod, nodes []*nodeinfo.Node) *
 			return st
 		}
 	}
+	for i, plugin := range s.filter {
+		if nb.skipFilter&(1<<i) == 0 {
+			nb.filters = append(nb.filters, plugin)
+		}
+	}
 	return nil
 }
 
-// Filter asks for one node, nil when the pod may stand there; the first that refuses ends it.
+// Filter asks for one node, after PreFilter has passed, nil when the pod may stand there; the first that refuses ends it.
 func (s *Set) Filter(nb *Notebook, p *nodeinfo.Pod, n *nodeinfo.Node) *Status {
-	for i, plugin := range s.filter {
-		if nb.skipFilter&(1<<i) != 0 {
-			continue
-		}
+	for _, plugin := range nb.filters {
 		if st := plugin.Filter(nb, p, n); !st.OK() {
 			return st
 		}
@@ -177,6 +208,43 @@ func (s *Set) Permit(ctx context.Context, p *nodeinfo.Pod, node string) *Status 
 		}
 	}
 	return nil
+}
+
+// Reserve has kept what a pod needs on the node that was chosen for it. When one plugin refuses, nothing is held.
+func (s *Set) Reserve(nb *Notebook, p *nodeinfo.Pod, n *nodeinfo.Node) (held Held, st *Status) {
+	for i := range s.reserve {
+		r := &s.reserve[i]
+		if r.filter >= 0 && nb.skipFilter&(1<<r.filter) != 0 {
+			continue
+		}
+		switch st := r.Reserve(nb, p, n); {
+		case st == nil || st.Code == Success:
+			held |= 1 << i
+		case st.Code != Skip:
+			s.Unreserve(held, p)
+			return 0, st
+		}
+	}
+	return held, nil
+}
+
+// PreBind makes true what is held; the first that fails ends it. Nothing is given back.
+func (s *Set) PreBind(ctx context.Context, held Held, p *nodeinfo.Pod, node string) *Status {
+	for h := uint64(held); h != 0; h &= h - 1 {
+		if r := &s.reserve[bits.TrailingZeros64(h)]; r.bind != nil {
+			if st := r.bind.PreBind(ctx, p, node); !st.OK() {
+				return st
+			}
+		}
+	}
+	return nil
+}
+
+// Unreserve gives back what is held.
+func (s *Set) Unreserve(held Held, p *nodeinfo.Pod) {
+	for h := uint64(held); h != 0; h &= h - 1 {
+		s.reserve[bits.TrailingZeros64(h)].Unreserve(p)
+	}
 }
 
 // Helps says whether an event could make a pod schedulable that this plugin refused.

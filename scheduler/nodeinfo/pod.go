@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/storage/ephemeral"
 
 	"pilothouse.dev/pkg/placement"
 	"pilothouse.dev/pkg/pod"
@@ -23,7 +24,8 @@ type Pod struct {
 	Likely   placement.Resources  // the same with a guess for containers that name nothing: for comparing nodes
 	Ports    []placement.HostPort // host ports it takes
 	Priority int32
-	Owner    Owner // its controller; the zero Owner when it has none
+	Owner    Owner    // its controller; the zero Owner when it has none
+	Claims   []string // names of the claims it uses, those made for it among them
 }
 
 // Owner is a controller's UID, made cheap to compare.
@@ -37,6 +39,14 @@ func NewPod(p *corev1.Pod) *Pod {
 		Likely:   placement.FromList(pod.LikelyRequests(p)),
 		Ports:    placement.HostPorts(p),
 		Priority: pod.Priority(p),
+	}
+	for i := range p.Spec.Volumes {
+		switch v := &p.Spec.Volumes[i]; {
+		case v.PersistentVolumeClaim != nil:
+			n.Claims = append(n.Claims, v.PersistentVolumeClaim.ClaimName)
+		case v.Ephemeral != nil:
+			n.Claims = append(n.Claims, ephemeral.VolumeClaimName(p, v))
+		}
 	}
 	if ref := metav1.GetControllerOfNoCopy(p); ref != nil {
 		n.Owner = unique.Make(ref.UID)

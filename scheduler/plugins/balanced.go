@@ -10,7 +10,7 @@ const balancedName = "NodeResourcesBalancedAllocation"
 // balanced prefers nodes whose CPU and memory would be used to the same degree, so that neither is left over.
 type balanced struct{}
 
-func newBalanced() framework.Plugin { return balanced{} }
+func newBalanced(framework.Parts) framework.Plugin { return balanced{} }
 
 func (balanced) Name() string { return balancedName }
 

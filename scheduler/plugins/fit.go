@@ -16,7 +16,7 @@ type fit struct {
 	common map[corev1.ResourceName]*framework.Status // the answers that nearly all refusals are, made once
 }
 
-func newFit() framework.Plugin {
+func newFit(framework.Parts) framework.Plugin {
 	f := fit{map[corev1.ResourceName]*framework.Status{}}
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourcePods} {
 		f.common[name] = framework.Refuse(fitName, placement.Insufficient{Resource: name}.Reason())

@@ -12,7 +12,7 @@ const gatesName = "SchedulingGates"
 // gates keeps a pod out of the queue while spec.schedulingGates is not empty.
 type gates struct{}
 
-func newGates() framework.Plugin { return gates{} }
+func newGates(framework.Parts) framework.Plugin { return gates{} }
 
 func (gates) Name() string { return gatesName }
 

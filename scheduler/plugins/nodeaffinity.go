@@ -21,7 +21,7 @@ const (
 // satisfy the heaviest preferred terms.
 type affinity struct{ refusal *framework.Status }
 
-func newAffinity() framework.Plugin {
+func newAffinity(framework.Parts) framework.Plugin {
 	return affinity{framework.RefuseForGood(affinityName, "node(s) didn't match Pod's node affinity/selector")}
 }
 

@@ -10,7 +10,7 @@ const nodeNameName = "NodeName"
 // nodeName refuses all nodes but the one that the pod's spec names.
 type nodeName struct{ refusal *framework.Status }
 
-func newNodeName() framework.Plugin {
+func newNodeName(framework.Parts) framework.Plugin {
 	return nodeName{framework.RefuseForGood(nodeNameName, "node(s) didn't match the requested node name")}
 }
 

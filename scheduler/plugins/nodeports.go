@@ -10,7 +10,7 @@ const portsName = "NodePorts"
 // ports refuses nodes on which a host port that the pod wants is taken.
 type ports struct{ refusal *framework.Status }
 
-func newPorts() framework.Plugin {
+func newPorts(framework.Parts) framework.Plugin {
 	return ports{framework.Refuse(portsName, "node(s) didn't have free ports for the requested pod ports")}
 }
 

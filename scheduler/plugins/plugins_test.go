@@ -127,11 +127,11 @@ func holds(options ...podOption) nodeOption {
 
 func only(name string) *framework.Set {
 	i := slices.IndexFunc(plugins.Table, func(e framework.Entry) bool { return e.Name == name })
-	return framework.NewSet(plugins.Table[i : i+1])
+	return framework.NewSet(plugins.Table[i:i+1], framework.Parts{})
 }
 
 func TestTable(t *testing.T) {
-	framework.NewSet(plugins.Table) // panics when broken
+	framework.NewSet(plugins.Table, framework.Parts{}) // panics when broken
 }
 
 func TestFilter(t *testing.T) {
@@ -163,7 +163,7 @@ func TestFilter(t *testing.T) {
 		{"the first refusal is told", newPod(wants("5", "1Gi")), newNode("n", cordoned, tainted("k", "v", "NoSchedule")), "for good: node(s) were unschedulable"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			set, nb := framework.NewSet(plugins.Table), &framework.Notebook{}
+			set, nb := framework.NewSet(plugins.Table, framework.Parts{}), &framework.Notebook{}
 			if st := set.PreFilter(nb, tc.pod, []*nodeinfo.Node{tc.node}); !st.OK() {
 				t.Fatalf("prefilter: %s", st.Message())
 			}
@@ -183,7 +183,7 @@ func TestFilter(t *testing.T) {
 
 func TestGates(t *testing.T) {
 	gated := newPod(func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "a"}, {Name: "b"}} })
-	set := framework.NewSet(plugins.Table)
+	set := framework.NewSet(plugins.Table, framework.Parts{})
 	if st := set.PreEnqueue(gated); st.OK() || st.Message() != "waiting for scheduling gates: [a b]" {
 		t.Errorf("got %+v", st)
 	}
@@ -231,7 +231,7 @@ func TestScore(t *testing.T) {
 			i := slices.IndexFunc(plugins.Table, func(e framework.Entry) bool { return e.Name == tc.plugin })
 			entry := plugins.Table[i]
 			entry.Weight = 1
-			set, nb := framework.NewSet([]framework.Entry{entry}), &framework.Notebook{}
+			set, nb := framework.NewSet([]framework.Entry{entry}, framework.Parts{}), &framework.Notebook{}
 			if st := set.PreScore(nb, tc.pod, tc.nodes); !st.OK() {
 				t.Fatal(st.Message())
 			}
@@ -291,7 +291,7 @@ func TestHelps(t *testing.T) {
 		{"cordoned", "NodeUnschedulable", newPod(), updated(object(), object(cordoned)), false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := framework.NewSet(plugins.Table).Helps(tc.plugin, tc.pod, tc.event); got != tc.want {
+			if got := framework.NewSet(plugins.Table, framework.Parts{}).Helps(tc.plugin, tc.pod, tc.event); got != tc.want {
 				t.Errorf("got %v", got)
 			}
 		})

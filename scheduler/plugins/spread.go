@@ -13,7 +13,7 @@ const (
 // spread prefers nodes, and more so zones, that hold fewer pods of the same controller.
 type spread struct{}
 
-func newSpread() framework.Plugin { return spread{} }
+func newSpread(framework.Parts) framework.Plugin { return spread{} }
 
 func (spread) Name() string { return spreadName }
 

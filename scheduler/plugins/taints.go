@@ -17,7 +17,7 @@ const taintsName = "TaintToleration"
 // PreferNoSchedule taints that it does not tolerate.
 type taints struct{}
 
-func newTaints() framework.Plugin { return taints{} }
+func newTaints(framework.Parts) framework.Plugin { return taints{} }
 
 func (taints) Name() string { return taintsName }
 

@@ -13,7 +13,7 @@ const unschedulableName = "NodeUnschedulable"
 // unschedulable refuses cordoned nodes, except to pods that tolerate the taint of a cordon.
 type unschedulable struct{ refusal *framework.Status }
 
-func newUnschedulable() framework.Plugin {
+func newUnschedulable(framework.Parts) framework.Plugin {
 	return unschedulable{framework.RefuseForGood(unschedulableName, "node(s) were unschedulable")}
 }
 

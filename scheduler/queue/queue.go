@@ -80,8 +80,9 @@ type Item struct {
 	gated     bool
 	rejectors []string // the plugins that refused it last; none: nobody knows
 	latest    *nodeinfo.Pod
-	helped    bool // in flight: its own update may help
-	deleted   bool // in flight: drop it afterwards
+	helped    bool          // in flight: its own update may help
+	deleted   bool          // in flight: drop it afterwards
+	gone      chan struct{} // in flight, when somebody asked: closed when it is deleted
 	poppedAt  uint64
 }
 
@@ -137,6 +138,10 @@ func (q *Queue) Delete(uid types.UID) {
 	}
 	switch it.place {
 	case inFlight:
+		if it.gone != nil {
+			close(it.gone)
+			it.gone = nil
+		}
 		it.deleted = true
 		return
 	case inWaiting:
@@ -187,7 +192,7 @@ func (q *Queue) next() (*Item, time.Duration) {
 	it := q.active.pop()
 	it.place = inFlight
 	it.Attempts++
-	it.latest, it.helped, it.deleted = nil, false, false
+	it.latest, it.helped, it.deleted, it.gone = nil, false, false, nil
 	it.poppedAt = q.events.next()
 	q.flight[it.Pod.UID] = it
 	return it, 0
@@ -255,6 +260,17 @@ func (q *Queue) end(it *Item, rejectors []string, again func() bool) {
 	}
 	it.place = inWaiting
 	q.waiting[it.Pod.UID] = it
+}
+
+// Gone is closed when a pod in flight is deleted, or has got a node: its trip need not go on. To be called once a trip.
+func (q *Queue) Gone(it *Item) <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	it.gone = make(chan struct{})
+	if it.deleted {
+		close(it.gone)
+	}
+	return it.gone
 }
 
 // landLocked takes a pod out of the air, and forgets the events that only it had still to hear of.
