@@ -28,6 +28,7 @@ import (
 // Config is everything the API server can be told.
 type Config struct {
 	Etcd       etcd.Config
+	EventTTL   time.Duration
 	Encryption encryption.Config
 	Serving    server.Config
 	Kubelets   nodeproxy.Config
@@ -53,6 +54,7 @@ func flags(c *Config) []cli.Flag {
 		&cli.StringFlag{Name: "etcd-cafile", Usage: "who signs etcd's certificate", Destination: &c.Etcd.CAFile},
 		&cli.StringFlag{Name: "etcd-certfile", Usage: "our client certificate for etcd", Destination: &c.Etcd.CertFile},
 		&cli.StringFlag{Name: "etcd-keyfile", Usage: "its key", Destination: &c.Etcd.KeyFile},
+		&cli.DurationFlag{Name: "event-ttl", Value: time.Hour, Usage: "how long an event is kept after its last change", Destination: &c.EventTTL},
 		&cli.StringFlag{Name: "etcd-prefix", Value: "/registry", Usage: "of all keys in etcd", Destination: &c.Etcd.Prefix},
 		&cli.DurationFlag{Name: "etcd-compaction-interval", Value: 5 * time.Minute, Usage: "how old history may get", Destination: &c.Etcd.Compaction},
 		&cli.StringFlag{Name: "encryption-provider-config", Usage: "an EncryptionConfiguration: which kinds are unreadable in etcd, and with which keys", Destination: &c.Encryption.File},

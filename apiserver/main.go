@@ -3,10 +3,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
+	"net/netip"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -84,12 +85,16 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 
 	draining, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
-	var handle *handlers.Handlers // admission writes too, the quotas that it charges
+	var handle *handlers.Handlers // admission writes too: the quotas that it charges, the addresses that it gives
+	addrs, err := addresses(cfg, st, func() *handlers.Handlers { return handle }, log)
+	if err != nil {
+		return err
+	}
 	links, err := plugins.Table(plugins.Parts{
 		Access: may, Grants: roles, Metrics: metrics, Quotas: lookup.NewQuotas(st.look),
 		Namespaces: st.look, ServiceAccounts: st.look, Pods: st.look, PodLists: st.look, Nodes: st.look, Volumes: st.look, Kinds: st.look,
 		LimitRanges: st.look, PriorityClasses: st.look, RuntimeClasses: st.look, StorageClasses: st.look, IngressClasses: st.look,
-		IPs: plugins.Ranges(st.addrs), Ports: st.addrs.Ports, Audiences: id.tokens.Audiences(),
+		IPs: plugins.Ranges(addrs), Ports: addrs.Ports, Audiences: id.tokens.Audiences(),
 		NotReadySeconds: cfg.tolerate(cfg.NotReady), UnreachableSeconds: cfg.tolerate(cfg.Unreachable),
 		MakeNamespace: func(ctx context.Context, name string) error { return handle.MakeNamespace(ctx, name) },
 		ChangeQuota: func(ctx context.Context, namespace, name string, change func(*corev1.ResourceQuota)) error {
@@ -132,7 +137,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("encryption", st.keeper.Run)
 	g.Add("compaction", st.db.Run)
 	g.Add("watch caches", st.caches.Run)
-	g.Add("address repair", st.addrs.Run)
+	g.Add("address repair", addrs.Run)
 	g.Add("node authorizer", nodes.Run)
 	g.Add("authorization", may.Run)
 	g.Add("token issuers", id.issuers.Run)
@@ -151,14 +156,9 @@ type stored struct {
 	caches *watchcache.Caches
 	reg    *registry.Registry
 	look   *lookup.Lookup
-	addrs  *allocator.Allocator
 }
 
 func open(cfg Config, metrics prometheus.Registerer, log *zap.Logger) (st stored, err error) {
-	ranges, err := cfg.addresses()
-	if err != nil {
-		return st, err
-	}
 	if st.keeper, err = encryption.Open(cfg.Encryption, metrics, log); err != nil {
 		return st, err
 	}
@@ -168,11 +168,34 @@ func open(cfg Config, metrics prometheus.Registerer, log *zap.Logger) (st stored
 	}
 	st.caches = watchcache.New(st.db, log)
 	st.reg = registry.New(st.caches, resources.Table)
-	st.look = lookup.New(st.reg)
-	if st.addrs, err = allocator.New(st.db, ranges, st.look, log); err != nil {
-		return st, errors.Join(fmt.Errorf("preparing service addresses: %w", err), st.db.Close())
+	for _, r := range st.reg.All() {
+		if r.GVK.Kind == "Event" {
+			r.TTL = func(registry.Object) time.Duration { return cfg.EventTTL }
+		}
 	}
+	st.look = lookup.New(st.reg)
 	return st, nil
+}
+
+// addresses is who gives services their addresses and ports; handle is there when the first is asked for.
+func addresses(cfg Config, st stored, handle func() *handlers.Handlers, log *zap.Logger) (*allocator.Allocator, error) {
+	ranges, err := cfg.addresses()
+	if err != nil {
+		return nil, err
+	}
+	a, err := allocator.New(ranges, allocator.Parts{
+		Ports: st.db, Cluster: lookup.NewAddresses(st.look), Log: log,
+		Make: func(ctx context.Context, ip netip.Addr, owner allocator.Owner) error {
+			return handle().MakeAddress(ctx, ip, owner)
+		},
+		Drop: func(ctx context.Context, ip netip.Addr, owner allocator.Owner) error {
+			return handle().DropAddress(ctx, ip, owner)
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("preparing service addresses: %w", err)
+	}
+	return a, nil
 }
 
 // callers is who may be told by which proof, and what the issuer of tokens publishes.

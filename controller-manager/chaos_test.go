@@ -56,10 +56,7 @@ type fate struct {
 	flaky             bool // one of its pods fails
 }
 
-const (
-	jobPods  = 6
-	mostJobs = 40
-)
+const jobPods = 6
 
 // TestChaos kills the controller manager at random points while Deployments, StatefulSets, Jobs and namespaces churn. In the end
 // everything is as it was last asked for, nothing is left without its owner, and no Job miscounted.
@@ -217,7 +214,7 @@ func (c *chaos) churn(random *rand.Rand) {
 func (c *chaos) job(flaky bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.jobs == mostJobs {
+	if c.jobs == 20+2**kills {
 		return nil
 	}
 	c.jobs++

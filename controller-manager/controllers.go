@@ -21,6 +21,7 @@ import (
 	"pilothouse.dev/controller-manager/garbagecollector"
 	"pilothouse.dev/controller-manager/hpa"
 	"pilothouse.dev/controller-manager/job"
+	"pilothouse.dev/controller-manager/leasegc"
 	"pilothouse.dev/controller-manager/loadbalancer"
 	"pilothouse.dev/controller-manager/localpath"
 	"pilothouse.dev/controller-manager/loop"
@@ -32,6 +33,7 @@ import (
 	"pilothouse.dev/controller-manager/pvexpander"
 	"pilothouse.dev/controller-manager/pvprotection"
 	"pilothouse.dev/controller-manager/replicaset"
+	"pilothouse.dev/controller-manager/resourceclaim"
 	"pilothouse.dev/controller-manager/resourcequota"
 	"pilothouse.dev/controller-manager/rootca"
 	"pilothouse.dev/controller-manager/serviceaccount"
@@ -61,6 +63,7 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "nodeipam", Account: "node-controller", New: nodeipam.New(cfg.NodeIPAM), Workers: 1, Off: !cfg.AllocateNodeCIDRs},                    // one: see its doc
 		{Name: "nodelifecycle", Account: "node-controller", New: nodelifecycle.New(cfg.NodeLifecycle), Workers: 8},
 		{Name: "tainteviction", Account: "node-controller", New: tainteviction.New(cfg.EvictionToleration), Workers: 8},
+		{Name: "leasegc", Account: "lease-garbage-collector", New: leasegc.New, Workers: 1},
 		{Name: "podgc", Account: "pod-garbage-collector", New: podgc.New(cfg.TerminatedPods), Workers: 4},
 		{Name: "namespace", Account: "namespace-controller", New: namespace.New, Workers: cfg.NamespaceSyncs},
 		{Name: "garbagecollector", Account: "generic-garbage-collector", New: garbagecollector.New, Workers: cfg.GCSyncs},
@@ -76,6 +79,7 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "rootca", Account: "root-ca-cert-publisher", New: rootca.New(cfg.RootCAFile), Workers: 1, Off: cfg.RootCAFile == ""},
 		{Name: "resourcequota", Account: "resourcequota-controller", New: resourcequota.New(cfg.QuotaPeriod), Workers: cfg.QuotaSyncs},
 		{Name: "horizontalpodautoscaling", Account: "horizontal-pod-autoscaler", New: hpa.New(cfg.HPA), Workers: cfg.HPASyncs},
+		{Name: "resourceclaim", Account: "resource-claim-controller", New: resourceclaim.New, Workers: 10},
 		{Name: "clusterrole", Account: "clusterrole-aggregation-controller", New: clusterrole.New, Workers: 5},
 		{Name: "csrapproving", Account: "certificate-controller", New: csrapprove.New(cfg.Approval), Workers: 5},
 		{Name: "csrsigning", Account: "certificate-controller", New: csrsign.New(cfg.Signing), Workers: 5, Off: !cfg.Signing.Any()},

@@ -40,6 +40,7 @@ func TestControllers(t *testing.T) {
 	w.sub("services", testServices)
 	w.sub("emptying", testNamespaceDeletion)
 	w.sub("collecting", testGarbage)
+	w.sub("stray-leases", testStrayLeases)
 	w.sub("life", testNodeLife)
 	w.sub("outage", testAPIServerOutage)
 	w.sub("quiet", testQuiet)

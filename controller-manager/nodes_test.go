@@ -5,7 +5,9 @@ import (
 	"slices"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -140,4 +142,23 @@ func testSilence(w *world, ns string) {
 		}
 	}
 	w.until("the pods to be ready again", func() error { return w.rolledOut(ns) })
+}
+
+// A lease that belongs to no node goes when it has ended long ago; one that was renewed lately stays, for its node may come.
+func testStrayLeases(w *world, _ string) {
+	leases := w.kube.CoordinationV1().Leases(corev1.NamespaceNodeLease)
+	for name, renewed := range map[string]time.Time{"stray-old": time.Now().Add(-2 * time.Hour), "stray-new": time.Now()} {
+		at := metav1.NewMicroTime(renewed)
+		must(leases.Create(w.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: name},
+			Spec: coordinationv1.LeaseSpec{HolderIdentity: &name, RenewTime: &at}}, metav1.CreateOptions{}))(w)
+	}
+	w.until("the old lease to be gone", func() error {
+		if _, err := leases.Get(w.Context(), "stray-old", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("getting it: %v", err)
+		}
+		return nil
+	})
+	for _, name := range []string{"stray-new", "steady"} {
+		must(leases.Get(w.Context(), name, metav1.GetOptions{}))(w)
+	}
 }

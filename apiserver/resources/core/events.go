@@ -12,7 +12,7 @@ import (
 	"pilothouse.dev/apiserver/registry"
 )
 
-// eventLife is how long an event is kept after its last change.
+// eventLife is how long an event is kept after its last change, unless --event-ttl says otherwise.
 const eventLife = time.Hour
 
 // Events are what happened to objects. resources/events serves them as events.k8s.io, too.

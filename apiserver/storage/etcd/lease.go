@@ -8,14 +8,22 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Objects with a time to live share etcd leases: all objects of one TTL that are written within leaseSpan hang on one lease,
-// which lives leaseSlack longer than the TTL. So an object lives at least its TTL and at most leaseSlack more. A lease takes no
-// more than leaseObjects, because etcd deletes all of them in one transaction.
+// Objects with a time to live share etcd leases: all objects of one TTL that are written within a span hang on one lease, which
+// lives a slack longer than the TTL. So an object lives at least its TTL and at most the slack more: a minute when it lives for an
+// hour, less in proportion, two seconds at least. A lease takes no more than leaseObjects, because etcd deletes all of them in one
+// transaction.
 const (
 	leaseSlack   = 60 * time.Second
-	leaseSpan    = 50 * time.Second // the rest of the slack is for the write itself to arrive
+	leastSlack   = 2 * time.Second
 	leaseObjects = 1000
 )
+
+// slackOf is how much longer a lease lives than the objects on it, and the span in which they may join; the rest of the slack is
+// for the write itself to arrive.
+func slackOf(ttl time.Duration) (slack, span time.Duration) {
+	slack = min(max(ttl/60, leastSlack), leaseSlack).Round(time.Second)
+	return slack, slack * 5 / 6
+}
 
 // leases hands out shared leases.
 type leases struct {
@@ -50,11 +58,12 @@ func (l *leases) take(ctx context.Context, ttl time.Duration) (int64, error) {
 	now := l.now()
 	have := l.byTTL[secs]
 	if have == nil || have.free == 0 || now.After(have.until) {
-		resp, err := l.client.Grant(ctx, secs+int64(leaseSlack/time.Second))
+		slack, span := slackOf(ttl)
+		resp, err := l.client.Grant(ctx, secs+int64(slack/time.Second))
 		if err != nil {
 			return 0, failed(err, "granting a lease")
 		}
-		have = &lease{id: resp.ID, until: now.Add(leaseSpan), free: leaseObjects}
+		have = &lease{id: resp.ID, until: now.Add(span), free: leaseObjects}
 		l.byTTL[secs] = have
 	}
 	have.free--
