@@ -1,5 +1,6 @@
 // Package plugins holds what the scheduler knows of pods and nodes: a file a plugin, and the table that lists them. Plugins
-// are pure functions of a pod and the snapshot; names and reasons are those that users of Kubernetes know.
+// are pure functions of a pod and the snapshot, but for those of volumes, which read the informers' caches too; names and reasons
+// are those that users of Kubernetes know.
 package plugins
 
 import "pilothouse.dev/scheduler/framework"
@@ -14,6 +15,10 @@ var Table = []framework.Entry{
 	{Name: affinityName, New: newAffinity, Weight: 2},
 	{Name: portsName, New: newPorts},
 	{Name: fitName, New: newFit, Weight: 1},
+	{Name: restrictionsName, New: newVolumeRestrictions},
+	{Name: limitsName, New: newVolumeLimits},
+	{Name: bindingName, New: newVolumeBinding},
+	{Name: zoneName, New: newVolumeZone},
 	{Name: balancedName, New: newBalanced, Weight: 1},
 	{Name: spreadName, New: newSpread, Weight: 2},
 }
