@@ -82,8 +82,8 @@ func (w *world) ranAtNewYear(c *batchv1.CronJob) *batchv1.CronJob {
 	return c
 }
 
-// told waits for an event of that reason about an object, whose message begins so.
-func (w *world) told(ns, name, reason, message string) {
+// heard waits for an event of that reason about an object, whose message begins so.
+func (w *world) heard(ns, name, reason, message string) {
 	w.Helper()
 	w.until("the event "+reason, func() error {
 		list := must(w.kube.CoreV1().Events(ns).List(w.Context(), metav1.ListOptions{FieldSelector: "involvedObject.name=" + name}))(w)
@@ -143,8 +143,8 @@ func testCronOutage(w *world, ns string) {
 	if !metav1.IsControlledBy(j, c) || j.Labels["from"] != "template" || j.Annotations["kept"] != "yes" {
 		w.Errorf("%+v", j.ObjectMeta)
 	}
-	w.told(ns, "tidy", "TooManyMissedTimes", "too many missed start times")
-	w.told(ns, "tidy", "SuccessfulCreate", "Created job "+j.Name)
+	w.heard(ns, "tidy", "TooManyMissedTimes", "too many missed start times")
+	w.heard(ns, "tidy", "SuccessfulCreate", "Created job "+j.Name)
 	w.until("the job in the status", func() error {
 		s := w.cronNow(c).Status
 		if len(s.Active) == 0 || s.Active[0].UID != j.UID || s.Active[0].Kind != "Job" || s.Active[0].APIVersion != "batch/v1" || s.LastScheduleTime.Time.Before(at) {
@@ -153,7 +153,7 @@ func testCronOutage(w *world, ns string) {
 		return nil
 	})
 	w.end(ns, j.Name, batchv1.JobComplete, time.Now())
-	w.told(ns, "tidy", "SawCompletedJob", "Saw completed job: "+j.Name+", condition: Complete")
+	w.heard(ns, "tidy", "SawCompletedJob", "Saw completed job: "+j.Name+", condition: Complete")
 	w.until("its success in the status", func() error {
 		s := w.cronNow(c).Status
 		for _, a := range s.Active {
@@ -203,11 +203,11 @@ func testCronPolicies(w *world, ns string) {
 		again(c)
 		switch policy {
 		case batchv1.ForbidConcurrent:
-			w.told(ns, name, "JobAlreadyActive", "Not starting job because prior execution is running and concurrency policy is Forbid")
+			w.heard(ns, name, "JobAlreadyActive", "Not starting job because prior execution is running and concurrency policy is Forbid")
 			w.end(ns, first.Name, batchv1.JobComplete, time.Now()) // now it may, and finds that this time has been run
 			w.ranAtNewYear(c)
 		case batchv1.ReplaceConcurrent:
-			w.told(ns, name, "SuccessfulDelete", "Deleted job "+first.Name)
+			w.heard(ns, name, "SuccessfulDelete", "Deleted job "+first.Name)
 			c = w.ranAtNewYear(c)
 			second := must(w.kube.BatchV1().Jobs(ns).Get(w.Context(), first.Name, metav1.GetOptions{}))(w)
 			if second.UID == first.UID || len(c.Status.Active) != 1 || c.Status.Active[0].UID != second.UID {
@@ -233,7 +233,7 @@ func testCronCrash(w *world, ns string) {
 		return must(w.kube.BatchV1().Jobs(ns).Create(w.Context(), j, metav1.CreateOptions{}))(w)
 	}
 	mine := job(newYearName("crash"), c)
-	w.told(ns, "crash", "UnexpectedJob", "Saw a job that the controller did not create or forgot: "+mine.Name)
+	w.heard(ns, "crash", "UnexpectedJob", "Saw a job that the controller did not create or forgot: "+mine.Name)
 	w.resume(c)
 	if c = w.ranAtNewYear(c); len(c.Status.Active) != 1 || c.Status.Active[0].UID != mine.UID || w.jobsOf(ns) != mine.Name {
 		w.Errorf("%+v, jobs %s", c.Status, w.jobsOf(ns))
@@ -241,7 +241,7 @@ func testCronCrash(w *world, ns string) {
 	if err := w.kube.BatchV1().Jobs(ns).Delete(w.Context(), mine.Name, metav1.DeleteOptions{PropagationPolicy: ptr.To(metav1.DeletePropagationBackground)}); err != nil {
 		w.Fatal(err)
 	}
-	w.told(ns, "crash", "MissingJob", "Active job went missing: "+mine.Name)
+	w.heard(ns, "crash", "MissingJob", "Active job went missing: "+mine.Name)
 	if w.jobsOf(ns) != "" {
 		w.Errorf("jobs %s", w.jobsOf(ns))
 	}
@@ -249,7 +249,7 @@ func testCronCrash(w *world, ns string) {
 	other := w.cron(ns, "taken")
 	theirs := job(newYearName("taken"), nil)
 	w.resume(other)
-	w.told(ns, "taken", "FailedCreate", "Error creating job")
+	w.heard(ns, "taken", "FailedCreate", "Error creating job")
 	if got := must(w.kube.BatchV1().Jobs(ns).Get(w.Context(), theirs.Name, metav1.GetOptions{}))(w); len(got.OwnerReferences) > 0 {
 		w.Errorf("it was adopted: %+v", got.OwnerReferences)
 	}
@@ -273,15 +273,15 @@ func testCronHistory(w *world, ns string) {
 		}
 		return nil
 	})
-	w.told(ns, "old", "SuccessfulDelete", "Deleted job complete-0")
+	w.heard(ns, "old", "SuccessfulDelete", "Deleted job complete-0")
 }
 
 // testCronFaults: what cannot be run says why.
 func testCronFaults(w *world, ns string) {
 	w.resume(w.cron(ns, "february", func(c *batchv1.CronJob) { c.Spec.Schedule = "0 0 30 2 *" }))
-	w.told(ns, "february", "InvalidSchedule", "invalid schedule: 0 0 30 2 *")
+	w.heard(ns, "february", "InvalidSchedule", "invalid schedule: 0 0 30 2 *")
 	w.resume(w.cron(ns, "late", func(c *batchv1.CronJob) { c.Spec.StartingDeadlineSeconds = ptr.To[int64](1) }))
-	w.told(ns, "late", "MissSchedule", "Missed scheduled time to start a job: "+newYear().Format(time.RFC1123Z))
+	w.heard(ns, "late", "MissSchedule", "Missed scheduled time to start a job: "+newYear().Format(time.RFC1123Z))
 	if got := w.jobsOf(ns); got != "" {
 		w.Errorf("jobs %s", got)
 	}

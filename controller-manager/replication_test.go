@@ -57,7 +57,7 @@ func testControllerLife(w *world, ns string) {
 			w.Errorf("%s is of %+v", p.Name, p.OwnerReferences)
 		}
 	}
-	w.told(ns, "web", "SuccessfulCreate", "Created pod: web-")
+	w.heard(ns, "web", "SuccessfulCreate", "Created pod: web-")
 	scale := must(rcs.GetScale(w.Context(), "web", metav1.GetOptions{}))(w)
 	if scale.Spec.Replicas != 2 || scale.Status.Replicas != 2 || scale.Status.Selector != "app=web" {
 		w.Errorf("%+v", scale)
@@ -65,7 +65,7 @@ func testControllerLife(w *world, ns string) {
 	scale.Spec.Replicas = 1
 	must(rcs.UpdateScale(w.Context(), "web", scale, metav1.UpdateOptions{}))(w)
 	w.controls(ns, 1)
-	w.told(ns, "web", "SuccessfulDelete", "Deleted pod: web-")
+	w.heard(ns, "web", "SuccessfulDelete", "Deleted pod: web-")
 	list := must(w.kube.CoreV1().Events(ns).List(w.Context(), metav1.ListOptions{FieldSelector: "involvedObject.name=web"}))(w)
 	for _, e := range list.Items {
 		if e.InvolvedObject.Kind != "ReplicationController" || e.InvolvedObject.UID != rc.UID {
@@ -113,7 +113,7 @@ func testControllerQuota(w *world, ns string) {
 		}
 	}
 	w.until("a failure", failure(true))
-	w.told(ns, "web", "FailedCreate", "Error creating:")
+	w.heard(ns, "web", "FailedCreate", "Error creating:")
 	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
 		rc := must(rcs.Get(w.Context(), "web", metav1.GetOptions{}))(w)
 		rc.Spec.Replicas = ptr.To[int32](2)
