@@ -67,7 +67,7 @@ func flags(c *Config) []cli.Flag {
 		&cli.DurationFlag{Name: "request-timeout", Value: time.Minute, Usage: "most time for a request that is no watch or stream", Destination: &c.Serving.RequestTimeout},
 		&cli.DurationFlag{Name: "shutdown-grace-period", Value: 10 * time.Second, Usage: "time for running requests once told to stop", Destination: &c.Serving.DrainTimeout},
 		&cli.StringFlag{Name: "advertise-address", Usage: "address at which pods reach this server", Destination: &c.Advertise},
-		&cli.StringFlag{Name: "service-cluster-ip-range", Value: "10.96.0.0/16", Usage: "cluster addresses of services", Destination: &c.Services},
+		&cli.StringFlag{Name: "service-cluster-ip-range", Value: "10.96.0.0/16", Usage: "the `RANGE` of services' addresses, or two with a comma between: IPv4 and IPv6, of which the first is the usual", Destination: &c.Services},
 		&cli.StringFlag{Name: "service-node-port-range", Value: "30000-32767", Usage: "node ports of services", Destination: &c.NodePorts},
 		&cli.StringFlag{Name: "kubelet-client-certificate", Usage: "our client certificate for kubelets", Destination: &c.Kubelets.CertFile},
 		&cli.StringFlag{Name: "kubelet-client-key", Usage: "its key", Destination: &c.Kubelets.KeyFile},
@@ -233,24 +233,43 @@ func (c Config) oidc() oidc.Config {
 
 // addresses says what there is to give to services.
 func (c Config) addresses() (allocator.Config, error) {
-	prefix, err := netip.ParsePrefix(c.Services)
+	ranges, err := c.serviceRanges()
 	if err != nil {
-		return allocator.Config{}, fmt.Errorf("--service-cluster-ip-range %q: want a CIDR such as 10.96.0.0/16: %w", c.Services, err)
+		return allocator.Config{}, err
 	}
-	a := allocator.Config{CIDRs: []netip.Prefix{prefix.Masked()}}
+	a := allocator.Config{CIDRs: ranges}
 	if _, err := fmt.Sscanf(c.NodePorts, "%d-%d", &a.Ports.First, &a.Ports.Last); err != nil {
 		return a, fmt.Errorf("--service-node-port-range %q: want two ports such as 30000-32767: %w", c.NodePorts, err)
 	}
 	return a, nil
 }
 
+// serviceRanges are one range, or one of each family.
+func (c Config) serviceRanges() ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for text := range strings.SplitSeq(c.Services, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			return nil, fmt.Errorf("--service-cluster-ip-range %q: want a CIDR such as 10.96.0.0/16: %w", c.Services, err)
+		}
+		all = append(all, p.Masked())
+	}
+	if len(all) > 2 || len(all) == 2 && all[0].Addr().Is4() == all[1].Addr().Is4() {
+		return nil, fmt.Errorf("--service-cluster-ip-range %q: want one range, or one IPv4 and one IPv6", c.Services)
+	}
+	return all, nil
+}
+
 // bootstrap says what this server is called inside the cluster.
 func (c Config) bootstrap() (bootstrap.Config, error) {
-	prefix, err := netip.ParsePrefix(c.Services)
+	ranges, err := c.serviceRanges()
 	if err != nil {
-		return bootstrap.Config{}, fmt.Errorf("--service-cluster-ip-range %q: want a CIDR such as 10.96.0.0/16: %w", c.Services, err)
+		return bootstrap.Config{}, err
 	}
-	b := bootstrap.Config{ServiceIP: net.IP(prefix.Masked().Addr().Next().AsSlice()), Port: c.Serving.Port, ServiceCIDRs: []string{prefix.Masked().String()}}
+	b := bootstrap.Config{ServiceIP: net.IP(ranges[0].Addr().Next().AsSlice()), Port: c.Serving.Port}
+	for _, r := range ranges {
+		b.ServiceCIDRs = append(b.ServiceCIDRs, r.String())
+	}
 	if c.Advertise != "" {
 		if b.Advertise = net.ParseIP(c.Advertise); b.Advertise == nil {
 			return b, fmt.Errorf("--advertise-address %q: want an IP address", c.Advertise)

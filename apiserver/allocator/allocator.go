@@ -1,12 +1,16 @@
 // Package allocator gives Services their cluster IPs and node ports. The service-addresses admission plugin calls it.
 //
-// Each range is a set of numbers from 0 on, kept as bitmaps in etcd, 4,096 numbers an object, changed by compare and swap. So
-// any number of API servers may allocate at once, and no number is ever given twice while it is marked. Within a process the
-// last known bitmaps are remembered, so that an allocation is one round trip where nobody else wrote.
+// An address is taken by making its IPAddress object (networking.k8s.io), which is named like it and says whose it is: there can
+// be only one, so any number of API servers may allocate at once, and what others made IPAddresses for is never given. The ranges
+// are the server's own (--service-cluster-ip-range) and those of ServiceCIDRs that are ready and not being deleted. Which
+// addresses are taken is remembered in a process as a hint alone (known).
 //
-// A number that is marked for a Service which was never stored, or unmarked though a Service has it, is not undone where it
-// happens: the repair loop (Run) finds it. It frees a number only after it was seen marked but unused in leakRounds rounds one
-// after another, because a Service that is just being created looks the same.
+// Node ports are a set of numbers from 0 on, kept as bitmaps in etcd, 4,096 numbers an object, changed by compare and swap; an
+// allocation is one round trip where nobody else wrote.
+//
+// What is taken for a Service which was never stored, or free though a Service has it, is not undone where it happens: the
+// repair loop (Run) finds it. It frees only what was seen taken but unused in leakRounds rounds one after another, because a
+// Service that is just being created looks the same.
 //
 // The lowest numbers of a range are left to those who ask for one by name; AllocateNext takes them only when all others are
 // gone. How many that are is Kubernetes' documented rule: see static.
@@ -17,9 +21,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"pilothouse.dev/apiserver/storage"
 )
@@ -47,9 +53,36 @@ type PortRange struct{ First, Last int }
 
 func (r PortRange) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
 
-// Services tells what Services have. The caller reads it consistently, so that all that was stored before the call is in it.
-type Services interface {
+// Cluster tells what there is. What it calls the newest state holds all that was stored before the call.
+type Cluster interface {
+	// ServiceAddresses are what all Services have, in the newest state.
 	ServiceAddresses(ctx context.Context) ([]Use, error)
+	// TakenAddresses are all addresses that have their object, in the newest state.
+	TakenAddresses(ctx context.Context) ([]Taken, error)
+	// ServiceRanges are those of ServiceCIDRs that are ready, as fresh as may be had at once.
+	ServiceRanges(ctx context.Context) ([]netip.Prefix, error)
+}
+
+// Owner is the Service that an address is for.
+type Owner struct{ Namespace, Name string }
+
+// Taken is an address that has its object.
+type Taken struct {
+	IP    netip.Addr
+	UID   string // of the object
+	Ours  bool   // made here, for a Service
+	Owner Owner  // when it is ours
+}
+
+// Parts are what an Allocator works with.
+type Parts struct {
+	Ports   storage.Backend // where the bitmaps of node ports are kept
+	Cluster Cluster
+	// Make makes the object of an address, for a Service; an apierrors AlreadyExists when there is one.
+	Make func(ctx context.Context, ip netip.Addr, owner Owner) error
+	// Drop deletes the object of an address when it was made here for that Service; else it does nothing.
+	Drop func(ctx context.Context, ip netip.Addr, owner Owner) error
+	Log  *zap.Logger
 }
 
 // Use is what one Service has.
@@ -64,24 +97,31 @@ type Allocator struct {
 	IPs   []*IPs // in the order of Config.CIDRs
 	Ports *Ports
 
-	services Services
-	every    time.Duration
-	log      *zap.Logger
+	parts   Parts
+	every   time.Duration
+	log     *zap.Logger
+	known   known
+	settled atomic.Bool // every address in use had its object
+
+	turn  chan struct{} // holds one token: who has it may use what follows. A channel, so that waiting ends with a context
+	leaks map[leak]int
 }
 
 // New makes the allocators; they read nothing yet.
-func New(db storage.Backend, cfg Config, services Services, log *zap.Logger) (*Allocator, error) {
-	store := db.Store(storage.Kind{Group: "allocation.pilothouse.dev", Plural: "bitmaps"})
-	a := &Allocator{services: services, every: cfg.Repair, log: log.Named("allocator")}
+func New(cfg Config, p Parts) (*Allocator, error) {
+	a := &Allocator{
+		parts: p, every: cfg.Repair, log: p.Log.Named("allocator"),
+		known: known{taken: map[netip.Addr]bool{}}, turn: make(chan struct{}, 1),
+	}
 	if a.every == 0 {
 		a.every = 3 * time.Minute
 	}
 	for _, c := range cfg.CIDRs {
-		ips, err := newIPs(store, c)
+		b, err := newBlock(c)
 		if err != nil {
 			return nil, err
 		}
-		a.IPs = append(a.IPs, ips)
+		a.IPs = append(a.IPs, &IPs{a, b})
 	}
 	if len(a.IPs) == 0 {
 		return nil, errors.New("no range of cluster IPs")
@@ -89,8 +129,17 @@ func New(db storage.Backend, cfg Config, services Services, log *zap.Logger) (*A
 	if cfg.Ports.First < 1 || cfg.Ports.Last > 65535 || cfg.Ports.First > cfg.Ports.Last {
 		return nil, fmt.Errorf("node ports %s are no range of ports", cfg.Ports)
 	}
-	a.Ports = newPorts(store, cfg.Ports)
+	a.Ports = newPorts(p.Ports.Store(storage.Kind{Group: "allocation.pilothouse.dev", Plural: "bitmaps"}), cfg.Ports)
 	return a, nil
+}
+
+// occupy makes the object of an address. ErrAllocated when there is one.
+func (a *Allocator) occupy(ctx context.Context, ip netip.Addr, owner Owner) error {
+	err := a.parts.Make(ctx, ip, owner)
+	if apierrors.IsAlreadyExists(err) {
+		return ErrAllocated
+	}
+	return err
 }
 
 // static is how many of a range's lowest numbers are left to explicit requests: a share of its size within bounds.

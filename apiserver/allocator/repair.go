@@ -28,63 +28,39 @@ func (a *Allocator) Run(ctx context.Context) error {
 	}
 }
 
-// repair does one round. The marks are read before the Services: a Service that was stored before its marks were read is
-// found, so only one that is just being created, or a leak, seems unused.
+// repair does one round.
 func (a *Allocator) repair(ctx context.Context) error {
-	pools := []*pool{a.Ports.pool}
-	for _, r := range a.IPs {
-		pools = append(pools, r.pool)
+	return errors.Join(a.inTurn(ctx, func() error { return a.round(ctx) }), a.repairPorts(ctx))
+}
+
+// repairPorts does one round for node ports. The marks are read before the Services: a Service that was stored before its marks
+// were read is found, so only one that is just being created, or a leak, seems unused.
+func (a *Allocator) repairPorts(ctx context.Context) error {
+	p := a.Ports.pool
+	marked, err := p.marked(ctx)
+	if err != nil {
+		return fmt.Errorf("repairing %s: %w", p.name, err)
 	}
-	marked := make([]map[int]bool, len(pools))
-	for i, p := range pools {
-		var err error
-		if marked[i], err = p.marked(ctx); err != nil {
-			return fmt.Errorf("repairing %s: %w", p.name, err)
-		}
-	}
-	uses, err := a.services.ServiceAddresses(ctx)
+	uses, err := a.parts.Cluster.ServiceAddresses(ctx)
 	if err != nil {
 		return fmt.Errorf("listing what Services use: %w", err)
 	}
-	used := a.number(uses)
-	for i, p := range pools {
-		freed, added, err := p.repair(ctx, marked[i], used[p])
-		if freed > 0 || added > 0 {
-			a.log.Info("addresses repaired", zap.String("range", p.name), zap.Int("freed", freed), zap.Int("marked", added))
-		}
-		if err != nil {
-			return fmt.Errorf("repairing %s: %w", p.name, err)
-		}
+	freed, added, err := p.repair(ctx, marked, a.portsUsed(uses))
+	if freed > 0 || added > 0 {
+		a.log.Info("ports repaired", zap.String("range", p.name), zap.Int("freed", freed), zap.Int("marked", added))
+	}
+	if err != nil {
+		return fmt.Errorf("repairing %s: %w", p.name, err)
 	}
 	return nil
 }
 
-// number turns what Services use into numbers of each pool. What is of no range, or used twice, a person is told.
-func (a *Allocator) number(uses []Use) map[*pool]map[int]bool {
-	out := map[*pool]map[int]bool{}
-	note := func(u Use, p *pool, n int, what any) {
-		switch {
-		case p == nil:
-			a.log.Error("service uses an address of no range", zap.String("namespace", u.Namespace), zap.String("name", u.Name), zap.Any("address", what))
-		case out[p][n]:
-			a.log.Error("service uses an address that another has", zap.String("namespace", u.Namespace), zap.String("name", u.Name), zap.Any("address", what))
-		default:
-			if out[p] == nil {
-				out[p] = map[int]bool{}
-			}
-			out[p][n] = true
-		}
-	}
+// portsUsed turns what Services use into numbers. What is of no range, or used twice, a person is told.
+func (a *Allocator) portsUsed(uses []Use) map[int]bool {
+	out := map[int]bool{}
 	for _, u := range uses {
-		for _, ip := range u.IPs {
-			var p *pool
-			var n int
-			for _, r := range a.IPs {
-				if i, ok := r.number(ip); ok {
-					p, n = r.pool, i
-				}
-			}
-			note(u, p, n, ip)
+		tell := func(what string, port int) {
+			a.log.Error(what, zap.String("namespace", u.Namespace), zap.String("name", u.Name), zap.Int("port", port))
 		}
 		seen := map[int]bool{} // one Service may have a port for several protocols
 		for _, port := range u.Ports {
@@ -92,10 +68,13 @@ func (a *Allocator) number(uses []Use) map[*pool]map[int]bool {
 				continue
 			}
 			seen[port] = true
-			if a.Ports.Contains(port) {
-				note(u, a.Ports.pool, port-a.Ports.ports.First, port)
-			} else {
-				note(u, nil, 0, port)
+			switch n := port - a.Ports.ports.First; {
+			case !a.Ports.Contains(port):
+				tell("service uses a port of no range", port)
+			case out[n]:
+				tell("service uses a port that another has", port)
+			default:
+				out[n] = true
 			}
 		}
 	}

@@ -112,7 +112,7 @@ func TestServiceAddresses(t *testing.T) {
 		service("headless", corev1.ServiceSpec{ClusterIP: "None", ClusterIPs: []string{"None"}}),
 		service("ports", corev1.ServiceSpec{ClusterIP: "10.96.0.2", HealthCheckNodePort: 30002, Ports: []corev1.ServicePort{{Port: 1, NodePort: 30001}, {Port: 2}}}),
 	}})
-	uses, err := l.ServiceAddresses(t.Context())
+	uses, err := NewAddresses(l).ServiceAddresses(t.Context())
 	if err != nil || len(uses) != 3 {
 		t.Fatalf("uses %v (%v)", uses, err)
 	}

@@ -15,12 +15,12 @@ import (
 	"pilothouse.dev/apiserver/allocator"
 )
 
-// IPs is a range of cluster IPs of one family. Errors are the allocator's.
+// IPs are the cluster IPs of one family; CIDR is the first range of them. Errors are the allocator's.
 type IPs interface {
 	CIDR() netip.Prefix
-	Allocate(ctx context.Context, ip netip.Addr) error
-	AllocateNext(ctx context.Context) (netip.Addr, error)
-	Release(ctx context.Context, ip netip.Addr) error
+	Allocate(ctx context.Context, ip netip.Addr, owner allocator.Owner) error
+	AllocateNext(ctx context.Context, owner allocator.Owner) (netip.Addr, error)
+	Release(ctx context.Context, ip netip.Addr, owner allocator.Owner) error
 }
 
 // Ports is the range of node ports. Errors are the allocator's.
@@ -104,9 +104,10 @@ func (p *serviceAddresses) leave(a *admission.Attributes, s, old *corev1.Service
 			ports = append(ports, n)
 		}
 	}
+	owner := ownerOf(old)
 	a.OnStored(func(ctx context.Context) {
 		for _, ip := range ips {
-			p.releaseIP(ctx, ip)
+			p.releaseIP(ctx, ip, owner)
 		}
 		for _, n := range ports {
 			p.releasePort(ctx, n)
@@ -115,12 +116,14 @@ func (p *serviceAddresses) leave(a *admission.Attributes, s, old *corev1.Service
 }
 
 // releaseIP gives an address back. That it could not be is not the writer's trouble: the repair loop will.
-func (p *serviceAddresses) releaseIP(ctx context.Context, ip netip.Addr) {
-	for _, r := range p.ips {
-		if r.CIDR().Contains(ip) {
-			_ = r.Release(ctx, ip)
-		}
+func (p *serviceAddresses) releaseIP(ctx context.Context, ip netip.Addr, owner allocator.Owner) {
+	if r := p.of(familyOf(ip)); r != nil {
+		_ = r.Release(ctx, ip, owner)
 	}
+}
+
+func ownerOf(s *corev1.Service) allocator.Owner {
+	return allocator.Owner{Namespace: s.Namespace, Name: s.Name}
 }
 
 func (p *serviceAddresses) releasePort(ctx context.Context, n int) {
@@ -134,7 +137,7 @@ func (p *serviceAddresses) takeIPs(ctx context.Context, a *admission.Attributes,
 	if headless(s) || len(s.Spec.ClusterIPs) > len(s.Spec.IPFamilies) {
 		return nil // the kind's validation says what is wrong with the latter
 	}
-	had := addresses(old)
+	had, owner := addresses(old), ownerOf(s)
 	for i, family := range s.Spec.IPFamilies {
 		r := p.of(family)
 		if r == nil {
@@ -149,20 +152,20 @@ func (p *serviceAddresses) takeIPs(ctx context.Context, a *admission.Attributes,
 			if a.DryRun {
 				continue
 			}
-			if err := r.Allocate(ctx, ip); err != nil {
+			if err := r.Allocate(ctx, ip, owner); err != nil {
 				return refuseIP(s, r, text, err)
 			}
-			a.OnUndo(func(ctx context.Context) { p.releaseIP(ctx, ip) })
+			a.OnUndo(func(ctx context.Context) { p.releaseIP(ctx, ip, owner) })
 			continue
 		}
 		if a.DryRun {
 			continue
 		}
-		ip, err := r.AllocateNext(ctx)
+		ip, err := r.AllocateNext(ctx, owner)
 		if err != nil {
 			return apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP: %w", err))
 		}
-		a.OnUndo(func(ctx context.Context) { p.releaseIP(ctx, ip) })
+		a.OnUndo(func(ctx context.Context) { p.releaseIP(ctx, ip, owner) })
 		s.Spec.ClusterIPs = append(s.Spec.ClusterIPs, ip.String())
 	}
 	if len(s.Spec.ClusterIPs) > 0 && s.Spec.ClusterIP == "" {

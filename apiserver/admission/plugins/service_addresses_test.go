@@ -53,11 +53,13 @@ func (s *shelf) free(key string) error {
 }
 
 func (s *shelf) CIDR() netip.Prefix { return s.cidr }
-func (s *shelf) Allocate(_ context.Context, ip netip.Addr) error {
+func (s *shelf) Allocate(_ context.Context, ip netip.Addr, _ allocator.Owner) error {
 	return s.mark(ip.String(), s.cidr.Contains(ip))
 }
-func (s *shelf) Release(_ context.Context, ip netip.Addr) error { return s.free(ip.String()) }
-func (s *shelf) AllocateNext(context.Context) (netip.Addr, error) {
+func (s *shelf) Release(_ context.Context, ip netip.Addr, _ allocator.Owner) error {
+	return s.free(ip.String())
+}
+func (s *shelf) AllocateNext(context.Context, allocator.Owner) (netip.Addr, error) {
 	ip := s.cidr.Addr().Next()
 	for s.taken[ip.String()] {
 		ip = ip.Next()
