@@ -17,12 +17,12 @@ import (
 // workloadPatience is how long a row waits for containers of a whole workload: other rows start theirs at the same time.
 const workloadPatience = 3 * time.Minute
 
-// settles is eventually for what containers must start for.
+// settles is eventually for what containers must start for. An error says why not, and is nothing when it is so.
 func (r *row) settles(what string, ask func() (bool, error)) {
 	r.Helper()
 	for deadline := time.Now().Add(workloadPatience); ; time.Sleep(100 * time.Millisecond) {
 		yes, err := ask()
-		if err == nil && yes {
+		if yes {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -154,7 +154,7 @@ func (d *daemons) revisions() (all []appsv1.ControllerRevision) {
 
 func (d *daemons) revisionCount(n int) []appsv1.ControllerRevision {
 	d.Helper()
-	d.eventually(fmt.Sprintf("%d ControllerRevisions", n), func() (bool, error) {
+	d.settles(fmt.Sprintf("%d ControllerRevisions", n), func() (bool, error) {
 		got := len(d.revisions())
 		return got == n, fmt.Errorf("there are %d", got)
 	})
@@ -335,7 +335,7 @@ func daemonRollingUpdate(r *row) {
 	}
 	hashed(1)
 	nodes := len(d.free())
-	d.patch(`{"spec":{"template":{"spec":{"containers":[{"name":"c","image":"testapp:v2"}]}}}}`)
+	d.patch(`{"spec":{"template":{"spec":{"containers":[{"name":"c","image":"testapp:2"}]}}}}`)
 	r.settles("all are of the new image, and never two missing", func() (bool, error) {
 		updated, serves := 0, 0
 		list, err := r.kube.CoreV1().Pods(d.ns).List(r.ctx, labelled(d.label))
@@ -344,7 +344,7 @@ func daemonRollingUpdate(r *row) {
 			if ready(&p) {
 				serves++
 			}
-			if p.Spec.Containers[0].Image == "testapp:v2" && ready(&p) {
+			if p.Spec.Containers[0].Image == "testapp:2" && ready(&p) {
 				updated++
 			}
 		}
@@ -353,7 +353,7 @@ func daemonRollingUpdate(r *row) {
 		}
 		return updated >= nodes, fmt.Errorf("%d are", updated)
 	})
-	d.everywhere("testapp:v2")
+	d.everywhere("testapp:2")
 	hashed(2)
 }
 

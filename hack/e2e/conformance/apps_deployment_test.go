@@ -167,7 +167,7 @@ func deploymentRecreate(r *row) {
 	first := d.done()
 	r.equal("revision of the first", first.Annotations["deployment.kubernetes.io/revision"], "1")
 	w := r.follow(d.client.Watch(r.ctx, metav1.ListOptions{FieldSelector: "metadata.name=web", ResourceVersion: first.ResourceVersion}))
-	d.image("testapp:v2")
+	d.image("testapp:2")
 	for finished := false; !finished; {
 		w.next(watch.Modified, "the Deployment", func(o metav1.Object) bool {
 			now := o.(*appsv1.Deployment)
@@ -188,7 +188,7 @@ func deploymentRolling(r *row) {
 	old := d.before("first", 1, func(rs *appsv1.ReplicaSet) {
 		rs.Annotations = map[string]string{"deployment.kubernetes.io/revision": "3546343826724305832"}
 	})
-	d.create(1, using("testapp:v2"))
+	d.create(1, using("testapp:2"))
 	now := d.done()
 	r.equal("revision", now.Annotations["deployment.kubernetes.io/revision"], "3546343826724305833")
 	got, err := d.sets.Get(r.ctx, old.Name, metav1.GetOptions{})
@@ -204,7 +204,7 @@ func deploymentHistory(r *row) {
 	d := r.rollouts()
 	old := d.before("first", 1)
 	none := int32(0)
-	d.create(1, using("testapp:v2"), func(d *appsv1.Deployment) { d.Spec.RevisionHistoryLimit = &none })
+	d.create(1, using("testapp:2"), func(d *appsv1.Deployment) { d.Spec.RevisionHistoryLimit = &none })
 	d.settles("only the new ReplicaSet is left", func() (bool, error) {
 		left := d.revisions()
 		return len(left) == 1 && left[0].Name != old.Name, fmt.Errorf("there are %d", len(left))
@@ -229,7 +229,7 @@ func deploymentRollover(r *row) {
 	d.before("first", 1)
 	d.create(1, using("testapp:nowhere"), stepping(1, 0), func(d *appsv1.Deployment) { d.Spec.MinReadySeconds = 10 })
 	d.sizes([]int32{1, 1}, []int32{1, 0})
-	d.image("testapp:v2")
+	d.image("testapp:2")
 	d.done()
 	d.sizes([]int32{0, 0, 1}, []int32{0, 0, 1})
 }
@@ -249,13 +249,13 @@ func deploymentLife(r *row) {
 		})
 	}
 	available("testapp", 1)
-	patched := d.patch(`{"metadata":{"labels":{"patched":"yes"}},"spec":{"replicas":2,"template":{"spec":{"containers":[{"name":"c","image":"testapp:v2"}]}}}}`)
+	patched := d.patch(`{"metadata":{"labels":{"patched":"yes"}},"spec":{"replicas":2,"template":{"spec":{"containers":[{"name":"c","image":"testapp:2"}]}}}}`)
 	r.equal("label after the patch", patched.Labels["patched"], "yes")
-	available("testapp:v2", 2)
+	available("testapp:2", 2)
 	list, err := r.kube.AppsV1().Deployments(metav1.NamespaceAll).List(r.ctx, labelled(d.label))
 	r.must(err, "listing in all namespaces")
 	r.equal("Deployments", len(list.Items), 1)
-	r.equal("image listed", list.Items[0].Spec.Template.Spec.Containers[0].Image, "testapp:v2")
+	r.equal("image listed", list.Items[0].Spec.Template.Spec.Containers[0].Image, "testapp:2")
 	r.again("updating", func() error {
 		now := d.get()
 		now.Labels["updated"] = "yes"

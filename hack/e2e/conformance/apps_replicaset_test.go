@@ -46,11 +46,11 @@ func replicaSetPatch(r *row) {
 	})
 	d.replicas("set", 3)
 	_, err := d.sets.Patch(r.ctx, "set", types.StrategicMergePatchType,
-		[]byte(`{"metadata":{"labels":{"patched":"yes"}},"spec":{"replicas":2,"template":{"spec":{"terminationGracePeriodSeconds":0,"containers":[{"name":"c","image":"testapp:v2"}]}}}}`), metav1.PatchOptions{})
+		[]byte(`{"metadata":{"labels":{"patched":"yes"}},"spec":{"replicas":2,"template":{"spec":{"terminationGracePeriodSeconds":0,"containers":[{"name":"c","image":"testapp:2"}]}}}}`), metav1.PatchOptions{})
 	r.must(err, "patching")
 	w.next(watch.Modified, "set, patched", func(o metav1.Object) bool {
 		rs := o.(*appsv1.ReplicaSet)
-		return rs.Labels["patched"] == "yes" && *rs.Spec.Replicas == 2 && rs.Spec.Template.Spec.Containers[0].Image == "testapp:v2"
+		return rs.Labels["patched"] == "yes" && *rs.Spec.Replicas == 2 && rs.Spec.Template.Spec.Containers[0].Image == "testapp:2"
 	})
 	d.replicas("set", 2)
 }
@@ -120,7 +120,7 @@ func replicaSetServes(r *row) {
 	r.must(err, "listing pods")
 	r.equal("pods", len(pods.Items), 2)
 	for _, p := range pods.Items {
-		r.eventually("pod "+p.Name+" answers with its name", func() (bool, error) {
+		r.settles("pod "+p.Name+" answers with its name", func() (bool, error) {
 			text, err := r.kube.CoreV1().Pods(d.ns).ProxyGet("http", p.Name, "8080", "/hostname", nil).DoRaw(r.ctx)
 			return strings.TrimSpace(string(text)) == p.Name, fmt.Errorf("it said %q, %v", text, err)
 		})
