@@ -209,11 +209,17 @@ func inUse(now *appsv1.ControllerRevision, history []*appsv1.ControllerRevision,
 	}
 	used := map[string]bool{now.Name: true}
 	for _, r := range history {
-		if h := r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]; h != "" && hashes[h] {
-			used[r.Name] = true
-		}
+		used[r.Name] = used[r.Name] || hashes[hashOf(r)]
 	}
 	return used
+}
+
+// hashOf is what pods of a revision bear as a label; its name, should somebody have made one without.
+func hashOf(r *appsv1.ControllerRevision) string {
+	if h := r.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]; h != "" {
+		return h
+	}
+	return r.Name
 }
 
 // limit is how many revisions beside those in use are kept.

@@ -44,7 +44,7 @@ type plan struct {
 
 // look sorts nodes and pods. Pods bound to nodes that are gone are podgc's.
 func look(ds *appsv1.DaemonSet, now *appsv1.ControllerRevision, nodes []*corev1.Node, pods []*corev1.Pod) scene {
-	s := scene{ds: ds, hash: now.Labels[appsv1.DefaultDaemonSetUniqueLabelKey], places: make([]place, 0, len(nodes))}
+	s := scene{ds: ds, hash: hashOf(now), places: make([]place, 0, len(nodes))}
 	on := make(map[string][]*corev1.Pod, len(nodes))
 	for _, p := range pods {
 		if n := target(p); n != "" && !(pod.Terminal(p) && pod.Terminating(p)) {
@@ -169,7 +169,7 @@ func (s scene) available(p *corev1.Pod) bool {
 
 // updated says whether a pod is of the present template: by the hash of its revision, or by the number of the template.
 func (s scene) updated(p *corev1.Pod) bool {
-	if s.hash != "" && p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] == s.hash {
+	if p.Labels[appsv1.DefaultDaemonSetUniqueLabelKey] == s.hash {
 		return true
 	}
 	g := s.ds.Annotations[appsv1.DeprecatedTemplateGeneration]

@@ -313,3 +313,21 @@ func TestPauses(t *testing.T) {
 		t.Error("remembers what is gone")
 	}
 }
+
+// What pods are of is kept, also when somebody made a revision without the label.
+func TestInUse(t *testing.T) {
+	rev := func(name, hash string) *appsv1.ControllerRevision {
+		r := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if hash != "" {
+			r.Labels = map[string]string{appsv1.DefaultDaemonSetUniqueLabelKey: hash}
+		}
+		return r
+	}
+	all := []*appsv1.ControllerRevision{rev("log-a", "a"), rev("log-b", "b"), rev("bare", ""), rev("log-c", "c")}
+	used := inUse(all[3], all, []*corev1.Pod{made(t, "n1 b ready"), made(t, "n2 bare ready"), made(t, "n3 x bynumber")})
+	for name, want := range map[string]bool{"log-a": false, "log-b": true, "bare": true, "log-c": true} {
+		if used[name] != want {
+			t.Errorf("%s in use: %v", name, used[name])
+		}
+	}
+}
