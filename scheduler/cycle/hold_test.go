@@ -1,0 +1,143 @@
+package cycle
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pilothouse.dev/scheduler/framework"
+	"pilothouse.dev/scheduler/nodeinfo"
+	"pilothouse.dev/scheduler/plugins"
+	"pilothouse.dev/scheduler/queue"
+)
+
+// keeper keeps something for every pod that is not called plain, and prepares as the test says.
+type keeper struct {
+	prepare func(ctx context.Context) error
+
+	mu       sync.Mutex
+	kept     map[string]bool // guarded by mu
+	reserved int             // guarded by mu
+}
+
+func (*keeper) Name() string { return "Keeper" }
+
+func (k *keeper) Reserve(_ *framework.Notebook, p *nodeinfo.Pod, _ *nodeinfo.Node) *framework.Status {
+	if p.Name == "plain" {
+		return framework.Skipped
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kept[p.Name] = true
+	k.reserved++
+	return nil
+}
+
+func (k *keeper) Unreserve(p *nodeinfo.Pod) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.kept, p.Name)
+}
+
+func (k *keeper) PreBind(ctx context.Context, _ *nodeinfo.Pod, _ string) *framework.Status {
+	if err := k.prepare(ctx); err != nil {
+		return framework.Fail("Keeper", err)
+	}
+	return nil
+}
+
+func (k *keeper) keeps(name string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.kept[name]
+}
+
+func withKeeper(k *keeper) []framework.Entry {
+	k.kept = map[string]bool{}
+	return append(plugins.Table[:len(plugins.Table):len(plugins.Table)], framework.Entry{Name: "Keeper", New: func(framework.Parts) framework.Plugin { return k }})
+}
+
+func TestPreparingHoldsNobodyUp(t *testing.T) {
+	k := &keeper{prepare: func(ctx context.Context) error {
+		select {
+		case <-time.After(5 * time.Minute):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}}
+	onStage(t, withKeeper(k), func(t *testing.T, s *stage) {
+		s.addNode("n1", "2")
+		s.addPod("slow", "1")
+		s.check(t, 1, 1, queue.Counts{InFlight: 1})
+		s.addPod("plain", "1")
+		s.check(t, 2, 1, queue.Counts{InFlight: 1})
+		if !k.keeps("slow") || k.keeps("plain") {
+			t.Errorf("kept: %v", k.kept)
+		}
+		time.Sleep(5 * time.Minute)
+		s.check(t, 2, 0, queue.Counts{})
+		if s.pod("slow").Spec.NodeName != "n1" {
+			t.Error("it was not bound when all was prepared")
+		}
+	})
+}
+
+func TestPreparingFails(t *testing.T) {
+	fails := 2
+	k := &keeper{prepare: func(context.Context) error {
+		if fails--; fails >= 0 {
+			return errors.New("the volume was taken")
+		}
+		return nil
+	}}
+	onStage(t, withKeeper(k), func(t *testing.T, s *stage) {
+		s.addNode("n1", "2")
+		s.addPod("p", "1")
+		s.check(t, 0, 0, queue.Counts{Backing: 1})
+		if k.keeps("p") {
+			t.Error("what was kept was not given back")
+		}
+		time.Sleep(5 * time.Second)
+		s.check(t, 1, 0, queue.Counts{})
+		if k.reserved != 3 {
+			t.Errorf("reserved %d times", k.reserved)
+		}
+		told := s.told()
+		if len(told) == 0 || told[0] != "Warning FailedScheduling binding to node n1: preparing with Keeper: the volume was taken" {
+			t.Errorf("events %q", told)
+		}
+	})
+}
+
+// TestPodGoesWhilePreparing ends the preparation with the pod, not minutes later.
+func TestPodGoesWhilePreparing(t *testing.T) {
+	k := &keeper{prepare: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+	onStage(t, withKeeper(k), func(t *testing.T, s *stage) {
+		s.addNode("n1", "1")
+		s.addPod("p", "1")
+		s.check(t, 1, 1, queue.Counts{InFlight: 1})
+		s.end("p")
+		s.check(t, 0, 0, queue.Counts{})
+		if k.keeps("p") {
+			t.Error("what was kept for it was not given back")
+		}
+		s.addPod("plain", "1")
+		s.check(t, 1, 0, queue.Counts{})
+	})
+}
+
+func TestPreparingTakesTooLong(t *testing.T) {
+	k := &keeper{prepare: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+	onStage(t, withKeeper(k), func(t *testing.T, s *stage) {
+		s.addNode("n1", "1")
+		s.addPod("p", "1")
+		synctest.Wait()
+		time.Sleep(prepareTimeout)
+		s.check(t, 0, 0, queue.Counts{Backing: 1})
+		s.end("p")
+	})
+}
