@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"pilothouse.dev/controller-manager/attachdetach"
 	"pilothouse.dev/controller-manager/bootstraptokens"
 	"pilothouse.dev/controller-manager/clusterrole"
 	"pilothouse.dev/controller-manager/cronjob"
@@ -37,7 +38,9 @@ import (
 	"pilothouse.dev/controller-manager/resourcequota"
 	"pilothouse.dev/controller-manager/rootca"
 	"pilothouse.dev/controller-manager/serviceaccount"
+	"pilothouse.dev/controller-manager/servicecidr"
 	"pilothouse.dev/controller-manager/statefulset"
+	"pilothouse.dev/controller-manager/storageversionmigration"
 	"pilothouse.dev/controller-manager/tainteviction"
 	"pilothouse.dev/controller-manager/ttlafterfinished"
 )
@@ -60,7 +63,8 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "endpointslicemirroring", Account: "endpointslicemirroring-controller", New: endpointslicemirror.New(cfg.MirroredPerSubset), Workers: cfg.MirrorSyncs},
 		{Name: "endpoints", Account: "endpoint-controller", New: endpoints.New(cfg.EndpointsBatch), Workers: cfg.EndpointSyncs},
 		{Name: "service-lb", Account: "service-controller", New: loadbalancer.New(cfg.LoadBalancers), Workers: 1, Off: len(cfg.LoadBalancers) == 0}, // one: see its doc
-		{Name: "nodeipam", Account: "node-controller", New: nodeipam.New(cfg.NodeIPAM), Workers: 1, Off: !cfg.AllocateNodeCIDRs},                    // one: see its doc
+		{Name: "servicecidr", Account: "service-cidrs-controller", New: servicecidr.New, Workers: 2},
+		{Name: "nodeipam", Account: "node-controller", New: nodeipam.New(cfg.NodeIPAM), Workers: 1, Off: !cfg.AllocateNodeCIDRs}, // one: see its doc
 		{Name: "nodelifecycle", Account: "node-controller", New: nodelifecycle.New(cfg.NodeLifecycle), Workers: 8},
 		{Name: "tainteviction", Account: "node-controller", New: tainteviction.New(cfg.EvictionToleration), Workers: 8},
 		{Name: "leasegc", Account: "lease-garbage-collector", New: leasegc.New, Workers: 1},
@@ -76,10 +80,12 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "pvcprotection", Account: "pvc-protection-controller", New: pvprotection.Claims, Workers: 2},
 		{Name: "pvprotection", Account: "pv-protection-controller", New: pvprotection.Volumes, Workers: 2},
 		{Name: "localpathprovisioner", Account: "local-path-provisioner", New: localpath.New(cfg.LocalPathDir), Workers: 4},
+		{Name: "attachdetach", Account: "attachdetach-controller", New: attachdetach.New(cfg.PatientDetach), Workers: 4},
 		{Name: "rootca", Account: "root-ca-cert-publisher", New: rootca.New(cfg.RootCAFile), Workers: 1, Off: cfg.RootCAFile == ""},
 		{Name: "resourcequota", Account: "resourcequota-controller", New: resourcequota.New(cfg.QuotaPeriod), Workers: cfg.QuotaSyncs},
 		{Name: "horizontalpodautoscaling", Account: "horizontal-pod-autoscaler", New: hpa.New(cfg.HPA), Workers: cfg.HPASyncs},
 		{Name: "resourceclaim", Account: "resource-claim-controller", New: resourceclaim.New, Workers: 10},
+		{Name: "storageversionmigrator", Account: "storage-version-migrator-controller", New: storageversionmigration.New, Workers: 5},
 		{Name: "clusterrole", Account: "clusterrole-aggregation-controller", New: clusterrole.New, Workers: 5},
 		{Name: "csrapproving", Account: "certificate-controller", New: csrapprove.New(cfg.Approval), Workers: 5},
 		{Name: "csrsigning", Account: "certificate-controller", New: csrsign.New(cfg.Signing), Workers: 5, Off: !cfg.Signing.Any()},
