@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +28,7 @@ import (
 )
 
 func TestDisruption(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, "--node-monitor-grace-period=5m") // a node that is late to report disrupts pods, too
 	other := w.cluster.Another("--default-toleration=2s", "--advertise-address=192.0.2.2").Kube
 	storm := func(fn func(*world, string, ...kubernetes.Interface)) func(*world, string) {
 		return func(w *world, ns string) { fn(w, ns, w.kube, other) }
@@ -191,7 +192,7 @@ func (w *world) guard(ns string, least int) (stop func()) {
 			n += healthy([]corev1.Pod{*p})
 		}
 		if n < least {
-			w.Errorf("%d pods are healthy, at least %d must be", n, least)
+			w.Errorf("%d pods are healthy, at least %d must be: %s", n, least, states(pods))
 		}
 		return n
 	}
@@ -295,7 +296,7 @@ func testEvictionsWhilePodsComeBack(w *world, ns string, servers ...kubernetes.I
 				}
 				select { // as a drain does, but sooner
 				case <-ctx.Done():
-				case <-time.After(20 * time.Millisecond):
+				case <-time.After(100 * time.Millisecond):
 				}
 			}
 		})
@@ -316,4 +317,21 @@ func testEvictionsWhilePodsComeBack(w *world, ns string, servers ...kubernetes.I
 	wg.Wait()
 	w.allows(ns, "b", fmt.Sprintf("%d/%d/%d %d", all, least, all, all-least), "SufficientPods")
 	stop()
+}
+
+// states says of pods which are ready, which are going, and why the others are not ready.
+func states(pods map[types.UID]*corev1.Pod) string {
+	var out []string
+	for _, p := range pods {
+		s := p.Name
+		if c := pod.Condition(p, corev1.PodReady); c != nil {
+			s += " ready " + string(c.Status) + " " + c.Reason
+		}
+		if p.DeletionTimestamp != nil {
+			s += " going"
+		}
+		out = append(out, s)
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
 }
