@@ -58,6 +58,8 @@ func TestClaims(t *testing.T) {
 		{name: "of one that is going nothing is touched", set: web(claiming("www"), goneDeleted, size(1)), pods: "web-0@a", claims: "www-web-0:leaving"},
 		{name: "a pod without its claims is replaced in its turn", set: web(claiming("www")), pods: "web-0@a:storeless web-1@a web-2@a", claims: "www-web-0 www-web-1 www-web-2",
 			want: "remove web-0"},
+		{name: "at once when it is not ready", set: web(claiming("www")), pods: "web-0@a web-1@a:storeless,unready web-2@a", claims: "www-web-0 www-web-1 www-web-2",
+			want: "remove web-1"},
 		{name: "but not below the partition", set: web(claiming("www"), parted(1)), pods: "web-0@a:storeless web-1@a web-2@a", claims: "www-web-0 www-web-1 www-web-2"},
 	})
 }

@@ -158,7 +158,7 @@ func (r *round) decideInOrder() {
 			return
 		}
 		r.keep(p, false)
-		if h == unready && r.superseded(i, p) {
+		if h == unready && r.unwanted(i, p) {
 			r.remove(p)
 		}
 		if h != available {

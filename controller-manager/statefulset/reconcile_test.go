@@ -219,3 +219,20 @@ func TestHolds(t *testing.T) {
 		t.Errorf("%d remembered, want the last", len(h.falls))
 	}
 }
+
+func TestMaxUnavailable(t *testing.T) {
+	for name, tc := range map[string]struct {
+		set  *appsv1.StatefulSet
+		want int
+	}{
+		"by default":              {web(plainRolling), 1},
+		"a number":                {web(atMost("2")), 2},
+		"a part, rounded up":      {web(atMost("34%")), 2},
+		"at least one, of none":   {web(atMost("50%"), size(0)), 1},
+		"on delete there is none": {web(onDelete), 0},
+	} {
+		if got := maxUnavailable(tc.set); got != tc.want {
+			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
+	}
+}

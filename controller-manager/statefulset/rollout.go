@@ -55,6 +55,11 @@ func (r *round) outdated(i int, p *corev1.Pod) bool {
 	return i >= partition(r.set) && (revisionOf(p) != r.update.name || !stored(r.set, p, r.ordinal(p)))
 }
 
+// unwanted says whether a pod that is not ready need not be waited for, since it is to go anyway.
+func (r *round) unwanted(i int, p *corev1.Pod) bool {
+	return r.superseded(i, p) || rolling(r.set) && r.outdated(i, p)
+}
+
 // rollOut ends pods for an update, from the highest on, so that no more than allowed are unavailable. One that is not ready anyway and
 // that nobody wants any more costs nothing and is not waited for, wherever it stands. A healthy one goes only after all healthy ones above it.
 func (r *round) rollOut() {
@@ -67,7 +72,7 @@ func (r *round) rollOut() {
 		p := r.slots[i]
 		h := r.health(p)
 		switch {
-		case h == unready && (r.outdated(i, p) || r.superseded(i, p)):
+		case h == unready && r.unwanted(i, p):
 			r.remove(p)
 		case h == young && r.outdated(i, p) && !passed:
 			r.remove(p)
