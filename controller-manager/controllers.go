@@ -77,6 +77,7 @@ func controllers(cfg Config) []loop.Line {
 		{Name: "persistentvolume-binder", Account: "persistent-volume-binder", New: pvbinder.New, Workers: 4},
 		{Name: "persistentvolume-expander", Account: "expand-controller", New: pvexpander.New, Workers: 2},
 		{Name: "ephemeral-volume", Account: "ephemeral-volume-controller", New: ephemeralvolume.New, Workers: cfg.EphemeralVolumeSyncs},
+		{Name: "legacyserviceaccounttokencleaner", Account: "legacy-service-account-token-cleaner", New: serviceaccount.LegacyTokens(cfg.LegacyTokenPeriod), Workers: 1},
 		{Name: "pvcprotection", Account: "pvc-protection-controller", New: pvprotection.Claims, Workers: 2},
 		{Name: "pvprotection", Account: "pv-protection-controller", New: pvprotection.Volumes, Workers: 2},
 		{Name: "localpathprovisioner", Account: "local-path-provisioner", New: localpath.New(cfg.LocalPathDir), Workers: 4},

@@ -44,7 +44,8 @@ type Config struct {
 	ClusterCIDR       string
 	NodeIPAM          nodeipam.Config // completed by check
 
-	LocalPathDir string
+	LocalPathDir  string
+	PatientDetach bool
 
 	Signing  csrsign.Config
 	Approval csrapprove.Config // completed by check
@@ -81,6 +82,8 @@ type Config struct {
 	QuotaSyncs               int
 	QuotaPeriod              time.Duration
 
+	LegacyTokenPeriod time.Duration
+
 	HPASyncs int
 	HPA      hpa.Config
 }
@@ -114,6 +117,7 @@ func flags(c *Config) []cli.Flag {
 		number("node-cidr-mask-size", 24, "prefix length of a node's IPv4 part", &c.NodeIPAM.Mask),
 		number("node-cidr-mask-size-ipv6", 64, "prefix length of a node's IPv6 part", &c.NodeIPAM.MaskIPv6),
 
+		&cli.BoolFlag{Name: "disable-force-detach-on-timeout", Usage: "never detach a volume only because a node that is not healthy has not unmounted it for six minutes; the taint node.kubernetes.io/out-of-service still has that done", Destination: &c.PatientDetach},
 		&cli.StringFlag{Name: "local-path-dir", Value: localvolume.DefaultDir, Usage: "the nodes' `FOLDER` of the volumes that the provisioner pilothouse.dev/local-path makes; kubelets have the same flag", Destination: &c.LocalPathDir},
 
 		file("cluster-signing-cert-file", "the authority that signs approved certificate requests, for every signer; without one nothing is signed", &c.Signing.All.Cert),
@@ -155,6 +159,7 @@ func flags(c *Config) []cli.Flag {
 		number("concurrent-namespace-syncs", 10, "workers of the namespace controller", &c.NamespaceSyncs),
 		number("concurrent-serviceaccount-token-syncs", 5, "workers of the controller of tokens kept in secrets", &c.ServiceAccountTokenSyncs),
 		number("concurrent-ephemeralvolume-syncs", 5, "workers of the ephemeral-volume controller", &c.EphemeralVolumeSyncs),
+		&cli.DurationFlag{Name: "legacy-service-account-token-clean-up-period", Value: 365 * 24 * time.Hour, Usage: "tokens kept in secrets, made for every account once, that nobody used for so long are made invalid, and after as long again deleted", Destination: &c.LegacyTokenPeriod},
 		number("concurrent-gc-syncs", 20, "workers of the garbage collector", &c.GCSyncs),
 		number("concurrent-horizontal-pod-autoscaler-syncs", 5, "workers of the horizontalpodautoscaling controller", &c.HPASyncs),
 		&cli.DurationFlag{Name: "horizontal-pod-autoscaler-sync-period", Value: 15 * time.Second, Usage: "how often each autoscaler asks for its metrics", Destination: &c.HPA.Period},

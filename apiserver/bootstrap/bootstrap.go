@@ -124,7 +124,7 @@ func (b *Bootstrap) once(ctx context.Context) error {
 		return fmt.Errorf("making the kubernetes service: %w", err)
 	}
 	// That the one fails should not keep away the other.
-	return errors.Join(b.publish(ctx), b.contents(ctx), b.authentication(ctx))
+	return errors.Join(b.publish(ctx), b.contents(ctx), b.authentication(ctx), b.tracking(ctx))
 }
 
 func (b *Bootstrap) namespace(ctx context.Context, name string) error {
