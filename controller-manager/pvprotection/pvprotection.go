@@ -12,7 +12,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/component-helpers/storage/ephemeral"
 
 	"pilothouse.dev/controller-manager/loop"
 	"pilothouse.dev/pkg/pod"
@@ -27,11 +29,13 @@ const (
 type claims struct {
 	t      loop.Tools
 	claims corelisters.PersistentVolumeClaimLister
+	pods   corelisters.PodLister
 }
 
 // Claims is the constructor of the controller of claims.
 func Claims(t loop.Tools) loop.Controller {
-	c := &claims{t: t, claims: t.Informers.Core().V1().PersistentVolumeClaims().Lister()}
+	core := t.Informers.Core().V1()
+	c := &claims{t: t, claims: core.PersistentVolumeClaims().Lister(), pods: core.Pods().Lister()}
 	return loop.Controller{
 		Watches: []loop.Watch{
 			{Resource: "persistentvolumeclaims", Wakes: loop.Self},
@@ -62,16 +66,44 @@ func claimsOf(p *corev1.Pod) []string {
 		case v.PersistentVolumeClaim != nil:
 			names = append(names, v.PersistentVolumeClaim.ClaimName)
 		case v.Ephemeral != nil:
-			names = append(names, p.Name+"-"+v.Name)
+			names = append(names, ephemeral.VolumeClaimName(p, v))
 		}
 	}
 	return names
 }
 
 // uses says whether a pod holds a claim: it is on a node and not over. One that is not on a node yet will not start once the claim
-// is being deleted.
-func uses(p *corev1.Pod, claim string) bool {
-	return p.Spec.NodeName != "" && !pod.Terminal(p) && slices.Contains(claimsOf(p), claim)
+// is being deleted, nor will one whose own claim should be of that name and is another's.
+func uses(p *corev1.Pod, claim *corev1.PersistentVolumeClaim) bool {
+	if p.Namespace != claim.Namespace || p.Spec.NodeName == "" || pod.Terminal(p) {
+		return false
+	}
+	return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
+		switch {
+		case v.PersistentVolumeClaim != nil:
+			return v.PersistentVolumeClaim.ClaimName == claim.Name
+		case v.Ephemeral != nil:
+			return ephemeral.VolumeClaimName(p, &v) == claim.Name && ephemeral.VolumeIsForPod(p, claim) == nil
+		}
+		return false
+	})
+}
+
+// used says whether some pod uses a claim. That none does is asked of the API, not of a cache: a pod that is not in it yet would
+// lose its storage.
+func (c *claims) used(ctx context.Context, claim *corev1.PersistentVolumeClaim) (bool, error) {
+	cached, err := c.pods.Pods(claim.Namespace).List(labels.Everything())
+	if err != nil {
+		return false, err
+	}
+	if slices.ContainsFunc(cached, func(p *corev1.Pod) bool { return uses(p, claim) }) {
+		return true, nil
+	}
+	live, err := c.t.Clients.Kube.CoreV1().Pods(claim.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return false, fmt.Errorf("listing the pods that may use claim %s: %w", loop.KeyOf(claim), err)
+	}
+	return slices.ContainsFunc(live.Items, func(p corev1.Pod) bool { return uses(&p, claim) }), nil
 }
 
 func (c *claims) reconcile(ctx context.Context, key loop.Key) (time.Duration, error) {
@@ -81,15 +113,8 @@ func (c *claims) reconcile(ctx context.Context, key loop.Key) (time.Duration, er
 	}
 	protect := have.DeletionTimestamp == nil
 	if have.DeletionTimestamp != nil && slices.Contains(have.Finalizers, claimFinalizer) {
-		// Asked of the API, not of a cache: a pod that is not in it yet would lose its storage.
-		pods, err := c.t.Clients.Kube.CoreV1().Pods(key.Namespace).List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return 0, fmt.Errorf("listing the pods that may use claim %s: %w", key, err)
-		}
-		for i := range pods.Items {
-			if uses(&pods.Items[i], key.Name) {
-				return 0, nil // woken when it is over
-			}
+		if used, err := c.used(ctx, have); used || err != nil {
+			return 0, err // woken when it is over
 		}
 	}
 	want := have.DeepCopy()

@@ -6,13 +6,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"pilothouse.dev/controller-manager/loop"
 )
 
 func podWith(node string, phase corev1.PodPhase, volumes ...corev1.Volume) *corev1.Pod {
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "p"},
 		Spec:       corev1.PodSpec{NodeName: node, Volumes: volumes}, Status: corev1.PodStatus{Phase: phase},
 	}
 }
@@ -25,18 +26,28 @@ var (
 )
 
 func TestUses(t *testing.T) {
+	claim := func(name string, owners ...string) *corev1.PersistentVolumeClaim {
+		c := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
+		yes := true
+		for _, o := range owners {
+			c.OwnerReferences = append(c.OwnerReferences, metav1.OwnerReference{Kind: "Pod", Name: o, UID: types.UID(o), Controller: &yes})
+		}
+		return c
+	}
 	for _, c := range []struct {
 		what  string
 		pod   *corev1.Pod
-		claim string
+		claim *corev1.PersistentVolumeClaim
 		want  bool
 	}{
-		{"on a node", podWith("n", corev1.PodRunning, other, named), "data", true},
-		{"made for it", podWith("n", corev1.PodPending, own), "p-scratch", true},
-		{"another's", podWith("n", corev1.PodRunning, named), "logs", false},
-		{"not on a node", podWith("", corev1.PodPending, named), "data", false},
-		{"succeeded", podWith("n", corev1.PodSucceeded, named), "data", false},
-		{"failed", podWith("n", corev1.PodFailed, named), "data", false},
+		{"on a node", podWith("n", corev1.PodRunning, other, named), claim("data"), true},
+		{"made for it", podWith("n", corev1.PodPending, own), claim("p-scratch", "p"), true},
+		{"made for another, by that name", podWith("n", corev1.PodPending, own), claim("p-scratch", "q"), false},
+		{"made by hand, by that name", podWith("n", corev1.PodPending, own), claim("p-scratch"), false},
+		{"another's", podWith("n", corev1.PodRunning, named), claim("logs"), false},
+		{"not on a node", podWith("", corev1.PodPending, named), claim("data"), false},
+		{"succeeded", podWith("n", corev1.PodSucceeded, named), claim("data"), false},
+		{"failed", podWith("n", corev1.PodFailed, named), claim("data"), false},
 	} {
 		if got := uses(c.pod, c.claim); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
