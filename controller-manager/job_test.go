@@ -506,8 +506,6 @@ func jobMany(w *world, ns string) {
 		w.Errorf("completed %q", j.Status.CompletedIndexes)
 	}
 	w.Logf("and done in %v", time.Since(begin))
-	plain := w.jobCompletes(w.makeJob(ns, "succeed", 600, 500), batchv1.JobReasonCompletionsReached)
-	jobCounts(w, plain, 600, 0)
 }
 
 // jobQuiet looks for writes to jobs and their pods while nothing happens.

@@ -105,6 +105,9 @@ func deadline(j *batchv1.Job, now time.Time) time.Duration {
 // surplus are the active pods that the job does not want, when it wants so many: those that have no index of the job, or one
 // that another has or that needs none any more, and as many more as it takes.
 func surplus(v *view, s *survey, want int) []*corev1.Pod {
+	if len(s.active) <= want && !superfluous(v, s) {
+		return nil
+	}
 	ranked := slices.Clone(s.active)
 	podset.Rank(ranked, nil, v.now)
 	if !indexed(v.job) {
@@ -125,6 +128,17 @@ func surplus(v *view, s *survey, want int) []*corev1.Pod {
 		remove = append(remove, left[:more]...)
 	}
 	return remove
+}
+
+// superfluous says whether an active pod is for no index, or for one that another is for or that needs none any more.
+func superfluous(v *view, s *survey) bool {
+	seen := map[int]bool{}
+	return indexed(v.job) && slices.ContainsFunc(s.active, func(p *corev1.Pod) bool {
+		i := indexOf(p)
+		again := seen[i]
+		seen[i] = true
+		return again || !fits(v.job, p) || s.done.has(i) || s.lost.has(i)
+	})
 }
 
 // slots chooses what at most n new pods are for, and says how long to wait for those that failed too shortly ago.
