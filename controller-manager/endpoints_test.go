@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 Endpoints are deprecated for users, and still served.
+
 package main
 
 import (

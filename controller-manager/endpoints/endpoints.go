@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 Endpoints are deprecated for users; this room serves those who still read them.
+
 // Package endpoints keeps the Endpoints object of each Service that selects pods: the older, flat form of EndpointSlices, for
 // those who still read it. Endpoints that people make themselves, of Services without a selector, it leaves alone.
 package endpoints

@@ -38,6 +38,7 @@ type controller struct {
 	services   corelisters.ServiceLister
 	backends   *podset.Services
 	slices     podset.Slices
+	pods       podset.Reader
 	delay      *podset.Delay
 	zones      *zones
 	reconciler *endpointslice.Reconciler
@@ -57,6 +58,7 @@ func New(cfg Config) func(loop.Tools) loop.Controller {
 			services: core.Services().Lister(),
 			backends: podset.NewServices(t.Informers),
 			slices:   podset.NewSlices(t.Informers),
+			pods:     podset.NewReader(t.Informers),
 			delay:    podset.NewDelay(cfg.Batch),
 			zones:    newZones(core.Nodes().Lister()),
 			written:  util.NewEndpointSliceTracker(),
@@ -71,7 +73,9 @@ func New(cfg Config) func(loop.Tools) loop.Controller {
 				{Resource: "services", Wakes: c.backends.Changed()},
 				{Resource: "pods", Wakes: c.backends.Selecting(c.delay)},
 				{Resource: "endpointslices.discovery.k8s.io", Wakes: loop.Func("its Service, unless we wrote it and know", c.touched)},
-				{Resource: "nodes", Wakes: loop.Func("Services whose hints their zones no longer carry", c.zones.changed)},
+				{Resource: "nodes", Wakes: loop.Any(
+					loop.Func("Services of pods that waited for it", c.appeared),
+					loop.Func("Services whose hints their zones no longer carry", c.zones.changed))},
 			},
 			Reconcile: c.reconcile,
 			Feed:      c.feed,
@@ -101,6 +105,18 @@ func (c *controller) feed(ctx context.Context, wake func(loop.Key)) error {
 	defer wg.Wait()
 	wg.Go(func() { c.zones.feed(ctx, wake) })
 	return c.delay.Feed(ctx, wake)
+}
+
+// appeared wakes the Services of the pods on a node that was not known: they are left out until it is.
+func (c *controller) appeared(e loop.Event) []loop.Key {
+	if e.Old != nil {
+		return nil
+	}
+	pods, err := c.pods.On(e.New.GetName())
+	if err != nil {
+		return nil // a cache does not fail
+	}
+	return c.backends.Of(pods)
 }
 
 // touched wakes the Service of a slice that somebody else changed or deleted, or that it waits to see.

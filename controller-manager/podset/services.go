@@ -131,6 +131,15 @@ func (s *Services) touched(e loop.Event) []loop.Key {
 	return slices.Collect(maps.Keys(found))
 }
 
+// Of are the Services that select any of these pods.
+func (s *Services) Of(pods []*corev1.Pod) []loop.Key {
+	found := map[loop.Key]struct{}{}
+	for _, p := range pods {
+		maps.Copy(found, s.selecting(p.Namespace, p.Labels))
+	}
+	return slices.Collect(maps.Keys(found))
+}
+
 // selecting are the Services of a namespace whose selectors match.
 func (s *Services) selecting(namespace string, labels map[string]string) map[loop.Key]struct{} {
 	found := map[loop.Key]struct{}{}
