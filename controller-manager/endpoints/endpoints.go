@@ -54,6 +54,7 @@ func newController(t loop.Tools, delay *podset.Delay) loop.Controller {
 		},
 		Reconcile: c.reconcile,
 		Feed:      delay.Feed,
+		Feeds:     "pods held back for a while",
 	}
 }
 

@@ -79,6 +79,7 @@ func New(cfg Config) func(loop.Tools) loop.Controller {
 			},
 			Reconcile: c.reconcile,
 			Feed:      c.feed,
+			Feeds:     "pods held back for a while, nodes whose zones carry more or less",
 		}
 	}
 }
