@@ -127,6 +127,17 @@ func TestTroubles(t *testing.T) {
 				}
 				n.untilEmpty(t, p)
 			}},
+		{"somebody says that it failed", func(p *corev1.Pod) {
+			p.Spec.Containers[0] = shell("c", forever)
+		}, func(t *testing.T, p *corev1.Pod) {
+			n.api.until(p.UID, "running", waits("Running"))
+			n.api.edit(p.UID, func(p *corev1.Pod) { p.Status.Phase, p.Status.Reason = corev1.PodFailed, "NodeLost" })
+			n.untilEmpty(t, p)
+			now := n.api.until(p.UID, "ended", func(p *corev1.Pod) bool { return p.Status.ContainerStatuses[0].State.Terminated != nil })
+			if now.Status.Phase != corev1.PodFailed || now.Status.Reason != "NodeLost" {
+				t.Errorf("status is %+v", now.Status)
+			}
+		}},
 		{"wants another node", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"disk": "slow"} },
 			func(t *testing.T, p *corev1.Pod) {
 				if now := n.api.until(p.UID, "failed", is(corev1.PodFailed)); now.Status.Reason != "NodeAffinity" {

@@ -190,6 +190,12 @@ func (w *worker) take(s *state) {
 		if s.last != nil {
 			p.Status = *status.WithOthers(s.last, &newest.Status)
 		}
+		if other := &newest.Status; finished(other.Phase) && s.final == nil { // somebody else says that it has ended; so it must
+			p.Status.Phase, p.Status.Reason, p.Status.Message = other.Phase, other.Reason, other.Message
+			if s.evicted == nil {
+				s.evicted = &End{Phase: other.Phase, Reason: other.Reason, Message: other.Message, By: time.Now().Add(grace(newest))}
+			}
+		}
 		s.pod = p
 	}
 	s.gone = s.gone || gone
