@@ -29,6 +29,7 @@ func TestStatus(t *testing.T) {
 		"updated on delete":          {set: web(onDelete), revs: "a b", pods: "web-0@b web-1@b web-2@b", want: "3 3 3 3 3 b b"},
 		"updated, but the last":      {set: web(), revs: "a b", pods: "web-0@b web-1@b web-2@b:unready", want: "3 2 2 0 3 a b"},
 		"updated, but too many":      {set: web(size(2)), revs: "a b", pods: "web-0@b web-1@b web-2@a", want: "3 3 3 1 2 a b"},
+		"updated, one too many left": {set: web(size(2)), revs: "a b", pods: "web-0@b web-1@b web-2@a:unready", want: "3 2 2 1 2 a b"},
 		"updated to the partition":   {set: web(parted(2)), revs: "a b", pods: "web-0@a web-1@a web-2@b", want: "3 3 3 2 1 a b"},
 		"one is leaving":             {set: web(), revs: "a b", pods: "web-0@a web-1@a web-2@a:leaving", want: "3 3 3 2 0 a b"},
 		"one was deleted just now":   {set: web(), revs: "a b", pods: "web-0@a web-1@a web-2@a:deleted", want: "3 3 3 2 0 a b"},
