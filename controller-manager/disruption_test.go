@@ -253,25 +253,25 @@ func testEvictionStorm(w *world, ns string, servers ...kubernetes.Interface) {
 	stop()
 }
 
-// evictReady evicts one of the pods that are ready (the others may go at any time, and would never become so). It is no error that the
-// budget does not allow it, or that somebody else was faster.
-func evictReady(ctx context.Context, kube kubernetes.Interface, ns string, which int) error {
+// evictReady evicts one of these pods, if it is ready (the others may go at any time). It is no error that the budget does not allow
+// it, or that somebody else was faster.
+func evictReady(ctx context.Context, kube kubernetes.Interface, ns string, of map[types.UID]bool, which int) error {
 	list, err := kube.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{})
-	if err != nil || len(list.Items) == 0 {
+	if err != nil {
 		return err
 	}
-	p := &list.Items[which%len(list.Items)]
-	if !pod.Ready(p) || pod.Terminating(p) {
+	ready := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return !of[p.UID] || !pod.Ready(&p) || pod.Terminating(&p) })
+	if len(ready) == 0 {
 		return nil
 	}
-	if err := evict(ctx, kube, ns, p.Name); !apierrors.IsTooManyRequests(err) && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+	if err := evict(ctx, kube, ns, ready[which%len(ready)].Name); !apierrors.IsTooManyRequests(err) && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return err
 	}
 	return nil
 }
 
-// testEvictionsWhilePodsComeBack: whoever evicts all pods of a ReplicaSet again and again, from fifty places at once, never brings
-// it below its budget, and gets every one of the first away in the end.
+// testEvictionsWhilePodsComeBack: whoever evicts the pods of a ReplicaSet, from fifty places at once, while others come in their
+// place, never brings it below its budget, and gets every one of them away in the end.
 func testEvictionsWhilePodsComeBack(w *world, ns string, servers ...kubernetes.Interface) {
 	const all, least = 12, 9
 	app := webApp(all)
@@ -291,7 +291,7 @@ func testEvictionsWhilePodsComeBack(w *world, ns string, servers ...kubernetes.I
 		wg.Go(func() {
 			kube := servers[i%len(servers)]
 			for ctx.Err() == nil {
-				if err := evictReady(ctx, kube, ns, i); err != nil && ctx.Err() == nil {
+				if err := evictReady(ctx, kube, ns, first, i); err != nil && ctx.Err() == nil {
 					w.Errorf("evicting: %v", err)
 				}
 				select { // as a drain does, but sooner
