@@ -201,6 +201,9 @@ func (c *Config) check() (err error) {
 			return fmt.Errorf("--service-account-private-key-file: %w", err)
 		}
 	}
+	if c.HPA.Period <= 0 {
+		return fmt.Errorf("--horizontal-pod-autoscaler-sync-period: %v is not greater than 0", c.HPA.Period)
+	}
 	if err := c.Signing.Check(); err != nil {
 		return err
 	}

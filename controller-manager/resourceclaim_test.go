@@ -9,6 +9,7 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 )
 
 // Claims are made for pods, given back when nobody uses them, and go with their pods. The test is the scheduler that allocates.
@@ -45,9 +46,18 @@ func TestResourceClaims(t *testing.T) {
 		}
 		end := func(name string) {
 			w.Helper()
-			p := must(pods.Get(w.Context(), name, metav1.GetOptions{}))(w)
-			p.Status.Phase = corev1.PodSucceeded
-			must(pods.UpdateStatus(w.Context(), p, metav1.UpdateOptions{}))(w)
+			err := retry.RetryOnConflict(retry.DefaultRetry, func() error { // the player writes, too
+				p, err := pods.Get(w.Context(), name, metav1.GetOptions{})
+				if err != nil {
+					return err
+				}
+				p.Status.Phase = corev1.PodSucceeded
+				_, err = pods.UpdateStatus(w.Context(), p, metav1.UpdateOptions{})
+				return err
+			})
+			if err != nil {
+				w.Fatal(err)
+			}
 		}
 		spec := resourcev1.ResourceClaimSpec{Devices: resourcev1.DeviceClaim{Requests: []resourcev1.DeviceRequest{{Name: "one", Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "gpu.example.com"}}}}}
 		byTemplate := corev1.PodResourceClaim{Name: "gpu", ResourceClaimTemplateName: new("model")}
