@@ -35,9 +35,6 @@ import (
 	"pilothouse.dev/pkg/localvolume"
 )
 
-// protection keeps a volume that is bound (see pvprotection of the controller manager).
-const protection = "kubernetes.io/pv-protection"
-
 // Users says who mounts a volume.
 type Users interface {
 	// Uses says whether a pod of this node has a volume among its own, in this life of the kubelet or a former one.
@@ -191,7 +188,7 @@ func (k *Keeper) keep(ctx context.Context, v *corev1.PersistentVolume) error {
 // due says whether a volume is going and waits for us: no claim holds it any more.
 func due(v *corev1.PersistentVolume) bool {
 	return v.DeletionTimestamp != nil && slices.Contains(v.Finalizers, localvolume.Finalizer) &&
-		v.Status.Phase != corev1.VolumeBound && !slices.Contains(v.Finalizers, protection)
+		v.Status.Phase != corev1.VolumeBound && !slices.Contains(v.Finalizers, localvolume.Protection)
 }
 
 // release takes the finalizer away, from the very volume that was looked at.
@@ -206,8 +203,7 @@ func (k *Keeper) release(ctx context.Context, v *corev1.PersistentVolume) error 
 	case err == nil, apierrors.IsNotFound(err):
 		return nil
 	case apierrors.IsConflict(err):
-		k.queue.AddRateLimited(v.Name) // the newer one is on its way
-		return nil
+		return nil // woken when the newer one is here
 	}
 	return fmt.Errorf("letting volume %s go: %w", v.Name, err)
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 
+	"pilothouse.dev/pkg/localvolume"
 	"pilothouse.dev/pkg/logging"
 	"pilothouse.dev/pkg/testcluster"
 )
@@ -121,7 +122,7 @@ func (k *keeper) unprotect(name string) {
 		if err != nil {
 			return err
 		}
-		v.Finalizers = slices.DeleteFunc(v.Finalizers, func(f string) bool { return f == protection })
+		v.Finalizers = slices.DeleteFunc(v.Finalizers, func(f string) bool { return f == localvolume.Protection })
 		_, err = k.admin.CoreV1().PersistentVolumes().Update(k.Context(), v, metav1.UpdateOptions{})
 		return err
 	})

@@ -58,7 +58,7 @@ func setupClaim(ctx context.Context, g Ground) (_ Volume, err error) {
 	if err := usable(claim, fresh); err != nil {
 		return Volume{}, err
 	}
-	if err := g.use(claim); err != nil {
+	if err := g.use(claim, fresh); err != nil {
 		return Volume{}, err
 	}
 	defer func() {
@@ -73,7 +73,7 @@ func setupClaim(ctx context.Context, g Ground) (_ Volume, err error) {
 	if err != nil {
 		return Volume{}, fmt.Errorf("reading persistentvolume %q: %w", claim.Spec.VolumeName, err)
 	}
-	if err := fits(v, claim, g.Storage.Node()); err != nil {
+	if err := fits(v, claim, g.Storage.Node(), fresh); err != nil {
 		return Volume{}, err
 	}
 	made, err := g.source(ctx, v, fresh)
@@ -119,19 +119,23 @@ func usable(c *corev1.PersistentVolumeClaim, fresh bool) error {
 	return nil
 }
 
+var errNoNode = errors.New("this node has not been read yet")
+
 // fits says why a volume is not the claim's, or not this node's.
-func fits(v *corev1.PersistentVolume, c *corev1.PersistentVolumeClaim, n *corev1.Node) error {
+func fits(v *corev1.PersistentVolume, c *corev1.PersistentVolumeClaim, n *corev1.Node, fresh bool) error {
 	if ref := v.Spec.ClaimRef; ref == nil || ref.UID != c.UID || ref.Namespace != c.Namespace || ref.Name != c.Name {
 		return fmt.Errorf("persistentvolume %q is not bound to persistentvolumeclaim %q", v.Name, c.Name)
 	}
-	if v.DeletionTimestamp != nil && v.Status.Phase != corev1.VolumeBound {
-		return fmt.Errorf("persistentvolume %q is being deleted", v.Name) // its content may be half gone
+	// Its content may be half gone. A folder of ours may be removed from when nothing protects it any more, which nobody takes back; a
+	// phase could be.
+	if v.DeletionTimestamp != nil && (v.Status.Phase != corev1.VolumeBound || fresh && localvolume.Ours(v) && !slices.Contains(v.Finalizers, localvolume.Protection)) {
+		return fmt.Errorf("persistentvolume %q is being deleted", v.Name)
 	}
 	if v.Spec.NodeAffinity == nil || v.Spec.NodeAffinity.Required == nil {
 		return nil
 	}
 	if n == nil {
-		return errors.New("this node has not been read yet")
+		return errNoNode
 	}
 	want, err := nodeaffinity.NewNodeSelector(v.Spec.NodeAffinity.Required)
 	if err != nil {
@@ -179,9 +183,17 @@ func (g Ground) source(ctx context.Context, v *corev1.PersistentVolume, fresh bo
 	return made, nil
 }
 
-// local wants the folder to be there; the cluster's own provisioner has it made.
+// local wants the folder to be there; the cluster's own provisioner has it made, on the node that the label names: another, which the
+// node affinity may fit as well, has not its content.
 func (g Ground) local(v *corev1.PersistentVolume) error {
-	if v.Labels[localvolume.NodeLabel] != "" && localvolume.Ours(v) {
+	if on := v.Labels[localvolume.NodeLabel]; on != "" && localvolume.Ours(v) {
+		n := g.Storage.Node()
+		if n == nil {
+			return errNoNode
+		}
+		if n.Name != on {
+			return fmt.Errorf("its folder is on node %q", on)
+		}
 		if err := g.Storage.Make(v); err != nil {
 			return err
 		}
@@ -210,8 +222,9 @@ func sourceName(v *corev1.PersistentVolume) string {
 	return "no source"
 }
 
-// use notes that the pod uses the claim's volume. One for a single pod is used by no other.
-func (g Ground) use(c *corev1.PersistentVolumeClaim) error {
+// use notes that the pod uses the claim's volume. One for a single pod is used by no other; and a pod that has been given one uses that
+// until it ends, though its claim may have been replaced by force: its containers may be running on it.
+func (g Ground) use(c *corev1.PersistentVolumeClaim, fresh bool) error {
 	g.using.Lock()
 	defer g.using.Unlock()
 	if slices.Contains(c.Spec.AccessModes, corev1.ReadWriteOncePod) {
@@ -227,8 +240,14 @@ func (g Ground) use(c *corev1.PersistentVolumeClaim) error {
 		return fmt.Errorf("making the folder of a claim: %w", err)
 	}
 	file := filepath.Join(g.Dir, usedFile)
-	if have, err := os.ReadFile(file); err == nil && string(have) == c.Spec.VolumeName {
+	have, err := os.ReadFile(file)
+	switch {
+	case err == nil && string(have) == c.Spec.VolumeName:
 		return nil
+	case err == nil && !fresh && len(have) > 0:
+		return fmt.Errorf("persistentvolumeclaim %q is bound to volume %q, but this pod was given %q", c.Name, c.Spec.VolumeName, have)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("reading the volume of a claim: %w", err)
 	}
 	if err := os.WriteFile(file, []byte(c.Spec.VolumeName), 0o600); err != nil {
 		return fmt.Errorf("noting the volume of a claim: %w", err)
@@ -248,27 +267,49 @@ func (g Ground) unuse() error {
 	return nil
 }
 
-// usersOf are the pods below the kubelet's folder that use a PersistentVolume.
+// usersOf are the pods below the kubelet's folder that use a PersistentVolume. A folder that cannot be read is an error: a user that is
+// overlooked would lose its data.
 func usersOf(root, volume string) ([]types.UID, error) {
-	files, err := filepath.Glob(filepath.Join(PodDir(root, "*"), "volumes", claimKind, "*", usedFile))
+	pods, err := foldersIn(filepath.Join(root, "pods"))
 	if err != nil {
-		return nil, fmt.Errorf("looking for users of a volume: %w", err)
+		return nil, err
 	}
 	var users []types.UID
-	for _, file := range files {
-		name, err := os.ReadFile(file)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // torn down meanwhile
-		}
+	for _, uid := range pods {
+		claims := filepath.Join(PodDir(root, types.UID(uid)), "volumes", claimKind)
+		names, err := foldersIn(claims)
 		if err != nil {
-			return nil, fmt.Errorf("looking for users of a volume: %w", err)
+			return nil, err
 		}
-		if string(name) == volume {
-			pod := filepath.Dir(filepath.Dir(filepath.Dir(filepath.Dir(file))))
-			users = append(users, types.UID(filepath.Base(pod)))
+		for _, name := range names {
+			used, err := os.ReadFile(filepath.Join(claims, name, usedFile))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // torn down meanwhile
+			}
+			if err != nil {
+				return nil, fmt.Errorf("looking for users of a volume: %w", err)
+			}
+			if string(used) == volume {
+				users = append(users, types.UID(uid))
+			}
 		}
 	}
 	return users, nil
+}
+
+// foldersIn names the folders in one; one that is not there has none.
+func foldersIn(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("looking for users of a volume: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
 }
 
 // Uses says whether a pod of this node has a PersistentVolume among its volumes, set up in this life or in a former one.

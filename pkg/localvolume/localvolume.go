@@ -14,6 +14,9 @@ const (
 	Provisioner = "pilothouse.dev/local-path"
 	// Finalizer keeps a volume's object until its folder is gone.
 	Finalizer = "pilothouse.dev/local-path"
+	// Protection is the finalizer that keeps a volume that is bound, whoever made it (see pvprotection of the controller manager). No
+	// folder is removed while it is there, and once it is gone from a volume that is being deleted, it does not come back.
+	Protection = "kubernetes.io/pv-protection"
 	// NodeLabel says on which node a volume's folder is: a kubelet watches the volumes that bear its own name.
 	NodeLabel = "pilothouse.dev/local-volume-node"
 	// DefaultDir is the folder of the folders, on every node.
