@@ -46,12 +46,24 @@ type model struct {
 	doubles   int               // pods that succeeded for an index that another has succeeded for
 	calm      bool
 	rules     rules
-	trace     []string
+	trace     []event
 
-	// of the controller that is alive
+	*life       // of the controller whose turn it is
+	other *life // another that believes to lead, if there is one
+}
+
+// life is a controller's, and what it sees.
+type life struct {
 	c                *controller
 	dead             bool
 	jobSeen, podSeen int
+}
+
+// event is a line of what happened, put into words only when something is wrong.
+type event struct {
+	rev    int
+	format string
+	args   []any
 }
 
 type version[T any] struct {
@@ -61,8 +73,9 @@ type version[T any] struct {
 
 // rules are what may happen in a run.
 type rules struct {
-	failures, deletions, suspending, resizing bool
-	crashes                                   float64
+	failures, deletions, suspending, resizing, ending bool
+	rivals                                            bool // two controllers may be alive at once
+	crashes                                           float64
 }
 
 var errDead = errors.New("the controller has ended")
@@ -80,13 +93,13 @@ func newModel(t *testing.T, seed uint64, j *batchv1.Job, r rules) *model {
 }
 
 func (m *model) note(format string, args ...any) {
-	m.trace = append(m.trace, fmt.Sprintf("%d: ", m.rev)+fmt.Sprintf(format, args...))
+	m.trace = append(m.trace, event{m.rev, format, args})
 }
 
 func (m *model) wrong(format string, args ...any) {
 	m.t.Helper()
-	for _, l := range m.trace[max(0, len(m.trace)-400):] {
-		m.t.Log(l)
+	for _, e := range m.trace {
+		m.t.Logf("%d: "+e.format, append([]any{e.rev}, e.args...)...)
 	}
 	m.t.Fatalf(format, args...)
 }
@@ -128,8 +141,7 @@ func at[T any](log []version[T], rev int) (is T) {
 
 // start lets another controller begin, whose caches may be old.
 func (m *model) start() {
-	m.dead = false
-	m.jobSeen, m.podSeen = m.past(), m.past()
+	m.life = &life{jobSeen: m.past(), podSeen: m.past()}
 	m.note("a controller begins, seeing job %d and pods %d", m.jobSeen, m.podSeen)
 	m.c = &controller{
 		world: m, recorder: &record.FakeRecorder{}, metrics: newMetrics(nil), began: m.now, ledger: podset.NewLedger(), memory: newMemory(),
@@ -162,6 +174,18 @@ func (m *model) chance(p float64) bool { return !m.calm && m.rnd.Float64() < p }
 // step lets the caches come nearer to the truth, some time pass, and the controller look once.
 func (m *model) step() {
 	m.now = m.now.Add(time.Duration(m.rnd.IntN(40)) * time.Second)
+	switch {
+	case m.calm:
+		m.other = nil
+	case m.other != nil:
+		if m.life, m.other = m.other, m.life; m.chance(0.2) {
+			m.other = nil
+		}
+	case m.chance(0.1) && m.rules.rivals:
+		m.note("a rival")
+		m.other = m.life
+		m.start()
+	}
 	if m.calm {
 		m.now = m.now.Add(10 * time.Minute)
 		m.jobSeen, m.podSeen = m.rev, m.rev
@@ -170,7 +194,7 @@ func (m *model) step() {
 		m.podSeen += m.rnd.IntN(m.rev - m.podSeen + 1)
 	}
 	for range 3 {
-		m.live4()
+		m.live1()
 	}
 	if m.dead {
 		m.start()
@@ -202,8 +226,8 @@ func sortedKeys[V any](all map[types.UID]V) []types.UID {
 	return keys
 }
 
-// live4 is one thing that happens to the pods or the job without the controller.
-func (m *model) live4() {
+// live1 is one thing that happens to the pods or the job without the controller.
+func (m *model) live1() {
 	keys := sortedKeys(m.pods)
 	if m.chance(0.03) && m.rules.suspending && !finished(m.job) {
 		j := m.job.DeepCopy()
@@ -217,6 +241,12 @@ func (m *model) live4() {
 		j.Spec.Parallelism = &n
 		m.most = max(m.most, int(n))
 		m.note("parallelism: %d", n)
+		m.setJob(j)
+	}
+	if m.chance(0.01) && m.rules.ending && m.job.DeletionTimestamp == nil {
+		m.note("the job is deleted")
+		j := m.job.DeepCopy()
+		j.DeletionTimestamp = &metav1.Time{Time: m.now}
 		m.setJob(j)
 	}
 	if len(keys) == 0 {
@@ -270,7 +300,7 @@ func (m *model) write(what string, do func() error) error {
 		return errDead
 	}
 	if m.chance(0.3) {
-		m.live4()
+		m.live1()
 	}
 	if m.chance(m.rules.crashes) {
 		m.note("the controller ends before: %s", what)
@@ -309,10 +339,10 @@ func (m *model) create(_ context.Context, p *corev1.Pod) (*corev1.Pod, error) {
 				running[indexOf(o)]++
 			}
 		}
-		if n > m.most {
+		if n > m.most && !m.rules.rivals {
 			m.wrong("%d pods run, %d may", n, m.most)
 		}
-		if i := indexOf(p); indexed(m.job) && running[i] > 1 {
+		if i := indexOf(p); indexed(m.job) && running[i] > 1 && !m.rules.rivals {
 			m.wrong("%d pods run for index %d", running[i], i)
 		}
 		return nil
@@ -450,7 +480,7 @@ func (m *model) check(was, is *batchv1.JobStatus) {
 	if int(is.Failed-was.Failed) != leftFailed || !indexed(m.job) && int(is.Succeeded-was.Succeeded) != leftSucceeded {
 		m.wrong("counters moved by %d and %d, the list by %d and %d", is.Succeeded-was.Succeeded, is.Failed-was.Failed, leftSucceeded, leftFailed)
 	}
-	if m.over(is) && !m.over(was) {
+	if m.over(is) && !m.over(was) && !m.rules.rivals {
 		for _, p := range m.pods {
 			if guarded(p) || !pod.Terminal(p) {
 				m.wrong("the job has ended, and %s has not been let go: %s %v", p.UID, p.Status.Phase, p.Finalizers)

@@ -138,7 +138,9 @@ func TestRowOfFailures(t *testing.T) {
 	fail := func(name string, ago time.Duration, more ...trait) *corev1.Pod {
 		return one(name, append([]trait{stopped(corev1.PodFailed, 1, ago)}, more...)...)
 	}
-	good := func(name string, ago time.Duration) *corev1.Pod { return one(name, stopped(corev1.PodSucceeded, 0, ago)) }
+	good := func(name string, ago time.Duration) *corev1.Pod {
+		return one(name, stopped(corev1.PodSucceeded, 0, ago))
+	}
 	for name, tc := range map[string]struct {
 		looks    [][]*corev1.Pod
 		failures int

@@ -35,6 +35,8 @@ func TestNothingIsMiscounted(t *testing.T) {
 		"failing":  {failures: true, deletions: true, crashes: 0.05},
 		"crashing": {failures: true, deletions: true, crashes: 0.3},
 		"changing": {failures: true, deletions: true, suspending: true, resizing: true, crashes: 0.1},
+		"rivals":   {failures: true, deletions: true, rivals: true, crashes: 0.1},
+		"ending":   {failures: true, deletions: true, ending: true, crashes: 0.1},
 	}
 	for what, change := range sorts {
 		for kind, r := range worlds {
@@ -67,7 +69,7 @@ func play(t *testing.T, seed uint64, j *batchv1.Job, r rules) {
 	last := m.job.DeepCopy() // with what it takes to end
 	last.Spec.Suspend, last.Spec.Parallelism = nil, j.Spec.Parallelism
 	m.setJob(last)
-	for i := 0; !finished(m.job) || i < 3; i++ {
+	for i := 0; !finished(m.job) && m.job.DeletionTimestamp == nil || i < 5; i++ {
 		if m.step(); i > 200 {
 			m.wrong("the job does not end: %+v", m.job.Status)
 		}
@@ -76,10 +78,14 @@ func play(t *testing.T, seed uint64, j *batchv1.Job, r rules) {
 		m.step()
 	}
 	s := &m.job.Status
+	over := finished(m.job)
 	for _, p := range m.pods {
 		if guarded(p) || !pod.Terminal(p) {
 			m.wrong("%s is left, %s %v", p.UID, p.Status.Phase, p.Finalizers)
 		}
+	}
+	if !over {
+		return // it was deleted
 	}
 	if s.Active != 0 || *s.Ready != 0 || *s.Terminating != 0 || len(uncounted(s)) > 0 || s.StartTime == nil {
 		m.wrong("in the end the status is %+v", s)
@@ -94,7 +100,7 @@ func play(t *testing.T, seed uint64, j *batchv1.Job, r rules) {
 	if int(s.Succeeded+s.Failed) != counted {
 		m.wrong("succeeded %d and failed %d, %d pods were counted", s.Succeeded, s.Failed, counted)
 	}
-	if !r.suspending && !r.resizing && holds(s, batchv1.JobComplete) && int(s.Succeeded+s.Failed)+m.dismissed+m.doubles != m.made {
+	if !r.suspending && !r.resizing && !r.ending && holds(s, batchv1.JobComplete) && int(s.Succeeded+s.Failed)+m.dismissed+m.doubles != m.made {
 		m.wrong("succeeded %d and failed %d, dismissed %d, doubles %d; %d pods were made", s.Succeeded, s.Failed, m.dismissed, m.doubles, m.made)
 	}
 }
