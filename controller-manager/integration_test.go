@@ -38,6 +38,7 @@ func TestControllers(t *testing.T) {
 	w.sub("rollout", testRollout)
 	w.sub("replicasets", testReplicaSet)
 	w.sub("services", testServices)
+	w.sub("told", testEventSources)
 	w.sub("emptying", testNamespaceDeletion)
 	w.sub("collecting", testGarbage)
 	w.sub("stray-leases", testStrayLeases)
@@ -392,6 +393,28 @@ func testQuiet(w *world, ns string) {
 			var what []any
 			w.writeLog.Range(func(k, _ any) bool { what = append(what, k); return len(what) < 1000 })
 			return fmt.Errorf("%d writes, of all %v", n, what)
+		}
+		return nil
+	})
+}
+
+// Events name the controller as users of Kubernetes know it, not the daemon.
+func testEventSources(w *world, ns string) {
+	must(w.kube.AppsV1().Deployments(ns).Create(w.Context(), webApp(1), metav1.CreateOptions{}))(w)
+	want := map[string]string{"ScalingReplicaSet": "deployment-controller", "SuccessfulCreate": "replicaset-controller"}
+	w.until("the events", func() error {
+		list, err := w.kube.CoreV1().Events(ns).List(w.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		got := map[string]string{}
+		for _, e := range list.Items {
+			got[e.Reason] = e.Source.Component
+		}
+		for reason, component := range want {
+			if got[reason] != component {
+				return fmt.Errorf("they are %v", got)
+			}
 		}
 		return nil
 	})

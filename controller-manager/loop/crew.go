@@ -21,17 +21,31 @@ type Line struct {
 	Workers int
 	Off     bool   // what it needs is not configured
 	Account string // the service account in kube-system as which it writes
+	Events  string // the component that its events name; empty: NAME-controller
 }
 
 // Identities are the clients of a service account in kube-system, and what says whether they can be used yet.
 type Identities func(account string) (*client.Clients, func(context.Context) error, error)
+
+// Recorders make a recorder of events for a component.
+type Recorders interface {
+	Of(component string) record.EventRecorder
+}
+
+// component is whom a controller's events name.
+func (l Line) component() string {
+	if l.Events != "" {
+		return l.Events
+	}
+	return l.Name + "-controller"
+}
 
 // Crew runs all controllers of a table over one set of caches.
 type Crew struct {
 	table    []Line
 	clients  *client.Clients
 	as       Identities
-	recorder record.EventRecorder
+	recorder Recorders
 	metrics  *Metrics
 	families *Families
 	log      *zap.Logger
@@ -41,7 +55,7 @@ type Crew struct {
 }
 
 // NewCrew stores what it needs; nothing runs yet. clients watch for all; with as nil they write for all, too.
-func NewCrew(table []Line, clients *client.Clients, as Identities, recorder record.EventRecorder, reg prometheus.Registerer, log *zap.Logger) *Crew {
+func NewCrew(table []Line, clients *client.Clients, as Identities, recorder Recorders, reg prometheus.Registerer, log *zap.Logger) *Crew {
 	return &Crew{table: table, clients: clients, as: as, recorder: recorder, metrics: NewMetrics(reg), families: NewFamilies(reg), log: log}
 }
 
@@ -53,7 +67,7 @@ func (c *Crew) Run(ctx context.Context) error {
 	var loops []*Loop
 	for _, line := range c.table {
 		t := Tools{
-			Clients: c.clients, Watching: c.clients, Informers: factory, Recorder: c.recorder,
+			Clients: c.clients, Watching: c.clients, Informers: factory, Recorder: c.recorder.Of(line.component()),
 			Log: c.log.Named(line.Name).With(zap.String("controller", line.Name)), Metrics: c.families,
 		}
 		var ready func(context.Context) error

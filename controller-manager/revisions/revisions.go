@@ -140,7 +140,7 @@ func Next(sorted []*appsv1.ControllerRevision) int64 {
 	return sorted[len(sorted)-1].Revision + 1
 }
 
-// Excess are the revisions to give up so that, beside those in use by name, no more than limit stay: the oldest.
+// Excess are the revisions to give up so that, beside those in use by name, no more than limit stay (a negative one is none): the oldest.
 func Excess(sorted []*appsv1.ControllerRevision, used map[string]bool, limit int) []*appsv1.ControllerRevision {
 	var idle []*appsv1.ControllerRevision
 	for _, r := range sorted {
@@ -148,5 +148,5 @@ func Excess(sorted []*appsv1.ControllerRevision, used map[string]bool, limit int
 			idle = append(idle, r)
 		}
 	}
-	return idle[:max(len(idle)-limit, 0)]
+	return idle[:max(len(idle)-max(limit, 0), 0)]
 }

@@ -69,6 +69,9 @@ func TestRevisions(t *testing.T) {
 func TestExcess(t *testing.T) {
 	all := []*appsv1.ControllerRevision{made(t, "a", 1), made(t, "b", 2), made(t, "c", 3), made(t, "d", 4)}
 	used := map[string]bool{all[0].Name: true, all[3].Name: true}
+	if len(Excess(all, used, -1)) != 2 {
+		t.Error("a negative limit is not none")
+	}
 	for limit, want := range []string{all[1].Name + " " + all[2].Name, all[1].Name, ""} {
 		var names []string
 		for _, r := range Excess(all, used, limit) {

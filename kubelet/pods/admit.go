@@ -28,13 +28,18 @@ func admit(p *corev1.Pod, n *corev1.Node, others []*corev1.Pod) *rejection {
 		return &rejection{"TaintToleration", fmt.Sprintf("Pod was rejected: Predicate TaintToleration failed: node(s) had untolerated taint {%s: %s}", t.Key, t.Value)}
 	}
 	var used placement.Resources
+	var ports placement.Ports
 	count := 0
 	for _, o := range others {
 		if pod.Terminal(o) || o.UID == p.UID {
 			continue
 		}
 		used.Add(placement.FromList(pod.Requests(o)))
+		ports.Add(placement.HostPorts(o))
 		count++
+	}
+	if ports.Conflict(placement.HostPorts(p)) {
+		return &rejection{"NodePorts", "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"}
 	}
 	short := placement.Fits(placement.FromList(pod.Requests(p)), used, placement.FromList(n.Status.Allocatable), count)
 	if len(short) == 0 {

@@ -30,6 +30,11 @@ func New(kube kubernetes.Interface, component, host string) *Recorder {
 	}
 }
 
+// Of is a recorder for another component of the same daemon; r.Run delivers its events, too.
+func (r *Recorder) Of(component string) record.EventRecorder {
+	return r.broadcaster.NewRecorder(api.Scheme, corev1.EventSource{Component: component})
+}
+
 // Run delivers events until ctx ends.
 func (r *Recorder) Run(ctx context.Context) error {
 	r.broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: r.kube.CoreV1().Events("")})
