@@ -70,7 +70,7 @@ func with(dir string, patient time.Duration) func(loop.Tools) loop.Controller {
 		return loop.Controller{
 			Watches: []loop.Watch{
 				{Resource: "persistentvolumeclaims", Wakes: loop.Func("itself, when it waits for a volume of ours", waiting)},
-				{Resource: "persistentvolumes", Wakes: loop.Func("itself, when it is ours", ours)},
+				{Resource: "persistentvolumes", Wakes: loop.Func("itself, when it is ours and goes; once it is gone, the claim that may want another", ours)},
 				{Resource: "storageclasses.storage.k8s.io", Wakes: loop.Func("the claims that wait for it", c.classed)},
 				{Resource: "nodes", Wakes: loop.Func("its volumes that are going, when it is gone", c.left)},
 			},
@@ -87,7 +87,14 @@ func waiting(e loop.Event) []loop.Key {
 }
 
 func ours(e loop.Event) []loop.Key {
-	if now, ok := e.New.(*corev1.PersistentVolume); ok && fateOf(now) != stays {
+	if e.New == nil {
+		gone := e.Old.(*corev1.PersistentVolume)
+		if ref := gone.Spec.ClaimRef; ref != nil && localvolume.Ours(gone) {
+			return []loop.Key{{Namespace: ref.Namespace, Name: ref.Name}}
+		}
+		return nil
+	}
+	if now := e.New.(*corev1.PersistentVolume); fateOf(now) != stays {
 		return []loop.Key{loop.KeyOf(now)}
 	}
 	return nil
@@ -150,7 +157,7 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 // provision makes a claim's volume, if the time has come and it can have one.
 func (c *controller) provision(ctx context.Context, claim *corev1.PersistentVolumeClaim) error {
 	if have, err := c.volumes.Get(volumeName(claim)); err == nil && belongs(have, claim) {
-		return nil // the binder's turn
+		return nil // the binder's turn; if somebody deletes it before that, woken when it is gone
 	}
 	name := classOf(claim)
 	class, err := c.classes.Get(name)
@@ -238,10 +245,12 @@ func (c *controller) complain(claim *corev1.PersistentVolumeClaim, class string,
 func (c *controller) end(ctx context.Context, v *corev1.PersistentVolume) (time.Duration, error) {
 	switch fateOf(v) {
 	case deleted:
-		err := c.t.Clients.Kube.CoreV1().PersistentVolumes().Delete(ctx, v.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &v.UID}})
+		err := c.t.Clients.Kube.CoreV1().PersistentVolumes().Delete(ctx, v.Name, metav1.DeleteOptions{
+			Preconditions: &metav1.Preconditions{UID: &v.UID, ResourceVersion: &v.ResourceVersion}})
 		switch {
 		case err == nil:
 			c.removed.WithLabelValues(v.Spec.StorageClassName).Inc()
+		case apierrors.IsConflict(err): // it may be to be retained by now; woken when the newer one is here
 		case !apierrors.IsNotFound(err):
 			c.stuck.WithLabelValues(v.Spec.StorageClassName).Inc()
 			c.t.Recorder.Eventf(v, corev1.EventTypeWarning, "VolumeFailedDelete", "%v", err)
