@@ -51,17 +51,7 @@ type controller struct {
 // New returns the constructor. With patient, a node's silence alone never takes a volume from it.
 func New(patient bool) func(loop.Tools) loop.Controller {
 	return func(t loop.Tools) loop.Controller {
-		core, storage := t.Informers.Core().V1(), t.Informers.Storage().V1()
-		c := &controller{
-			t: t, patient: patient, pods: podset.NewReader(t.Informers), byClaim: indexed(core.Pods().Informer(), podsByClaim, claimKeys),
-			claims: core.PersistentVolumeClaims().Lister(), volumes: core.PersistentVolumes().Lister(), nodes: core.Nodes().Lister(),
-			drivers: storage.CSIDrivers().Lister(),
-			held:    indexed(storage.VolumeAttachments().Informer(), heldByNode, func(o any) ([]string, error) { return []string{o.(*storagev1.VolumeAttachment).Spec.NodeName}, nil }),
-			forced:  t.Metrics.Counter("attach_detach_controller_attachdetach_controller_forced_detaches", "Volumes taken from nodes that had not unmounted them.", "reason"),
-			total:   t.Metrics.Gauge("attachdetach_controller_total_volumes", "Volumes that nodes want, and have.", "plugin_name", "state"),
-		}
-		indexed(storage.VolumeAttachments().Informer(), heldByVolume, volumeKeys)
-		c.memory = newMemory(c.held.LastStoreSyncResourceVersion)
+		c := build(t, patient)
 		c.total.Reset() // what a former term counted
 		return loop.Controller{
 			Watches: []loop.Watch{
@@ -73,8 +63,25 @@ func New(patient bool) func(loop.Tools) loop.Controller {
 				{Resource: "nodes", Wakes: loop.Func("itself, when its volumes, health or taints change", nodeChanged)},
 			},
 			Reconcile: c.reconcile,
+			Feed:      c.feed, Feeds: "the nodes that wait for a volume, when another has given it up without having been attached",
 		}
 	}
+}
+
+// build makes a controller, and the indexes that it needs.
+func build(t loop.Tools, patient bool) *controller {
+	core, storage := t.Informers.Core().V1(), t.Informers.Storage().V1()
+	c := &controller{
+		t: t, patient: patient, pods: podset.NewReader(t.Informers), byClaim: indexed(core.Pods().Informer(), podsByClaim, claimKeys),
+		claims: core.PersistentVolumeClaims().Lister(), volumes: core.PersistentVolumes().Lister(), nodes: core.Nodes().Lister(),
+		drivers: storage.CSIDrivers().Lister(),
+		held:    indexed(storage.VolumeAttachments().Informer(), heldByNode, func(o any) ([]string, error) { return []string{o.(*storagev1.VolumeAttachment).Spec.NodeName}, nil }),
+		forced:  t.Metrics.Counter("attach_detach_controller_attachdetach_controller_forced_detaches", "Volumes taken from nodes that had not unmounted them.", "reason"),
+		total:   t.Metrics.Gauge("attachdetach_controller_total_volumes", "Volumes that nodes want, and have.", "plugin_name", "state"),
+	}
+	indexed(storage.VolumeAttachments().Informer(), heldByVolume, volumeKeys)
+	c.memory = newMemory(c.held.LastStoreSyncResourceVersion)
+	return c
 }
 
 // reconcile brings what is attached to one node to what its pods want.
@@ -86,16 +93,24 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	}
 	c.count(mem, s)
 	if s.node != nil && !managed(s.node) {
-		return 0, nil
+		return c.settle(ctx, key.Name, s, nil)
 	}
 	p := decide(s)
-	var errs []error
+	again, err := c.settle(ctx, key.Name, s, p.attach)
+	errs := []error{err}
+	p.again = sooner(p.again, again)
 	for _, name := range p.attach {
 		errs = append(errs, c.attach(ctx, key.Name, name, s.wants[name], mem))
 	}
 	c.complain(s, mem)
 	if err := c.report(ctx, s, p); err != nil {
 		return 0, errors.Join(append(errs, err)...) // nothing is taken away before the node knows
+	}
+	if len(p.detach) > 0 {
+		asSeen, err := c.asSeen(ctx, key.Name, s, p)
+		if errs = append(errs, err); !asSeen {
+			p.detach = nil // woken when the cache has come so far
+		}
 	}
 	for _, d := range p.detach {
 		errs = append(errs, c.detach(ctx, d, mem))
@@ -163,17 +178,11 @@ func (c *controller) look(name string, mem *nodeMemory) (seen, error) {
 func (c *controller) attach(ctx context.Context, node, name string, w *want, mem *nodeMemory) error {
 	volume := w.volume.Name
 	if !shared(w.volume) {
-		if have := c.memory.reserve(volume, node, func() []string { return c.holders(volume, node) }); len(have) > 0 {
+		if have := c.memory.reserve(volume, node, name, func() []string { return c.holders(volume, node) }); len(have) > 0 {
 			c.contested(w, name, have, mem)
 			return nil // woken when its attachment is gone
 		}
 	}
-	version := ""
-	defer func() {
-		if !shared(w.volume) {
-			c.memory.attached(volume, node, version)
-		}
-	}()
 	attachments := c.t.Clients.Kube.StorageV1().VolumeAttachments()
 	made, err := attachments.Create(ctx, &storagev1.VolumeAttachment{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -184,10 +193,16 @@ func (c *controller) attach(ctx context.Context, node, name string, w *want, mem
 	if apierrors.IsAlreadyExists(err) {
 		made, err = attachments.Get(ctx, name, metav1.GetOptions{}) // in a former life, or a moment ago
 	}
+	version := ""
+	if err == nil {
+		version = made.ResourceVersion
+	}
+	if !shared(w.volume) {
+		c.memory.attached(volume, node, version, err != nil && !refused(err), time.Now())
+	}
 	if err != nil {
 		return fmt.Errorf("attaching volume %s to node %s: %w", volume, node, err)
 	}
-	version = made.ResourceVersion
 	return nil
 }
 
@@ -259,7 +274,7 @@ func (c *controller) report(ctx context.Context, s seen, p plan) error {
 	want := s.node.DeepCopy()
 	want.Status.VolumesAttached = p.report
 	if _, err := loop.Commit(ctx, c.t.Clients.Kube.CoreV1().Nodes(), s.node, want); err != nil {
-		return ignoreGone(err)
+		return err // if it is gone, what it has mounted is to be decided by the cache that shows that
 	}
 	for _, name := range p.fresh {
 		for _, o := range s.wants[name].pods {
@@ -301,11 +316,4 @@ func (c *controller) count(mem *nodeMemory, s seen) {
 		}
 	}
 	mem.counts = now
-}
-
-func ignoreGone(err error) error {
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
 }

@@ -2,6 +2,7 @@ package attachdetach
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,8 +16,18 @@ import (
 type memory struct {
 	mu      sync.Mutex // guards all below
 	nodes   map[string]*nodeMemory
-	made    map[string]map[string]string // by volume: the nodes to which we have attached it and the cache has not seen, with the version
-	version func() string                // up to where the cache of attachments has seen
+	made    map[string]map[string]hold // by volume: the nodes to which we attach it, until the cache has seen that
+	version func() string              // up to where the cache of attachments has seen
+	free    map[string]bool            // volumes that a node gave up without having been attached to it, which no event tells
+
+	freed chan struct{} // has something to read when free has; for one reader
+}
+
+// hold is that of one node on a volume: the attachment is being made, was made, or nobody knows.
+type hold struct {
+	name    string    // of the attachment
+	version string    // of the attachment, once it was made
+	doubt   time.Time // since when it is not known whether it was made; zero: it is
 }
 
 // nodeMemory is of one node.
@@ -31,7 +42,7 @@ type nodeMemory struct {
 type count struct{ driver, state string }
 
 func newMemory(version func() string) *memory {
-	return &memory{nodes: map[string]*nodeMemory{}, made: map[string]map[string]string{}, version: version}
+	return &memory{nodes: map[string]*nodeMemory{}, made: map[string]map[string]hold{}, version: version, free: map[string]bool{}, freed: make(chan struct{}, 1)}
 }
 
 // of is a node's, which only the worker at that node uses.
@@ -53,43 +64,106 @@ func (m *memory) forget(node string) {
 	delete(m.nodes, node)
 }
 
-// reserve takes a volume for a node, unless another has it: by the cache, which others tells once nobody else can take it, or by what
-// the cache has not seen yet. It says who has it.
-func (m *memory) reserve(volume, node string, others func() []string) []string {
+// reserve takes a volume for a node, by the name of its attachment, unless another has it: by the cache, which others tells once nobody
+// else can take it, or by what the cache has not seen yet. It says who has it.
+func (m *memory) reserve(volume, node, name string, others func() []string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	seen := m.version() // before the cache is read: what it has come to by then, others shows
 	have := others()
-	for n, version := range m.made[volume] {
+	for n, h := range m.made[volume] {
 		switch {
-		case version != "" && loop.Reached(seen, version):
+		case h.version != "" && loop.Reached(seen, h.version):
 			delete(m.made[volume], n) // what is left of it others have told
 		case n != node:
 			have = append(have, n)
 		}
 	}
+	if len(m.made[volume]) == 0 {
+		delete(m.made, volume)
+	}
 	if len(have) > 0 {
 		return have
 	}
 	if m.made[volume] == nil {
-		m.made[volume] = map[string]string{}
+		m.made[volume] = map[string]hold{}
 	}
-	m.made[volume][node] = ""
+	if _, again := m.made[volume][node]; !again {
+		m.made[volume][node] = hold{name: name}
+	}
 	return nil
 }
 
-// attached notes how a reservation ended: with the version of the attachment, or, empty, with none.
-func (m *memory) attached(volume, node, version string) {
+// attached notes how a reservation ended: with the version of the attachment; with none; or so that nobody knows, which it stays then
+// until it is tried again or asked for. What is known of a former try is not forgotten for a later one that failed.
+func (m *memory) attached(volume, node, version string, unknown bool, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if version != "" {
-		m.made[volume][node] = version
-		return
+	h := m.made[volume][node]
+	switch {
+	case version != "":
+		m.made[volume][node] = hold{name: h.name, version: version}
+	case unknown && h.version == "":
+		m.made[volume][node] = hold{name: h.name, doubt: now}
+	case h.version == "" && h.doubt.IsZero():
+		m.dropLocked(volume, node)
+		m.freeLocked(volume)
 	}
+}
+
+// seen forgets a hold on a volume whose attachment to the node is in the cache.
+func (m *memory) seen(volume, node string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dropLocked(volume, node)
+}
+
+// absent ends a doubt: there is no attachment.
+func (m *memory) absent(volume, node string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dropLocked(volume, node)
+	m.freeLocked(volume)
+}
+
+// doubts are a node's holds of which nobody knows, by volume.
+func (m *memory) doubts(node string) map[string]hold {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all map[string]hold
+	for volume, nodes := range m.made {
+		if h := nodes[node]; !h.doubt.IsZero() {
+			if all == nil {
+				all = map[string]hold{}
+			}
+			all[volume] = h
+		}
+	}
+	return all
+}
+
+func (m *memory) dropLocked(volume, node string) {
 	delete(m.made[volume], node)
 	if len(m.made[volume]) == 0 {
 		delete(m.made, volume)
 	}
+}
+
+func (m *memory) freeLocked(volume string) {
+	m.free[volume] = true
+	select {
+	case m.freed <- struct{}{}:
+	default:
+	}
+}
+
+// takeFree are the volumes that were freed since it was asked last.
+func (m *memory) takeFree() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := slices.Sorted(maps.Keys(m.free))
+	clear(m.free)
+	return all
 }
 
 // keep forgets all of a node's attachments but these.

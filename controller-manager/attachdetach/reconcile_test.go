@@ -188,33 +188,6 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
-// TestReserve: what two nodes want at once is one's, though the cache shows neither.
-func TestReserve(t *testing.T) {
-	version, held := "10", []string(nil)
-	m := newMemory(func() string { return version })
-	others := func() []string { return slices.Clone(held) }
-	has := func(what, node string, want ...string) {
-		t.Helper()
-		if got := m.reserve("pv", node, others); !slices.Equal(got, want) {
-			t.Errorf("%s: held by %q, want %q", what, got, want)
-		}
-	}
-	has("the first", "n1")
-	has("the second, meanwhile", "n2", "n1")
-	m.attached("pv", "n1", "12")
-	has("the cache is behind", "n2", "n1")
-	version, held = "12", []string{"n1"}
-	has("the cache shows it", "n2", "n1")
-	held = nil
-	has("it is gone", "n2")
-	m.attached("pv", "n2", "") // which failed
-	has("it may be tried by anybody", "n1")
-	m.attached("pv", "n1", "")
-	if len(m.made) != 0 {
-		t.Errorf("%v is remembered", m.made)
-	}
-}
-
 func TestPodMoved(t *testing.T) {
 	p := func(node string, phase corev1.PodPhase, claims bool) *corev1.Pod {
 		p := &corev1.Pod{Spec: corev1.PodSpec{NodeName: node}, Status: corev1.PodStatus{Phase: phase}}
@@ -223,10 +196,13 @@ func TestPodMoved(t *testing.T) {
 		}
 		return p
 	}
+	other := p("n1", corev1.PodPending, true)
+	other.UID = "other"
 	for name, c := range map[string]struct {
 		e    loop.Event
 		want []loop.Key
 	}{
+		"another by then": {loop.Event{Old: p("n1", corev1.PodRunning, true), New: other}, []loop.Key{{Name: "n1"}}},
 		"bound":           {loop.Event{Old: p("", corev1.PodPending, true), New: p("n1", corev1.PodPending, true)}, []loop.Key{{Name: "n1"}}},
 		"found bound":     {loop.Event{New: p("n1", corev1.PodRunning, true)}, []loop.Key{{Name: "n1"}}},
 		"runs":            {loop.Event{Old: p("n1", corev1.PodPending, true), New: p("n1", corev1.PodRunning, true)}, nil},

@@ -73,8 +73,8 @@ func podMoved(e loop.Event) []loop.Key {
 	old, _ := e.Old.(*corev1.Pod)
 	now, _ := e.New.(*corev1.Pod)
 	was, is := needs(old), needs(now)
-	if was == is {
-		return nil
+	if was == is && (old == nil || now == nil || old.UID == now.UID) {
+		return nil // another pod of the name, whose coming and going were one event, has other claims
 	}
 	return named(was, is)
 }
@@ -169,9 +169,7 @@ func needsAttaching(d *storagev1.CSIDriver) bool {
 func nodeChanged(e loop.Event) []loop.Key {
 	old, _ := e.Old.(*corev1.Node)
 	now, _ := e.New.(*corev1.Node)
-	if old != nil && now != nil && equality.Semantic.DeepEqual(old.Status.VolumesInUse, now.Status.VolumesInUse) &&
-		sameAttached(old.Status.VolumesAttached, now.Status.VolumesAttached) && healthy(old) == healthy(now) &&
-		outOfService(old) == outOfService(now) && managed(old) == managed(now) {
+	if old != nil && now != nil && old.UID == now.UID && alike(old, now) {
 		return nil
 	}
 	return named(e.Last().GetName())
