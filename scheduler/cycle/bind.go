@@ -34,15 +34,13 @@ func (c *Cycle) bind(ctx context.Context, it *queue.Item, node string, held fram
 		case bound:
 			err = nil
 		case settled: // gone, or on another node: the feed says the rest
-			c.Plugins.Unreserve(held, p)
-			c.forget(p)
+			c.forget(p, held)
 			c.Queue.Done(it)
 			return
 		}
 	}
 	if err != nil {
-		c.Plugins.Unreserve(held, p)
-		c.forget(p)
+		c.forget(p, held)
 		c.broken(it, fmt.Errorf("binding to node %s: %w", node, err), begun)
 		return
 	}
@@ -122,9 +120,11 @@ func (c *Cycle) settle(ctx context.Context, p *nodeinfo.Pod, node string, err er
 	return false, now.Spec.NodeName != ""
 }
 
-// forget gives back what the pod had been promised, which may help others.
-func (c *Cycle) forget(p *nodeinfo.Pod) {
-	if c.Cache.Forget(p.UID) {
+// forget gives back what the pod had been promised, which may help others. That the pod is gone they were told before what plugins
+// held for it was free.
+func (c *Cycle) forget(p *nodeinfo.Pod, held framework.Held) {
+	c.Plugins.Unreserve(held, p)
+	if c.Cache.Forget(p.UID) || held != 0 {
 		c.Queue.Event(framework.Event{Kind: framework.PodGone, Pod: p})
 	}
 }

@@ -122,12 +122,14 @@ func (c *Cycle) take(p *nodeinfo.Pod, node string) (framework.Held, error) {
 	return held, nil
 }
 
-// fly runs the part of a trip that waits for the API in a goroutine of its own, when there is a slot.
+// fly runs the part of a trip that waits for the API in a goroutine of its own, when there is a slot. When the term ends first, do
+// runs nevertheless: it fails at once, and gives the pod back to the queue, which the next term goes on with.
 func (c *Cycle) fly(ctx context.Context, do func()) {
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():
-		return // the process ends, and with it queue and cache
+		c.flights.Go(do)
+		return
 	}
 	c.flights.Go(func() {
 		defer func() { <-c.slots }()

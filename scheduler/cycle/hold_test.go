@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"pilothouse.dev/scheduler/framework"
 	"pilothouse.dev/scheduler/nodeinfo"
 	"pilothouse.dev/scheduler/plugins"
@@ -129,6 +131,49 @@ func TestPodGoesWhilePreparing(t *testing.T) {
 		s.check(t, 1, 0, queue.Counts{})
 	})
 }
+
+// TestGivenBackAfterPodIsGone wakes who waits for what was kept when it is given back, not only when the pod went: between the two
+// the API server may be asked for seconds what became of the pod.
+func TestGivenBackAfterPodIsGone(t *testing.T) {
+	k := &keeper{prepare: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+	table := append(withKeeper(k), framework.Entry{Name: "OneAtATime", New: func(framework.Parts) framework.Plugin { return oneAtATime{k} }})
+	onStage(t, table, func(t *testing.T, s *stage) {
+		asked := make(chan struct{})
+		s.api.before = func(verb string, p *corev1.Pod) error {
+			if verb == "get" && p.Name == "p" {
+				<-asked
+			}
+			return nil
+		}
+		s.addNode("n1", "2")
+		s.addPod("p", "1")
+		s.check(t, 1, 1, queue.Counts{InFlight: 1})
+		s.addPod("plain", "1")
+		s.check(t, 1, 1, queue.Counts{InFlight: 1, Waiting: 1})
+		time.Sleep(5 * time.Second)
+		s.end("p")
+		s.check(t, 0, 0, queue.Counts{InFlight: 1, Waiting: 1}) // tried in vain
+		close(asked)
+		time.Sleep(15 * time.Second)
+		s.check(t, 1, 0, queue.Counts{})
+	})
+}
+
+// oneAtATime refuses pods while something is kept for another.
+type oneAtATime struct{ k *keeper }
+
+func (oneAtATime) Name() string { return "OneAtATime" }
+
+func (o oneAtATime) Filter(_ *framework.Notebook, _ *nodeinfo.Pod, _ *nodeinfo.Node) *framework.Status {
+	o.k.mu.Lock()
+	defer o.k.mu.Unlock()
+	if len(o.k.kept) > 0 {
+		return framework.RefuseForGood("OneAtATime", "something is kept")
+	}
+	return nil
+}
+
+func (oneAtATime) Helps(_ *nodeinfo.Pod, e framework.Event) bool { return e.Kind == framework.PodGone }
 
 func TestPreparingTakesTooLong(t *testing.T) {
 	k := &keeper{prepare: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}

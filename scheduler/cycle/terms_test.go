@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -48,3 +49,52 @@ func TestTermAfterTerm(t *testing.T) {
 		}
 	})
 }
+
+// TestTermEndsWhileAllSlotsAreTaken loses the lease while a pod that has been chosen for waits for a slot: the next term has it still.
+func TestTermEndsWhileAllSlotsAreTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set := framework.NewSet(plugins.Table, framework.Parts{})
+		s := &stage{api: &fakeAPI{pods: map[string]*corev1.Pod{}}, queue: queue.New(set), cache: cache.New(), events: record.NewFakeRecorder(100)}
+		s.api.seen = s.feed
+		c := New(Parts{Queue: s.queue, Cache: s.cache, Plugins: set, API: s.api, Events: s.events,
+			Metrics: NewMetrics(prometheus.NewRegistry(), "test", s.queue, s.cache),
+			Ready:   func(context.Context) error { return nil }}, zap.NewNop())
+		c.slots = make(chan struct{}, 1)
+		back := make(chan struct{})
+		s.api.before = func(verb string, _ *corev1.Pod) error { // the API server is away
+			<-back
+			return nil
+		}
+		s.addNode("n", "4")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- c.Run(ctx) }()
+		s.addPod("under-way", "1", 0)
+		synctest.Wait()
+		s.addPod("waits", "1", 0)
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		close(back)
+		if err := <-done; err != nil {
+			t.Errorf("the first term ended with %v", err)
+		}
+		ctx, cancel = context.WithCancel(t.Context())
+		go func() { done <- c.Run(ctx) }()
+		time.Sleep(maxRetry)
+		synctest.Wait()
+		for _, name := range []string{"under-way", "waits"} {
+			if got := s.pod(name).Spec.NodeName; got != "n" {
+				t.Errorf("pod %s is on node %q", name, got)
+			}
+		}
+		if got := s.queue.Counts(); got != (queue.Counts{}) {
+			t.Errorf("left in the queue: %+v", got)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// maxRetry is more than the longest pause between a pod's trips.
+const maxRetry = 20 * time.Second
