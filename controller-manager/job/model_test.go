@@ -393,28 +393,6 @@ func (m *model) guard(_ context.Context, p *corev1.Pod, on bool) error {
 	})
 }
 
-// leaves checks that a pod is known to have been counted, or given up, when its finalizer goes.
-func (m *model) leaves(seen, is *corev1.Pod) {
-	counted := m.entered[is.UID]
-	if i := indexOf(is); indexed(m.job) && is.Status.Phase == corev1.PodSucceeded && !counted {
-		if counted = parseIndexes(m.job.Status.CompletedIndexes, wanted(m.job)).has(i); counted {
-			if _, there := m.done[i]; there {
-				m.note("%s is a double", is.UID)
-				m.doubles++
-			}
-			m.done[i] = is.UID
-		}
-	}
-	if counted || m.job.DeletionTimestamp != nil {
-		return
-	}
-	if pod.Terminal(seen) {
-		m.wrong("%s ended %s and was not counted", is.UID, is.Status.Phase)
-	}
-	m.note("%s is dismissed", is.UID)
-	m.dismissed++
-}
-
 func (m *model) commit(_ context.Context, have, want *batchv1.Job) (*batchv1.Job, error) {
 	if have.ResourceVersion == want.ResourceVersion && sameCounts(&have.Status, &want.Status) && onlyNumbers(&have.Status, &want.Status) &&
 		have.Status.Active == want.Status.Active && ptr.Equal(have.Status.Ready, want.Status.Ready) && ptr.Equal(have.Status.Terminating, want.Status.Terminating) &&
@@ -436,57 +414,6 @@ func (m *model) commit(_ context.Context, have, want *batchv1.Job) (*batchv1.Job
 		return have, err
 	}
 	return got, nil
-}
-
-// check compares two statuses that follow each other.
-func (m *model) check(was, is *batchv1.JobStatus) {
-	a, b := uncounted(was), uncounted(is)
-	leftFailed, leftSucceeded := 0, 0
-	if was.UncountedTerminatedPods != nil {
-		for _, uid := range was.UncountedTerminatedPods.Failed {
-			if !b[uid] {
-				leftFailed++
-			}
-		}
-		for _, uid := range was.UncountedTerminatedPods.Succeeded {
-			if !b[uid] {
-				leftSucceeded++
-			}
-		}
-	}
-	for uid := range a {
-		if p := m.pods[uid]; !b[uid] && p != nil && guarded(p) {
-			m.wrong("%s left the list with its finalizer", uid)
-		}
-	}
-	for uid := range b {
-		if a[uid] {
-			continue
-		}
-		if m.entered[uid] {
-			m.wrong("%s was entered twice", uid)
-		}
-		m.entered[uid] = true
-		p := m.pods[uid]
-		switch {
-		case p == nil || !guarded(p):
-			m.wrong("%s was entered without its finalizer", uid)
-		case slices.Contains(is.UncountedTerminatedPods.Succeeded, uid) && p.Status.Phase != corev1.PodSucceeded:
-			m.wrong("%s was entered as succeeded and is %s", uid, p.Status.Phase)
-		case slices.Contains(is.UncountedTerminatedPods.Failed, uid) && p.Status.Phase != corev1.PodFailed && p.DeletionTimestamp == nil:
-			m.wrong("%s was entered as failed and is %s", uid, p.Status.Phase)
-		}
-	}
-	if int(is.Failed-was.Failed) != leftFailed || !indexed(m.job) && int(is.Succeeded-was.Succeeded) != leftSucceeded {
-		m.wrong("counters moved by %d and %d, the list by %d and %d", is.Succeeded-was.Succeeded, is.Failed-was.Failed, leftSucceeded, leftFailed)
-	}
-	if m.over(is) && !m.over(was) && !m.rules.rivals {
-		for _, p := range m.pods {
-			if guarded(p) || !pod.Terminal(p) {
-				m.wrong("the job has ended, and %s has not been let go: %s %v", p.UID, p.Status.Phase, p.Finalizers)
-			}
-		}
-	}
 }
 
 func (m *model) over(s *batchv1.JobStatus) bool {
