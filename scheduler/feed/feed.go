@@ -51,7 +51,7 @@ func (f *Feed) Run(ctx context.Context) error {
 		UpdateFunc: func(before, o any) { f.nodeUpdated(before.(*corev1.Node), o.(*corev1.Node)) },
 		DeleteFunc: func(o any) {
 			if n, ok := last(o).(*corev1.Node); ok {
-				f.cache.RemoveNode(n.Name)
+				f.nodeGone(n)
 			}
 		},
 	})
@@ -141,6 +141,11 @@ func (f *Feed) nodeUpdated(was, is *corev1.Node) {
 	if nodeDiffers(was, is) {
 		f.queue.Event(framework.Event{Kind: framework.NodeUpdated, OldNode: was, Node: is})
 	}
+}
+
+func (f *Feed) nodeGone(n *corev1.Node) {
+	f.cache.RemoveNode(n.Name)
+	f.queue.Event(framework.Event{Kind: framework.NodeGone, Node: n})
 }
 
 // nodeDiffers leaves out heartbeats.

@@ -15,7 +15,7 @@ import (
 // object before it is told here.
 func (f *Feed) followStorage() (done []cache.InformerSynced, err error) {
 	core, storage := f.informers.Core().V1(), f.informers.Storage().V1()
-	became := func(event func(now any) framework.Event) cache.ResourceEventHandler {
+	became := func(event func(now any) framework.Event) cache.ResourceEventHandlerFuncs {
 		return cache.ResourceEventHandlerFuncs{
 			AddFunc: func(o any) { f.queue.Event(event(o)) },
 			UpdateFunc: func(was, is any) {
@@ -27,6 +27,12 @@ func (f *Feed) followStorage() (done []cache.InformerSynced, err error) {
 	}
 	only := func(kind framework.EventKind) func(any) framework.Event {
 		return func(any) framework.Event { return framework.Event{Kind: kind} }
+	}
+	// What says of a limit helps by going, too.
+	orWent := func(kind framework.EventKind) cache.ResourceEventHandler {
+		h := became(only(kind))
+		h.DeleteFunc = func(any) { f.queue.Event(framework.Event{Kind: kind}) }
+		return h
 	}
 	for _, source := range []struct {
 		what     string
@@ -42,11 +48,11 @@ func (f *Feed) followStorage() (done []cache.InformerSynced, err error) {
 		{"storage classes", storage.StorageClasses().Informer(), became(func(o any) framework.Event {
 			return framework.Event{Kind: framework.ClassChanged, Class: o.(*storagev1.StorageClass)}
 		})},
-		{"nodes' storage drivers", storage.CSINodes().Informer(), became(only(framework.DriversChanged))},
+		{"nodes' storage drivers", storage.CSINodes().Informer(), orWent(framework.DriversChanged)},
 		{"attachments", storage.VolumeAttachments().Informer(), cache.ResourceEventHandlerFuncs{
 			DeleteFunc: func(any) { f.queue.Event(framework.Event{Kind: framework.DriversChanged}) },
 		}},
-		{"storage drivers", storage.CSIDrivers().Informer(), became(only(framework.StorageChanged))},
+		{"storage drivers", storage.CSIDrivers().Informer(), orWent(framework.StorageChanged)},
 		{"storage capacities", storage.CSIStorageCapacities().Informer(), became(only(framework.StorageChanged))},
 	} {
 		registration, err := source.informer.AddEventHandler(source.handler)

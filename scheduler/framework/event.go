@@ -22,10 +22,11 @@ const (
 	ClassChanged                    // Class came or changed
 	DriversChanged                  // what storage drivers offer on a node, or have attached there
 	StorageChanged                  // what storage drivers have left
+	NodeGone                        // Node, deleted: not for its room, but for what was to be made there
 )
 
 var eventNames = [...]string{"NodeAdd", "NodeUpdate", "AssignedPodDelete", "AssignedPodUpdate", "UnscheduledPodUpdate",
-	"PersistentVolumeClaimUpdate", "PersistentVolumeUpdate", "StorageClassUpdate", "CSINodeUpdate", "CSIStorageCapacityUpdate"}
+	"PersistentVolumeClaimUpdate", "PersistentVolumeUpdate", "StorageClassUpdate", "CSINodeUpdate", "CSIStorageCapacityUpdate", "NodeDelete"}
 
 // String is the event's name as logs and metrics show it.
 func (k EventKind) String() string { return eventNames[k] }

@@ -142,6 +142,11 @@ func (b *volumeBinding) Helps(p *nodeinfo.Pod, e framework.Event) bool {
 		return true
 	case framework.NodeUpdated:
 		return !maps.Equal(e.OldNode.Labels, e.Node.Labels)
+	case framework.NodeGone: // a volume is being made there that can now be made elsewhere
+		return slices.ContainsFunc(p.Claims, func(name string) bool {
+			claim := b.claim(p.Namespace, name)
+			return claim != nil && claim.Annotations[volumehelpers.AnnSelectedNode] == e.Node.Name
+		})
 	case framework.PodGone: // or not bound after all: what was kept for it is free
 		return len(e.Pod.Claims) > 0
 	case framework.ClaimChanged:

@@ -348,7 +348,7 @@ func TestNodeIsKept(t *testing.T) {
 }
 
 func TestVolumeHints(t *testing.T) {
-	set, _ := holding(t, newClass("wait", "p", later), newClaim("c", "wait"))
+	set, _ := holding(t, newClass("wait", "p", later), newClaim("c", "wait", forNode("a")))
 	p := newPod(claims("c"))
 	for _, tc := range []struct {
 		name   string
@@ -364,6 +364,9 @@ func TestVolumeHints(t *testing.T) {
 		{"another's volume of its class", "VolumeBinding", framework.Event{Kind: framework.VolumeChanged, Volume: newVolume("v", "wait", "1Gi", belongsTo("d"))}, false},
 		{"its class", "VolumeBinding", framework.Event{Kind: framework.ClassChanged, Class: newClass("wait", "p", later)}, true},
 		{"another class", "VolumeBinding", framework.Event{Kind: framework.ClassChanged, Class: newClass("other", "p", later)}, false},
+		{"the node chosen for its claim went", "VolumeBinding", framework.Event{Kind: framework.NodeGone, Node: newNode("a").Object}, true},
+		{"another node went", "VolumeBinding", framework.Event{Kind: framework.NodeGone, Node: newNode("b").Object}, false},
+		{"a node went", "NodeResourcesFit", framework.Event{Kind: framework.NodeGone, Node: newNode("a").Object}, false},
 		{"room in a driver", "VolumeBinding", framework.Event{Kind: framework.StorageChanged}, true},
 		{"a pod without claims went", "VolumeBinding", framework.Event{Kind: framework.PodGone, Pod: newPod()}, false},
 		{"a pod with claims went", "VolumeBinding", framework.Event{Kind: framework.PodGone, Pod: newPod(claims("d"))}, true},
