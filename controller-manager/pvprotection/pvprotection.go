@@ -1,5 +1,5 @@
-// Package pvprotection keeps storage that is in use from vanishing: a claim that is being deleted stays while a pod on a node uses
-// it, a volume while it is bound. It is two controllers that take the finalizers away, which admission has added
+// Package pvprotection keeps storage that is in use from vanishing: a claim that is being deleted stays while there is a pod on a node
+// that uses it, be it that this has ended, a volume while it is bound. It is two controllers that take the finalizers away, which admission has added
 // (https://kubernetes.io/docs/concepts/storage/persistent-volumes/#storage-object-in-use-protection).
 package pvprotection
 
@@ -17,7 +17,6 @@ import (
 	"k8s.io/component-helpers/storage/ephemeral"
 
 	"pilothouse.dev/controller-manager/loop"
-	"pilothouse.dev/pkg/pod"
 )
 
 // The finalizers, as Kubernetes users know them.
@@ -39,7 +38,7 @@ func Claims(t loop.Tools) loop.Controller {
 	return loop.Controller{
 		Watches: []loop.Watch{
 			{Resource: "persistentvolumeclaims", Wakes: loop.Self},
-			{Resource: "pods", Wakes: loop.Func("the claims it used, when it is over", released)},
+			{Resource: "pods", Wakes: loop.Func("the claims it used, when it is gone or shut down", released)},
 		},
 		Reconcile: c.reconcile,
 	}
@@ -47,7 +46,7 @@ func Claims(t loop.Tools) loop.Controller {
 
 // released are the claims that a pod no longer uses.
 func released(e loop.Event) []loop.Key {
-	if e.New != nil && !pod.Terminal(e.New.(*corev1.Pod)) {
+	if e.New != nil && !shutDown(e.New.(*corev1.Pod)) {
 		return nil
 	}
 	p := e.Last().(*corev1.Pod)
@@ -72,10 +71,11 @@ func claimsOf(p *corev1.Pod) []string {
 	return names
 }
 
-// uses says whether a pod holds a claim: it is on a node and not over. One that is not on a node yet will not start once the claim
-// is being deleted, nor will one whose own claim should be of that name and is another's.
+// uses says whether a pod holds a claim: it is on a node, and there. One that has ended may be mounted still, and users read what it
+// left. One that is not on a node yet will not start once the claim is being deleted, nor will one whose own claim should be of that
+// name and is another's. What was made for a pod is let go when the pod is shut down: it may be what the pod's end waits for.
 func uses(p *corev1.Pod, claim *corev1.PersistentVolumeClaim) bool {
-	if p.Namespace != claim.Namespace || p.Spec.NodeName == "" || pod.Terminal(p) {
+	if p.Namespace != claim.Namespace || p.Spec.NodeName == "" {
 		return false
 	}
 	return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
@@ -83,10 +83,15 @@ func uses(p *corev1.Pod, claim *corev1.PersistentVolumeClaim) bool {
 		case v.PersistentVolumeClaim != nil:
 			return v.PersistentVolumeClaim.ClaimName == claim.Name
 		case v.Ephemeral != nil:
-			return ephemeral.VolumeClaimName(p, &v) == claim.Name && ephemeral.VolumeIsForPod(p, claim) == nil
+			return !shutDown(p) && ephemeral.VolumeClaimName(p, &v) == claim.Name && ephemeral.VolumeIsForPod(p, claim) == nil
 		}
 		return false
 	})
+}
+
+// shutDown says whether a pod that is being deleted has no time left: its kubelet is done with it, or was not asked.
+func shutDown(p *corev1.Pod) bool {
+	return p.DeletionTimestamp != nil && p.DeletionGracePeriodSeconds != nil && *p.DeletionGracePeriodSeconds == 0
 }
 
 // used says whether some pod uses a claim. That none does is asked of the API, not of a cache: a pod that is not in it yet would

@@ -18,6 +18,12 @@ func podWith(node string, phase corev1.PodPhase, volumes ...corev1.Volume) *core
 	}
 }
 
+// going is a pod that is being deleted, with so many seconds left.
+func going(p *corev1.Pod, seconds int64) *corev1.Pod {
+	p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{}, &seconds
+	return p
+}
+
 var (
 	named = corev1.Volume{Name: "a", VolumeSource: corev1.VolumeSource{
 		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}}
@@ -46,8 +52,13 @@ func TestUses(t *testing.T) {
 		{"made by hand, by that name", podWith("n", corev1.PodPending, own), claim("p-scratch"), false},
 		{"another's", podWith("n", corev1.PodRunning, named), claim("logs"), false},
 		{"not on a node", podWith("", corev1.PodPending, named), claim("data"), false},
-		{"succeeded", podWith("n", corev1.PodSucceeded, named), claim("data"), false},
-		{"failed", podWith("n", corev1.PodFailed, named), claim("data"), false},
+		{"succeeded, and still there", podWith("n", corev1.PodSucceeded, named), claim("data"), true},
+		{"failed, and still there", podWith("n", corev1.PodFailed, named), claim("data"), true},
+		{"ending", going(podWith("n", corev1.PodRunning, named), 30), claim("data"), true},
+		{"shut down, and held by somebody's finalizer", going(podWith("n", corev1.PodSucceeded, named), 0), claim("data"), true},
+		{"made for it, which has succeeded", podWith("n", corev1.PodSucceeded, own), claim("p-scratch", "p"), true},
+		{"made for it, which is ending", going(podWith("n", corev1.PodRunning, own), 30), claim("p-scratch", "p"), true},
+		{"made for it, which is shut down and waits for it to go", going(podWith("n", corev1.PodFailed, own), 0), claim("p-scratch", "p"), false},
 	} {
 		if got := uses(c.pod, c.claim); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
@@ -57,6 +68,7 @@ func TestUses(t *testing.T) {
 
 func TestReleased(t *testing.T) {
 	running, over := podWith("n", corev1.PodRunning, named, own), podWith("n", corev1.PodSucceeded, named, own)
+	down := going(podWith("n", corev1.PodSucceeded, named, own), 0)
 	keys := []loop.Key{{Namespace: "ns", Name: "data"}, {Namespace: "ns", Name: "p-scratch"}}
 	for _, c := range []struct {
 		what string
@@ -64,7 +76,8 @@ func TestReleased(t *testing.T) {
 		want []loop.Key
 	}{
 		{"it runs on", loop.Event{Old: running, New: running}, nil},
-		{"it is over", loop.Event{Old: running, New: over}, keys},
+		{"it is over, and keeps what it has", loop.Event{Old: running, New: over}, nil},
+		{"it is shut down", loop.Event{Old: over, New: down}, keys},
 		{"it is gone", loop.Event{Old: running}, keys},
 	} {
 		if got := released(c.e); !slices.Equal(got, c.want) {
