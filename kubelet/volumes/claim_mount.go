@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/moby/sys/mountinfo"
@@ -81,40 +82,68 @@ func giveToGroup(dir string, gid int, unlessRootIs bool) (err error) {
 			return nil
 		}
 	}
-	return fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
-		if err == nil {
-			err = giveOne(root, path, gid)
-		}
-		if errors.Is(err, fs.ErrNotExist) && path != "." {
-			return nil // removed meanwhile: others may use the volume
-		}
-		return err
-	})
+	return giveAll(root, ".", gid)
 }
 
-func giveOne(root *os.Root, path string, gid int) error {
+// giveAll gives a file or folder, and all that is in it. What is removed meanwhile is no error: others may use the volume. (fs.WalkDir would
+// not enter folders whose names are not UTF-8.)
+func giveAll(root *os.Root, at string, gid int) error {
+	folder, err := giveOne(root, at, gid)
+	if err != nil || !folder {
+		return unlessGone(err, at)
+	}
+	names, err := namesIn(root, at)
+	if err != nil {
+		return unlessGone(err, at)
+	}
+	for _, name := range names {
+		if err := giveAll(root, filepath.Join(at, name), gid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unlessGone is err, unless it says that something within the volume is not there any more.
+func unlessGone(err error, at string) error {
+	if errors.Is(err, fs.ErrNotExist) && at != "." {
+		return nil
+	}
+	return err
+}
+
+func namesIn(root *os.Root, at string) (names []string, err error) {
+	f, err := root.OpenFile(at, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return f.Readdirnames(-1)
+}
+
+func giveOne(root *os.Root, path string, gid int) (folder bool, err error) {
 	info, err := root.Lstat(path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if group(info) != gid {
 		if err := root.Lchown(path, -1, gid); err != nil {
-			return err
+			return false, err
 		}
 	}
 	want := info.Mode()
 	switch {
 	case want&fs.ModeSymlink != 0:
-		return nil
+		return false, nil
 	case want.IsDir():
 		want |= groupFolder
 	default:
 		want |= groupFile
 	}
 	if want == info.Mode() {
-		return nil
+		return want.IsDir(), nil
 	}
-	return root.Chmod(path, want)
+	return want.IsDir(), root.Chmod(path, want)
 }
 
 func group(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Gid) }
