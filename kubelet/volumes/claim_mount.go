@@ -27,13 +27,10 @@ var mountFlags = map[string]struct{ set, clear uintptr }{
 
 // mountWith mounts a folder at another place, with options, unless that is done.
 func mountWith(from, to string, options []string) error {
-	var flags uintptr
 	for _, o := range options {
-		f, known := mountFlags[o]
-		if !known {
+		if _, known := mountFlags[o]; !known {
 			return fmt.Errorf("mount option %q is not supported for a folder of the node", o)
 		}
-		flags = flags&^f.clear | f.set
 	}
 	if err := os.MkdirAll(to, 0o750); err != nil {
 		return fmt.Errorf("making a mount point: %w", err)
@@ -47,10 +44,27 @@ func mountWith(from, to string, options []string) error {
 			return fmt.Errorf("mounting %s: %w", from, err)
 		}
 	}
+	flags, err := forbidden(to)
+	if err != nil {
+		return fmt.Errorf("looking at a mount: %w", err)
+	}
+	for _, o := range options {
+		flags = flags&^mountFlags[o].clear | mountFlags[o].set
+	}
 	if err := unix.Mount("", to, "", unix.MS_BIND|unix.MS_REMOUNT|flags, ""); err != nil {
 		return fmt.Errorf("mounting %s with %q: %w", from, options, err)
 	}
 	return nil
+}
+
+// forbidden are the flags by which a mount forbids something: mounting again with others would drop them. Those of times of access stay
+// unless others are given (mount(2)).
+func forbidden(at string) (uintptr, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(at, &st); err != nil {
+		return 0, err
+	}
+	return uintptr(st.Flags) & (unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC), nil // which statfs(2) has as the same bits
 }
 
 // onMismatch says whether a volume that looks as if it were its group's already is left as it is

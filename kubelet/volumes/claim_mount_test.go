@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestGiveToGroup gives away whatever names a container has chosen; a name need not be text.
@@ -23,6 +25,29 @@ func TestGiveToGroup(t *testing.T) {
 		}
 		if group(info) != 2000 || info.Mode()&os.ModeSymlink == 0 && info.Mode()&groupFile != groupFile {
 			t.Errorf("%q: group %d, mode %v", name, group(info), info.Mode())
+		}
+	}
+}
+
+// TestMountWithKeeps: what the folder's own mount forbids stays forbidden, unless the volume says otherwise.
+func TestMountWithKeeps(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	if err := unix.Mount("tmpfs", from, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(unmountBelow(to), unmountBelow(from)); err != nil {
+			t.Error(err)
+		}
+	})
+	for range 2 {
+		if err := mountWith(from, to, []string{"noatime", "exec"}); err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Statfs_t
+		const all = unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC | unix.ST_RDONLY | unix.ST_NOATIME
+		if err := unix.Statfs(to, &st); err != nil || st.Flags&all != unix.ST_NOSUID|unix.ST_NODEV|unix.ST_NOATIME {
+			t.Errorf("%#x %v", st.Flags&all, err)
 		}
 	}
 }
