@@ -64,7 +64,8 @@ func (c *controller) reconcileClaim(ctx context.Context, key loop.Key) error {
 	return err
 }
 
-// choose decides a claim. A volume that it is to be bound to is kept from all other claims until done is called.
+// choose decides a claim. A volume that it is to be bound to is kept from all other claims until done is called. That another claim is
+// getting a volume which this one would take may come to nothing, and then nobody tells: ErrStale has it looked at again.
 func (c *controller) choose(claim *corev1.PersistentVolumeClaim) (plan claimPlan, done func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,11 +75,14 @@ func (c *controller) choose(claim *corev1.PersistentVolumeClaim) (plan claimPlan
 	}
 	plan = decideClaim(f)
 	if plan.bind == nil {
+		if f.rival && !waits(f) {
+			return claimPlan{}, nil, loop.ErrStale
+		}
 		return plan, func() {}, nil
 	}
 	name := plan.bind.Name
 	if holder, held := c.taken[name]; held && holder != claim.UID {
-		return claimPlan{}, func() {}, nil // it named the volume that another is getting: woken when that is done
+		return claimPlan{}, nil, loop.ErrStale // it named the volume that another is getting
 	}
 	c.taken[name] = claim.UID
 	return plan, func() {
@@ -111,27 +115,35 @@ func (c *controller) facts(claim *corev1.PersistentVolumeClaim) (f claimFacts, e
 		}
 		f.fallback = chooseDefault(classes)
 	}
-	f.candidates = c.candidates(claim, class)
+	f.candidates, f.rival = c.candidates(claim, class)
 	if waits(f) {
 		f.consumers, err = c.consumers(claim)
 	}
 	return f, err
 }
 
-func (c *controller) candidates(claim *corev1.PersistentVolumeClaim, class string) []*corev1.PersistentVolume {
+// candidates are the volumes of a class, and all that name the claim, but for those that are other claims'. With rival one that would
+// do is missing, because another claim is getting it at this moment.
+func (c *controller) candidates(claim *corev1.PersistentVolumeClaim, class string) (fresh []*corev1.PersistentVolume, rival bool) {
 	found := indexed[*corev1.PersistentVolume](c.volumeIndex, byClass, class)
 	for _, v := range indexed[*corev1.PersistentVolume](c.volumeIndex, byClaim, loop.KeyOf(claim).String()) {
 		if volumehelpers.GetPersistentVolumeClass(v) != class {
 			found = append(found, v)
 		}
 	}
-	fresh := found[:0]
+	fresh = found[:0]
 	for _, v := range found {
-		if holder, held := c.taken[v.Name]; !held || holder == claim.UID {
-			fresh = append(fresh, c.ownVolumes.newest(v))
+		v = c.ownVolumes.newest(v)
+		if v.Spec.ClaimRef != nil && !volumehelpers.IsVolumeBoundToClaim(v, claim) {
+			continue
 		}
+		if holder, held := c.taken[v.Name]; held && holder != claim.UID {
+			rival = rival || satisfies(v, claim) == nil
+			continue
+		}
+		fresh = append(fresh, v)
 	}
-	return fresh
+	return fresh, rival
 }
 
 // consumers are the pods that use a claim and have no node yet.

@@ -25,7 +25,8 @@ func warning(reason, format string, args ...any) event {
 type claimFacts struct {
 	claim      *corev1.PersistentVolumeClaim
 	volume     *corev1.PersistentVolume   // the one that spec.volumeName names; nil: there is none
-	candidates []*corev1.PersistentVolume // all of the claim's class, and all that name the claim
+	candidates []*corev1.PersistentVolume // all of the claim's class, and all that name the claim, but for those that are others'
+	rival      bool                       // a candidate is missing that another claim is getting at this moment
 	class      *storagev1.StorageClass    // the one that the claim names; nil: there is none
 	fallback   *storagev1.StorageClass    // the cluster's default; nil: there is none
 	consumers  []string                   // pods that use the claim and have no node, sorted
