@@ -23,6 +23,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -175,6 +176,9 @@ func (k *Keeper) keep(ctx context.Context, v *corev1.PersistentVolume) error {
 		if err != nil || used {
 			return err // woken when a pod's volumes are taken down
 		}
+		if asSeen, err := k.asSeen(ctx, v); err != nil || !asSeen {
+			return err // woken when the newer one is here
+		}
 		if err := k.Dirs.Remove(ctx, v); err != nil {
 			return err
 		}
@@ -183,6 +187,19 @@ func (k *Keeper) keep(ctx context.Context, v *corev1.PersistentVolume) error {
 		k.log.Info("a volume is gone, its folder stays", zap.String("name", v.Name), zap.String("path", pathOf(v)))
 	}
 	return k.release(ctx, v)
+}
+
+// asSeen says whether a volume is still as the watch has told: what is removed cannot be brought back, and somebody may have saved it
+// meanwhile, by its reclaim policy or by force.
+func (k *Keeper) asSeen(ctx context.Context, v *corev1.PersistentVolume) (bool, error) {
+	list, err := k.Volumes.List(ctx, metav1.ListOptions{ // a kubelet may list these, and get those of its pods only
+		LabelSelector: labels.SelectorFromSet(labels.Set{localvolume.NodeLabel: v.Labels[localvolume.NodeLabel]}).String(),
+		FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, v.Name).String(),
+	})
+	if err != nil {
+		return false, fmt.Errorf("reading volume %s before its folder is removed: %w", v.Name, err)
+	}
+	return len(list.Items) == 1 && list.Items[0].UID == v.UID && list.Items[0].ResourceVersion == v.ResourceVersion, nil
 }
 
 // due says whether a volume is going and waits for us: no claim holds it any more.
