@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	corelisters "k8s.io/client-go/listers/core/v1"
+	volumehelpers "k8s.io/component-helpers/storage/volume"
 
 	"pilothouse.dev/controller-manager/loop"
 )
@@ -63,6 +64,9 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	v, err := c.volumes.Get(claim.Spec.VolumeName)
 	if err != nil && !apierrors.IsNotFound(err) {
 		return 0, err
+	}
+	if wantsMore(claim) && (v == nil || !volumehelpers.IsVolumeBoundToClaim(v, claim)) {
+		return 0, loop.ErrStale // it is bound: the cache of volumes is behind, or soon the claim is lost
 	}
 	plan := decide(claim, v)
 	if plan.others {

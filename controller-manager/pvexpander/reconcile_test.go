@@ -1,11 +1,15 @@
 package pvexpander
 
 import (
+	"errors"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
 
 	"pilothouse.dev/controller-manager/loop"
 )
@@ -35,6 +39,37 @@ func volume(size string, change ...func(*corev1.PersistentVolume)) *corev1.Persi
 func local(v *corev1.PersistentVolume) {
 	v.Annotations = map[string]string{"pv.kubernetes.io/provisioned-by": "pilothouse.dev/local-path"}
 	v.Spec.Local = &corev1.LocalVolumeSource{Path: "/x"}
+}
+
+// TestCacheBehind is a claim that is bound, though the cache of volumes does not say so yet: nothing else would wake it.
+func TestCacheBehind(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		claim  *corev1.PersistentVolumeClaim
+		volume *corev1.PersistentVolume
+		behind bool
+	}{
+		{"no volume yet", claim("2Gi", "1Gi"), nil, true},
+		{"a volume of nobody yet", claim("2Gi", "1Gi"), volume("1Gi", local, func(v *corev1.PersistentVolume) { v.Spec.ClaimRef = nil }), true},
+		{"its volume", claim("2Gi", "1Gi"), volume("1Gi"), false},
+		{"no volume, and it wants nothing", claim("1Gi", "1Gi"), nil, false},
+		{"it is lost", claim("2Gi", "1Gi", func(c *corev1.PersistentVolumeClaim) { c.Status.Phase = corev1.ClaimLost }), nil, false},
+	} {
+		claims, volumes := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{}), cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{})
+		if err := claims.Add(tc.claim); err != nil {
+			t.Fatal(err)
+		}
+		if tc.volume != nil {
+			if err := volumes.Add(tc.volume); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := &controller{claims: corelisters.NewPersistentVolumeClaimLister(claims), volumes: corelisters.NewPersistentVolumeLister(volumes),
+			told: map[loop.Key]string{}, t: loop.Tools{Recorder: record.NewFakeRecorder(1)}}
+		if _, err := c.reconcile(t.Context(), loop.KeyOf(tc.claim)); errors.Is(err, loop.ErrStale) != tc.behind || err != nil && !tc.behind {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+	}
 }
 
 func TestDecide(t *testing.T) {
