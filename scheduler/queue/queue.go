@@ -38,6 +38,7 @@ type Queue struct {
 	backing heap
 	waiting map[types.UID]*Item
 	flight  map[types.UID]*Item
+	hearing map[types.UID]*Item // those in flight for which events are kept
 	events  journal
 	arrived uint64    // numbers items by age
 	sweep   time.Time // when to look for pods that have waited too long
@@ -53,6 +54,7 @@ func New(rules Rules) *Queue {
 		backing: heap{before: dueEarlier},
 		waiting: map[types.UID]*Item{},
 		flight:  map[types.UID]*Item{},
+		hearing: map[types.UID]*Item{},
 	}
 }
 
@@ -194,7 +196,7 @@ func (q *Queue) next() (*Item, time.Duration) {
 	it.Attempts++
 	it.latest, it.helped, it.deleted, it.gone = nil, false, false, nil
 	it.poppedAt = q.events.next()
-	q.flight[it.Pod.UID] = it
+	q.flight[it.Pod.UID], q.hearing[it.Pod.UID] = it, it
 	return it, 0
 }
 
@@ -227,7 +229,7 @@ func (q *Queue) Done(it *Item) {
 // that happened already.
 func (q *Queue) Park(it *Item, rejectors []string) {
 	q.end(it, rejectors, func() bool {
-		return it.helped || q.events.since(it.poppedAt, func(e framework.Event) bool { return q.helpsLocked(it, e) })
+		return it.helped || q.hearing[it.Pod.UID] != it || q.events.since(it.poppedAt, func(e framework.Event) bool { return q.helpsLocked(it, e) })
 	})
 }
 
@@ -262,10 +264,12 @@ func (q *Queue) end(it *Item, rejectors []string, again func() bool) {
 	q.waiting[it.Pod.UID] = it
 }
 
-// Gone is closed when a pod in flight is deleted, or has got a node: its trip need not go on. To be called once a trip.
+// Gone is closed when a pod in flight is deleted, or has got a node: its trip need not go on. To be called once a trip, by one that may
+// take minutes and ends with Done or Retry: no events are kept for it from now on.
 func (q *Queue) Gone(it *Item) <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.deafenLocked(it)
 	it.gone = make(chan struct{})
 	if it.deleted {
 		close(it.gone)
@@ -273,14 +277,20 @@ func (q *Queue) Gone(it *Item) <-chan struct{} {
 	return it.gone
 }
 
-// landLocked takes a pod out of the air, and forgets the events that only it had still to hear of.
+// landLocked takes a pod out of the air.
 func (q *Queue) landLocked(it *Item) {
 	delete(q.flight, it.Pod.UID)
+	q.deafenLocked(it)
+}
+
+// deafenLocked forgets the events that only this pod had still to hear of.
+func (q *Queue) deafenLocked(it *Item) {
+	delete(q.hearing, it.Pod.UID)
 	if len(q.events.events) == 0 {
 		return
 	}
 	oldest := q.events.next()
-	for _, other := range q.flight {
+	for _, other := range q.hearing {
 		oldest = min(oldest, other.poppedAt)
 	}
 	q.events.forget(oldest)
@@ -290,7 +300,7 @@ func (q *Queue) landLocked(it *Item) {
 func (q *Queue) Event(e framework.Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.flight) > 0 {
+	if len(q.hearing) > 0 {
 		q.events.add(e)
 	}
 	for _, it := range q.waiting {

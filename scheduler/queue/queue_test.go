@@ -290,3 +290,37 @@ func TestJournalThatOverflowsCountsAsHelp(t *testing.T) {
 		t.Errorf("nothing is in flight, and %d events are kept", n)
 	}
 }
+
+// TestLongTripKeepsNoEvents is a pod whose binding waits for minutes, as for a volume: its trip does not end in a refusal, so what
+// happens meanwhile is kept for others only.
+func TestLongTripKeepsNoEvents(t *testing.T) {
+	q := New(rules{})
+	q.Set(testPod("long", ""))
+	long, _ := q.next()
+	q.Event(framework.Event{Kind: framework.NodeUpdated})
+	q.Gone(long)
+	if n := len(q.events.events); n != 0 {
+		t.Errorf("%d events are kept for nobody", n)
+	}
+	q.Event(framework.Event{Kind: framework.NodeUpdated})
+	if n := len(q.events.events); n != 0 {
+		t.Errorf("%d events are kept for nobody", n)
+	}
+	q.Set(testPod("short", ""))
+	short, _ := q.next()
+	q.Event(framework.Event{Kind: framework.NodeAdded})
+	q.Park(short, []string{"node"})
+	if short.place != inBacking {
+		t.Errorf("what helps a short trip was lost: it is in place %d", short.place)
+	}
+	if n := len(q.events.events); n != 0 {
+		t.Errorf("%d events are kept for nobody", n)
+	}
+	if c := q.Counts(); c.InFlight != 1 {
+		t.Errorf("%d in flight", c.InFlight)
+	}
+	q.Park(long, []string{"deaf"}) // nobody does, but nothing may be lost
+	if long.place != inBacking {
+		t.Errorf("a long trip that was refused must back off; it is in place %d", long.place)
+	}
+}
