@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,8 +65,10 @@ func (c *controller) apply(ctx context.Context, set *appsv1.StatefulSet, p plan)
 	}
 	var errs []error
 	for _, do := range []verb{settle, update, remove} {
-		_, err := podset.Together(len(sorts[do]), func(i int) error { return c.take(ctx, set, sorts[do][i], o) })
-		errs = append(errs, err)
+		for some := range slices.Chunk(sorts[do], burst) {
+			_, err := podset.Together(len(some), func(i int) error { return c.take(ctx, set, some[i], o) })
+			errs = append(errs, err)
+		}
 	}
 	made := sorts[create]
 	_, err := podset.SlowStart(ctx, len(made), func(ctx context.Context, i int) error { return c.take(ctx, set, made[i], o) })

@@ -2,6 +2,7 @@ package statefulset
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -81,7 +82,7 @@ const (
 type round struct {
 	state
 	plan   plan
-	slots  []*corev1.Pod // those wished for, by ordinal, nil where there is none
+	slots  []slot        // those wished for, by ordinal
 	beyond []*corev1.Pod // those not wished for, the highest ordinal first
 
 	planned map[*corev1.Pod]int // which step is about a pod that is there
@@ -90,22 +91,12 @@ type round struct {
 
 // decide compares the pods with the wish.
 func decide(s state) plan {
-	r := round{state: s, slots: make([]*corev1.Pod, replicas(s.set)), planned: map[*corev1.Pod]int{}}
-	first := start(s.set)
-	for _, p := range s.pods {
-		n, ok := ordinalOf(s.set, p)
-		switch i := n - first; {
-		case !ok:
-		case i >= 0 && i < len(r.slots):
-			r.slots[i] = p
-		default:
-			r.beyond = append(r.beyond, p)
-		}
-	}
-	slices.SortFunc(r.beyond, func(a, b *corev1.Pod) int { return cmp.Compare(r.ordinal(b), r.ordinal(a)) })
-	for _, p := range r.slots {
-		if r.health(p) != available {
-			r.plan.unavailable++
+	r := round{state: s, planned: map[*corev1.Pod]int{}}
+	r.slots, r.beyond = sorted(s.set, s.pods)
+	r.plan.unavailable = replicas(s.set)
+	for _, s := range r.slots {
+		if r.health(s.pod) == available {
+			r.plan.unavailable--
 		}
 	}
 	r.plan.maxUnavailable = maxUnavailable(s.set)
@@ -116,6 +107,44 @@ func decide(s state) plan {
 		r.decideInOrder()
 	}
 	return r.plan
+}
+
+// slot is a wished ordinal, by its place in the set, and its pod, nil where there is none.
+type slot struct {
+	index int
+	pod   *corev1.Pod
+}
+
+// gaps is how many missing pods one look goes by, more than it makes: nobody is kept from wishing for more pods than memory holds.
+const gaps = 4 * burst
+
+// sorted are the slots that have a pod and, of those that have none, the lowest, in order; and the pods that are in none, the highest
+// ordinal first.
+func sorted(set *appsv1.StatefulSet, pods []*corev1.Pod) (slots []slot, beyond []*corev1.Pod) {
+	ordinal := func(p *corev1.Pod) int { n, _ := ordinalOf(set, p); return n }
+	in := map[int]*corev1.Pod{}
+	for _, p := range pods {
+		n, ok := ordinalOf(set, p)
+		switch i := n - start(set); {
+		case !ok:
+		case i >= 0 && i < replicas(set):
+			in[i] = p
+		default:
+			beyond = append(beyond, p)
+		}
+	}
+	slices.SortFunc(beyond, func(a, b *corev1.Pod) int { return cmp.Compare(ordinal(b), ordinal(a)) })
+	for i, left := 0, gaps; i < replicas(set) && left > 0; i++ {
+		p := in[i]
+		if slots = append(slots, slot{i, p}); p == nil {
+			left--
+		}
+		delete(in, i)
+	}
+	for _, i := range slices.Sorted(maps.Keys(in)) {
+		slots = append(slots, slot{i, in[i]})
+	}
+	return slots, beyond
 }
 
 func (r *round) ordinal(p *corev1.Pod) int {
@@ -147,7 +176,8 @@ func ready(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning && p
 // decideInOrder changes one pod at a time: it makes the lowest that is missing once all before it are available, then removes the highest
 // that is too many, and only then goes on with an update.
 func (r *round) decideInOrder() {
-	for i, p := range r.slots {
+	for _, s := range r.slots {
+		i, p := s.index, s.pod
 		h := r.health(p)
 		switch h {
 		case missing:
@@ -184,7 +214,7 @@ func (r *round) shrinkInOrder() {
 		return
 	}
 	broken := slices.ContainsFunc(r.beyond[1:], func(below *corev1.Pod) bool { return r.health(below) != available })
-	if (h == unready || h == young) && broken && !(h == unready && r.superseded(len(r.slots), p)) {
+	if (h == unready || h == young) && broken && !(h == unready && r.superseded(replicas(r.set), p)) {
 		return
 	}
 	r.remove(p)
@@ -192,7 +222,8 @@ func (r *round) shrinkInOrder() {
 
 // decideAtOnce makes what is missing and removes what is too many without waiting for anything.
 func (r *round) decideAtOnce() {
-	for i, p := range r.slots {
+	for _, s := range r.slots {
+		i, p := s.index, s.pod
 		switch r.health(p) {
 		case missing:
 			r.create(i)

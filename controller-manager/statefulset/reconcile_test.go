@@ -1,6 +1,7 @@
 package statefulset
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +130,19 @@ func TestBurst(t *testing.T) {
 	p := run(t, decision{set: web(parallel, size(2000))})
 	if len(p.steps) != burst {
 		t.Errorf("%d steps in one look, want %d", len(p.steps), burst)
+	}
+}
+
+func TestAnyNumberIsLookedAtInPart(t *testing.T) {
+	decided(t, []decision{
+		{name: "in order", set: web(size(math.MaxInt32)), want: "create web-0@a"},
+		{name: "a pod far above", set: web(size(math.MaxInt32)), pods: "web-0@a web-2147483640@a:unready", want: "create web-1@a"},
+		{name: "labels far above", set: web(size(math.MaxInt32), parallel, onDelete), pods: "web-2147483640@a:nameless", want: told(run(t, decision{set: web(size(burst), parallel)})) + "; update web-2147483640"},
+		{name: "from far above", set: web(from(math.MaxInt32), size(1)), want: "create web-2147483647@a"},
+	})
+	p := run(t, decision{set: web(size(math.MaxInt32), parallel), pods: "web-0@a web-2147483640@a"})
+	if len(p.steps) != burst || p.unavailable != math.MaxInt32-2 {
+		t.Errorf("%d steps with %d unavailable, want %d with %d", len(p.steps), p.unavailable, burst, math.MaxInt32-2)
 	}
 }
 

@@ -1,6 +1,8 @@
 package statefulset
 
 import (
+	"slices"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -68,8 +70,8 @@ func (r *round) rollOut() {
 	}
 	budget := r.plan.maxUnavailable - r.plan.unavailable
 	passed := false // a healthy pod that is outdated stays for now
-	for i := len(r.slots) - 1; i >= 0; i-- {
-		p := r.slots[i]
+	for _, s := range slices.Backward(r.slots) {
+		i, p := s.index, s.pod
 		h := r.health(p)
 		switch {
 		case h == unready && r.unwanted(i, p):

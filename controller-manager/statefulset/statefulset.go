@@ -236,23 +236,22 @@ func (c *controller) claimer(set *appsv1.StatefulSet) podset.Claimer {
 func (c *controller) surroundings(s *state) error {
 	set := s.set
 	s.claims, s.taken = map[string]*corev1.PersistentVolumeClaim{}, map[string]bool{}
-	there := map[string]bool{}
 	for _, p := range s.pods {
-		there[p.Name] = true
 		n, _ := ordinalOf(set, p)
 		if err := c.addClaims(s, n); err != nil {
 			return err
 		}
 	}
-	for i := range replicas(set) {
-		n := start(set) + i
-		name := podName(set, n)
-		if there[name] {
+	slots, _ := sorted(set, s.pods)
+	for _, at := range slots {
+		if at.pod != nil {
 			continue
 		}
+		n := start(set) + at.index
 		if err := c.addClaims(s, n); err != nil {
 			return err
 		}
+		name := podName(set, n)
 		_, err := c.byName.Pods(set.Namespace).Get(name)
 		if err == nil {
 			s.taken[name] = true
