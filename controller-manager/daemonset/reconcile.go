@@ -110,6 +110,7 @@ func decide(s scene) plan {
 type spot struct {
 	place
 	fresh, stale *corev1.Pod
+	ended        bool // one of the present template has ended, and is still there
 }
 
 // tidy makes a pod where there is none and should be, and ends those that should not be: on a node that does not fit any more, those
@@ -133,6 +134,7 @@ func (s scene) tidy(p *plan, pl place) spot {
 		case !pl.stay:
 			p.remove = append(p.remove, o)
 		case pod.Terminal(o):
+			t.ended = t.ended || s.updated(o)
 			s.ended(p, pl.node, o)
 		case *slot != nil, !surges && (t.fresh != nil || t.stale != nil):
 			p.remove = append(p.remove, o)

@@ -49,7 +49,8 @@ func (s scene) rollDown(p *plan, spots []spot, lack int) {
 }
 
 // rollUp makes new pods beside old ones that are available, as many as may be too many, and beside all that are not; tidy ends the
-// old ones when the new are available. Where a pod only stays because it is there, it stays until enough others are available.
+// old ones when the new are available. A new one that ended counts until it is gone: where they fail at once, the next one waits for
+// its node's pause. Where a pod only stays because it is there, it stays until enough others are available.
 func (s scene) rollUp(p *plan, spots []spot, more, desired int) {
 	var candidates []string
 	var leaving []*corev1.Pod
@@ -60,7 +61,7 @@ func (s scene) rollUp(p *plan, spots []spot, more, desired int) {
 		}
 		switch {
 		case t.stale == nil:
-		case t.fresh != nil:
+		case t.fresh != nil, t.ended:
 			surging++
 		case s.available(t.stale) && t.run:
 			candidates = append(candidates, t.node)
