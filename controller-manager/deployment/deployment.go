@@ -74,6 +74,7 @@ func (c *controller) adopters(e loop.Event) []loop.Key {
 func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration, error) {
 	d, err := c.deployments.Deployments(key.Namespace).Get(key.Name)
 	if apierrors.IsNotFound(err) {
+		c.wrote.Seen(key, c.setStore.LastStoreSyncResourceVersion()) // forgets it
 		return 0, nil
 	}
 	if err != nil {

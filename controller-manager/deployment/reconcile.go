@@ -1,11 +1,14 @@
 package deployment
 
 import (
+	"math"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // plan is what one look at a Deployment decides.
@@ -121,9 +124,10 @@ func limits(d *appsv1.Deployment) (surge, lack int32) {
 		if err != nil {
 			return 0 // the API server refuses what is no number
 		}
-		return int32(n)
+		return int32(min(n, math.MaxInt32))
 	}
-	surge, lack = resolve(ru.MaxSurge, true), resolve(ru.MaxUnavailable, false)
+	// with the wish, surge makes no more than a number holds
+	surge, lack = min(resolve(ru.MaxSurge, true), math.MaxInt32-*d.Spec.Replicas), resolve(ru.MaxUnavailable, false)
 	if surge == 0 && lack == 0 {
 		lack = 1
 	}
@@ -207,7 +211,7 @@ func (r *rollout) makeSet(revision string) *appsv1.ReplicaSet {
 	none := int32(0)
 	rs := &appsv1.ReplicaSet{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: r.d.Namespace, Name: r.d.Name + "-" + hash, Labels: t.Labels,
+			Namespace: r.d.Namespace, Name: setName(r.d.Name, hash), Labels: t.Labels,
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(r.d, kind)},
 		},
 		Spec: appsv1.ReplicaSetSpec{Replicas: &none, MinReadySeconds: r.d.Spec.MinReadySeconds, Selector: selector, Template: t},
@@ -215,6 +219,12 @@ func (r *rollout) makeSet(revision string) *appsv1.ReplicaSet {
 	r.stamp(rs, revision)
 	r.annotateSize(rs)
 	return rs
+}
+
+// setName is that of a Deployment, as far as there is room for it, and the hash.
+func setName(deployment, hash string) string {
+	room := min(len(deployment), validation.DNS1123SubdomainMaxLength-1-len(hash))
+	return strings.TrimRight(deployment[:room], "-.") + "-" + hash
 }
 
 // setReplicas changes a number and notes for what wish it was made.
@@ -226,11 +236,13 @@ func (r *rollout) setReplicas(rs *appsv1.ReplicaSet, n int32) {
 	r.annotateSize(rs)
 }
 
-func sum(sets []*appsv1.ReplicaSet) (n int32) {
+// sum is the replicas of all, or the largest number there is.
+func sum(sets []*appsv1.ReplicaSet) int32 {
+	n := int64(0)
 	for _, rs := range sets {
-		n += *rs.Spec.Replicas
+		n += int64(*rs.Spec.Replicas)
 	}
-	return n
+	return int32(min(n, math.MaxInt32))
 }
 
 // available never counts pods that are about to be given up.

@@ -121,7 +121,7 @@ func (r *rollout) part(rs *appsv1.ReplicaSet) int32 {
 	if whole <= 0 {
 		return 0
 	}
-	return int32(math.Round(float64(now)*float64(r.want+r.surge)/float64(whole))) - now
+	return int32(min(math.Round(float64(now)*float64(r.want+r.surge)/float64(whole)), math.MaxInt32)) - now
 }
 
 func (r *rollout) annotateSize(rs *appsv1.ReplicaSet) {
