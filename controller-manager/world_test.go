@@ -89,7 +89,11 @@ func newWorld(t *testing.T, args ...string) *world {
 	}
 	log := logging.ForTest(t)
 	recorder := events.New(clients.Kube, "controller-manager", "")
-	crew := loop.NewCrew(controllers(cfg), clients, accounts.New(anonymous, clients.Kube.CoreV1()).As, recorder, prometheus.NewRegistry(), log)
+	table, err := enabled(controllers(cfg), cfg.Controllers.Value())
+	if err != nil {
+		t.Fatal(err)
+	}
+	crew := loop.NewCrew(table, clients, accounts.New(anonymous, clients.Kube.CoreV1()).As, recorder, prometheus.NewRegistry(), log)
 	w.player = newPlayer(c.Kube)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

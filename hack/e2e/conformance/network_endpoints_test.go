@@ -45,7 +45,10 @@ func endpointsOfNobody(r *row) {
 		if err != nil {
 			return false, err
 		}
-		return len(got.Subsets) == 0, fmt.Errorf("they have %s", asJSON(got.Subsets))
+		if len(got.Subsets) > 0 {
+			return false, fmt.Errorf("they have %s", asJSON(got.Subsets))
+		}
+		return true, nil
 	})
 	r.must(r.kube.CoreV1().Services(ns).Delete(r.ctx, "empty", metav1.DeleteOptions{}), "deleting the service")
 	r.eventually("there are none any more", func() (bool, error) {
@@ -176,7 +179,10 @@ func endpointsMirrored(r *row) {
 				}
 			}
 			slices.Sort(there)
-			return slices.Equal(there, addresses), fmt.Errorf("there are %s", asJSON(got))
+			if !slices.Equal(there, addresses) {
+				return false, fmt.Errorf("there are %s", asJSON(got))
+			}
+			return true, nil
 		})
 	}
 	mirrors(80, "10.1.2.3")
