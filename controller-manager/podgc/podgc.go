@@ -7,6 +7,7 @@ package podgc
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 const (
 	quarantine = 40 * time.Second // how long a node must be gone before its pods are: it may be registering anew
 	countEvery = time.Second      // finished pods are counted no more often
+	remembered = time.Hour        // for how long at most a node is known to be gone
 	atOnce     = 32               // deletions side by side
 )
 
@@ -154,6 +156,11 @@ func (c *controller) since(node string, now time.Time) time.Duration {
 	defer c.mu.Unlock()
 	first, known := c.absent[node]
 	if !known {
+		for n, at := range c.absent { // those whose pods are gone, too; for others it begins anew
+			if now.Sub(at) > remembered {
+				delete(c.absent, n)
+			}
+		}
 		first = now
 		c.absent[node] = now
 	}
@@ -179,15 +186,17 @@ func (c *controller) trim(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	victims := excess(pods, c.keep)
-	for len(victims) > 0 {
-		some := victims[:min(len(victims), atOnce)]
-		if _, err := podset.Together(len(some), func(i int) error { return c.delete(ctx, some[i], now) }); err != nil {
-			return 0, err
+	return 0, inTurn(excess(pods, c.keep), func(v victim) error { return c.delete(ctx, v, now) })
+}
+
+// inTurn deletes some at a time. One that cannot be deleted keeps none of the others; the first error is told.
+func inTurn(victims []victim, remove func(victim) error) (first error) {
+	for some := range slices.Chunk(victims, atOnce) {
+		if _, err := podset.Together(len(some), func(i int) error { return remove(some[i]) }); first == nil {
+			first = err
 		}
-		victims = victims[len(some):]
 	}
-	return 0, nil
+	return first
 }
 
 // countSoon notes a count, or says after how long there may be one.
