@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
@@ -88,7 +89,8 @@ func (b *volumeBinding) PreBind(ctx context.Context, p *nodeinfo.Pod, node strin
 }
 
 // write tells the API what was chosen: each volume that it is the claim's, each other claim for which node it wants one. A volume
-// or claim that has changed since is a conflict, after which the pod is tried again.
+// or claim that has changed since is a conflict, after which the pod is tried again, unless another pod that uses the claim has had
+// the same written.
 func (b *volumeBinding) write(ctx context.Context, p *nodeinfo.Pod, plan *volumePlan) error {
 	for _, m := range plan.bind {
 		if cached := b.volume(m.volume.Name); cached != nil && cached.ResourceVersion == m.volume.ResourceVersion &&
@@ -96,6 +98,12 @@ func (b *volumeBinding) write(ctx context.Context, p *nodeinfo.Pod, plan *volume
 			continue // it says so already
 		}
 		v, err := b.kube.CoreV1().PersistentVolumes().Update(ctx, m.volume, metav1.UpdateOptions{})
+		if apierrors.IsConflict(err) {
+			if now, failed := b.kube.CoreV1().PersistentVolumes().Get(ctx, m.volume.Name, metav1.GetOptions{}); failed == nil &&
+				now.Spec.ClaimRef != nil && now.Spec.ClaimRef.UID == m.claim.UID {
+				v, err = now, nil
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("giving volume %s to claim %s: %w", m.volume.Name, nameOf(m.claim), err)
 		}
@@ -107,6 +115,12 @@ func (b *volumeBinding) write(ctx context.Context, p *nodeinfo.Pod, plan *volume
 			continue
 		}
 		c, err := b.kube.CoreV1().PersistentVolumeClaims(want.Namespace).Update(ctx, want, metav1.UpdateOptions{})
+		if apierrors.IsConflict(err) {
+			if now, failed := b.kube.CoreV1().PersistentVolumeClaims(want.Namespace).Get(ctx, want.Name, metav1.GetOptions{}); failed == nil &&
+				now.UID == want.UID && (settled(now) || now.Annotations[volumehelpers.AnnSelectedNode] == want.Annotations[volumehelpers.AnnSelectedNode]) {
+				c, err = now, nil
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("giving claim %s a node: %w", nameOf(want), err)
 		}
@@ -155,7 +169,10 @@ func (b *volumeBinding) check(plan *volumePlan, node string) (done bool, err err
 	}
 	for _, want := range plan.provision {
 		c := b.claim(want.Namespace, want.Name)
-		if c != nil && !settled(c) && b.ownClaims.of(c).Annotations[volumehelpers.AnnSelectedNode] != node {
+		if c != nil {
+			c = b.ownClaims.of(c)
+		}
+		if c != nil && !settled(c) && c.Annotations[volumehelpers.AnnSelectedNode] != node {
 			return false, fmt.Errorf("provisioning failed for claim %s: its provisioner does not want to make a volume for node %s", nameOf(want), node)
 		}
 		bound, err := b.bound(want, n)
