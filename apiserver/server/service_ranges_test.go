@@ -140,3 +140,57 @@ func TestDualStackServices(t *testing.T) {
 		t.Errorf("the second address, given up: %d %s", r.code, r.body)
 	}
 }
+
+// TestTwoServersOneRange has two servers give the last addresses of a range at once: none twice, and none kept back.
+func TestTwoServersOneRange(t *testing.T) {
+	const flag = "--service-cluster-ip-range=10.96.0.0/28" // 14 addresses, of which the server's own service has one
+	c := testcluster.Start(t, flag)
+	speak := func(c *testcluster.Cluster) *api {
+		a := &api{c, &http.Client{Transport: &http.Transport{TLSClientConfig: c.TLS(), ForceAttemptHTTP2: true}}}
+		t.Cleanup(a.http.CloseIdleConnections)
+		return a
+	}
+	both := []*api{speak(c), speak(c.Another(flag))}
+	services := "/api/v1/namespaces/" + both[0].namespace(t) + "/services"
+	until(t, "the first service", func() bool { return both[0].do(t, "GET", ipPath+"/10.96.0.1", "").code == 200 })
+	answers := make(chan reply, 20)
+	for i := range cap(answers) {
+		go func() {
+			r, err := both[i%2].try(t.Context(), "POST", services, fmt.Sprintf(`{"metadata":{"name":"s%d"},"spec":{"ports":[{"port":80}]}}`, i))
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- r
+		}()
+	}
+	made := 0
+	for range cap(answers) {
+		if r := <-answers; r.code == 201 {
+			made++
+		} else if !strings.Contains(r.body, "range is full") {
+			t.Errorf("%d %s", r.code, r.body)
+		}
+	}
+	seen := map[string]bool{}
+	list := at(both[1].must(t, 200, "GET", services, ""), "items").([]any)
+	for _, s := range list {
+		ip := at(s, "spec.clusterIP").(string)
+		if seen[ip] {
+			t.Errorf("%s was given twice", ip)
+		}
+		seen[ip] = true
+		if got := at(both[0].must(t, 200, "GET", ipPath+"/"+ip, ""), "spec.parentRef.name"); got != at(s, "metadata.name") {
+			t.Errorf("%s is of %v, want %v", ip, got, at(s, "metadata.name"))
+		}
+	}
+	if made != 13 || len(list) != 13 {
+		t.Errorf("%d made, %d there, want 13", made, len(list))
+	}
+	// What one server frees the other gives.
+	name := at(list[0], "metadata.name").(string)
+	both[0].must(t, 200, "DELETE", services+"/"+name, "")
+	m := both[1].must(t, 201, "POST", services, `{"metadata":{"name":"late"},"spec":{"ports":[{"port":80}]}}`)
+	if at(m, "spec.clusterIP") != at(list[0], "spec.clusterIP") {
+		t.Errorf("given %v, free was %v", at(m, "spec.clusterIP"), at(list[0], "spec.clusterIP"))
+	}
+}
