@@ -13,7 +13,9 @@ package nodelifecycle
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	coordinationlisters "k8s.io/client-go/listers/coordination/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
 
 	"pilothouse.dev/controller-manager/loop"
 	"pilothouse.dev/controller-manager/podset"
@@ -45,6 +48,8 @@ type controller struct {
 	pods   podset.Reader
 	signs  *signs
 	limits *limits
+	zones  counted
+	store  cache.Store // of nodes
 }
 
 // New returns the constructor for a configuration.
@@ -53,6 +58,7 @@ func New(cfg Config) func(loop.Tools) loop.Controller {
 		c := &controller{
 			t: t, cfg: cfg, signs: newSigns(), limits: newLimits(),
 			nodes:  t.Informers.Core().V1().Nodes().Lister(),
+			store:  t.Informers.Core().V1().Nodes().Informer().GetStore(),
 			leases: t.Informers.Coordination().V1().Leases().Lister().Leases(corev1.NamespaceNodeLease),
 			pods:   podset.NewReader(t.Informers),
 		}
@@ -129,12 +135,11 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 // spare says whether a node that is silent, or says itself that it is not ready, must keep its pods: because too much of the
 // cluster is like that, or others of its zone were evicted just now; then look again after wait.
 func (c *controller) spare(node *corev1.Node, now time.Time) (spare bool, wait time.Duration, err error) {
-	all, err := c.nodes.List(labels.Everything())
+	zones, err := c.census()
 	if err != nil {
 		return false, 0, err
 	}
-	zone, zones := zoneOf(node), take(all, c.signs.silent)
-	c.measure(zones)
+	zone := zoneOf(node)
 	rate := zones.rate(zone, c.cfg.Rates)
 	if rate <= 0 {
 		return true, time.Second, nil
@@ -149,11 +154,34 @@ func (c *controller) spare(node *corev1.Node, now time.Time) (spare bool, wait t
 	return false, 0, nil
 }
 
+// census is how the zones are now.
+func (c *controller) census() (census, error) {
+	of := fmt.Sprintf("%s %d", c.store.LastStoreSyncResourceVersion(), c.signs.turns()) // before counting: what is counted is at least that new
+	zones, former, err := c.zones.take(of, func() (census, error) {
+		all, err := c.nodes.List(labels.Everything())
+		return take(all, c.signs.silent), err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !maps.EqualFunc(zones, former, func(a, b *zone) bool { return *a == *b }) {
+		c.measure(zones, former)
+	}
+	return zones, nil
+}
+
 // measure shows how the zones are.
-func (c *controller) measure(zones census) {
+func (c *controller) measure(zones, former census) {
 	size := c.t.Metrics.Gauge("node_collector_zone_size", "Registered nodes of a zone.", "zone")
 	bad := c.t.Metrics.Gauge("node_collector_unhealthy_nodes_in_zone", "Nodes of a zone that are not ready.", "zone")
 	health := c.t.Metrics.Gauge("node_collector_zone_health", "Ready nodes of a zone, in percent.", "zone")
+	for name := range former {
+		if zones[name] == nil {
+			size.DeleteLabelValues(name)
+			bad.DeleteLabelValues(name)
+			health.DeleteLabelValues(name)
+		}
+	}
 	for name, z := range zones {
 		size.WithLabelValues(name).Set(float64(z.size))
 		bad.WithLabelValues(name).Set(float64(z.bad))
@@ -191,10 +219,10 @@ func (c *controller) apply(ctx context.Context, node *corev1.Node, silent bool, 
 		c.signs.ready(node.Name, was)
 		return 0, err
 	}
+	var left error // pods that could not be told of do not keep the others on the node
 	if silent || was == corev1.ConditionTrue && is == corev1.ConditionFalse {
-		if err := c.unreadyPods(ctx, node.Name, now); err != nil {
+		if left = c.unreadyPods(ctx, node.Name, now); left != nil && !silent {
 			c.signs.ready(node.Name, was) // so that it is tried again
-			return 0, err
 		}
 	}
 	var spare bool
@@ -204,16 +232,14 @@ func (c *controller) apply(ctx context.Context, node *corev1.Node, silent bool, 
 			return 0, err
 		}
 	} else if was != is {
-		all, err := c.nodes.List(labels.Everything())
-		if err != nil {
+		if _, err = c.census(); err != nil {
 			return 0, err
 		}
-		c.measure(take(all, c.signs.silent))
 	}
 	want = got.DeepCopy()
 	want.Spec.Taints = taints(got, spare, now)
 	_, err = loop.Commit(ctx, nodes, got, want)
-	return wait, err
+	return wait, errors.Join(left, err)
 }
 
 // unreadyPods says of all pods on a node that they are not ready; their kubelet takes it back if it lives.

@@ -14,6 +14,7 @@ type signs struct {
 	mu        sync.Mutex
 	nodes     map[string]*sign // guarded by mu
 	blindness time.Time        // guarded by mu: when the API server last could not be asked
+	changes   int              // guarded by mu: how often it was decided otherwise who is silent
 }
 
 type sign struct {
@@ -45,6 +46,7 @@ func (s *signs) look(node *corev1.Node, lease *coordinationv1.Lease, grace time.
 		if c := find(node, corev1.NodeReady); c != nil && c.Reason == "NodeStatusUnknown" {
 			g.seen = now.Add(-grace) // found silent by a former term: until it gives a sign it stays so
 			g.silent = true
+			s.changes++
 		}
 		s.nodes[node.Name] = g
 	} else if renewed.After(g.renewed.Time) || heartbeat.After(g.heartbeat.Time) {
@@ -74,9 +76,17 @@ func (s *signs) silent(node string) bool {
 func (s *signs) decide(node string, silent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if g := s.nodes[node]; g != nil {
+	if g := s.nodes[node]; g != nil && g.silent != silent {
 		g.silent = silent
+		s.changes++
 	}
+}
+
+// turns is how often it was decided otherwise who is silent.
+func (s *signs) turns() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changes
 }
 
 // ready notes a node's readiness and returns the former one.
@@ -92,5 +102,8 @@ func (s *signs) ready(node string, now corev1.ConditionStatus) (was corev1.Condi
 func (s *signs) forget(node string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if g := s.nodes[node]; g != nil && g.silent {
+		s.changes++
+	}
 	delete(s.nodes, node)
 }

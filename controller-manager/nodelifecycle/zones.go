@@ -47,6 +47,28 @@ func take(nodes []*corev1.Node, silent func(node string) bool) census {
 	return c
 }
 
+// counted keeps a census for as long as nothing is said to have changed: every silent node asks for it, again and again. Safe for
+// concurrent use; the census is shared.
+type counted struct {
+	mu    sync.Mutex
+	of    string // guarded by mu, as zones: what it is a census of
+	zones census
+}
+
+// take gives the census kept, or a new one and the former.
+func (c *counted) take(of string, count func() (census, error)) (zones, former census, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.zones != nil && c.of == of {
+		return c.zones, c.zones, nil
+	}
+	if zones, err = count(); err != nil {
+		return nil, nil, err
+	}
+	former, c.zones, c.of = c.zones, zones, of
+	return zones, former, nil
+}
+
 // rate is how many nodes of a zone may be evicted a second, now; 0: none.
 func (c census) rate(name string, r Rates) float64 {
 	z := c[name]
