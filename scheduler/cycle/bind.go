@@ -31,7 +31,8 @@ func (c *Cycle) bind(ctx context.Context, it *queue.Item, node string, held fram
 	err := c.prepareAndBind(ctx, it, node, held)
 	if err != nil {
 		switch bound, settled := c.settle(ctx, p, node, err); {
-		case bound:
+		case bound: // perhaps by somebody else, before all was prepared
+			c.release(p, held)
 			err = nil
 		case settled: // gone, or on another node: the feed says the rest
 			c.forget(p, held)
@@ -120,11 +121,18 @@ func (c *Cycle) settle(ctx context.Context, p *nodeinfo.Pod, node string, err er
 	return false, now.Spec.NodeName != ""
 }
 
-// forget gives back what the pod had been promised, which may help others. That the pod is gone they were told before what plugins
-// held for it was free.
-func (c *Cycle) forget(p *nodeinfo.Pod, held framework.Held) {
-	c.Plugins.Unreserve(held, p)
-	if c.Cache.Forget(p.UID) || held != 0 {
+// release gives back what plugins hold for the pod, which may help others: that it is gone, if it is, they were told before.
+func (c *Cycle) release(p *nodeinfo.Pod, held framework.Held) {
+	if held != 0 {
+		c.Plugins.Unreserve(held, p)
 		c.Queue.Event(framework.Event{Kind: framework.PodGone, Pod: p})
 	}
+}
+
+// forget gives back what the pod had been promised, which may help others.
+func (c *Cycle) forget(p *nodeinfo.Pod, held framework.Held) {
+	if c.Cache.Forget(p.UID) && held == 0 {
+		c.Queue.Event(framework.Event{Kind: framework.PodGone, Pod: p})
+	}
+	c.release(p, held)
 }

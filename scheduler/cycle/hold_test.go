@@ -159,6 +159,26 @@ func TestGivenBackAfterPodIsGone(t *testing.T) {
 	})
 }
 
+// TestBoundWhilePreparing is a pod that somebody else binds meanwhile, to that node or another, as an answer of the term before may do:
+// what was kept is given back.
+func TestBoundWhilePreparing(t *testing.T) {
+	for _, node := range []string{"n1", "n2"} {
+		k := &keeper{prepare: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+		onStage(t, withKeeper(k), func(t *testing.T, s *stage) {
+			s.addNode("n1", "1")
+			s.addPod("p", "1")
+			s.check(t, 1, 1, queue.Counts{InFlight: 1})
+			s.api.mu.Lock()
+			s.api.change(s.api.pods["p"], func(p *corev1.Pod) { p.Spec.NodeName = node })
+			s.api.mu.Unlock()
+			s.check(t, 1, 0, queue.Counts{})
+			if k.keeps("p") {
+				t.Errorf("bound to %s: what was kept for it was not given back", node)
+			}
+		})
+	}
+}
+
 // oneAtATime refuses pods while something is kept for another.
 type oneAtATime struct{ k *keeper }
 
