@@ -42,6 +42,10 @@ func (c *Cycle) bind(ctx context.Context, it *queue.Item, node string, held fram
 	}
 	if err != nil {
 		c.forget(p, held)
+		if ctx.Err() != nil { // the term has ended, which is nobody's failure: the next one goes on
+			c.Queue.Retry(it)
+			return
+		}
 		c.broken(it, fmt.Errorf("binding to node %s: %w", node, err), begun)
 		return
 	}

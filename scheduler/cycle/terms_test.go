@@ -98,3 +98,30 @@ func TestTermEndsWhileAllSlotsAreTaken(t *testing.T) {
 
 // maxRetry is more than the longest pause between a pod's trips.
 const maxRetry = 20 * time.Second
+
+// TestTermEndsWhilePreparing is a pod that waits for its volume when the lease is lost: the next term goes on, and nothing has failed.
+func TestTermEndsWhilePreparing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &keeper{prepare: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}
+		set := framework.NewSet(withKeeper(k), framework.Parts{})
+		s := &stage{api: &fakeAPI{pods: map[string]*corev1.Pod{}}, queue: queue.New(set), cache: cache.New(), events: record.NewFakeRecorder(100)}
+		s.api.seen = s.feed
+		c := New(Parts{Queue: s.queue, Cache: s.cache, Plugins: set, API: s.api, Events: s.events,
+			Metrics: NewMetrics(prometheus.NewRegistry(), "test", s.queue, s.cache),
+			Ready:   func(context.Context) error { return nil }}, zap.NewNop())
+		s.addNode("n", "4")
+		s.addPod("p", "1")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- c.Run(ctx) }()
+		synctest.Wait()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the term ended with %v", err)
+		}
+		if got := s.told(); len(got) > 0 || k.keeps("p") {
+			t.Errorf("told %q, kept: %v", got, k.keeps("p"))
+		}
+		s.check(t, 0, 0, queue.Counts{Backing: 1})
+	})
+}
