@@ -22,18 +22,29 @@ func (c *chaos) settle() {
 		}
 	}
 	const long = 3 * time.Minute // what failed often is tried again after a minute
-	c.within(long, "the deployments to be as asked for", c.deploymentsRight)
-	c.within(long, "the stateful sets to be as asked for", c.statefulSetsRight)
-	c.within(long, "the jobs to be complete, and rightly counted", c.jobsRight)
-	c.within(long, "the namespaces to be gone", func() error {
-		for _, ns := range c.doomed {
-			if _, err := c.kube.CoreV1().Namespaces().Get(c.Context(), ns, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
-				return fmt.Errorf("namespace %s: %v", ns, err)
-			}
+	for _, wish := range []struct {
+		what string
+		ok   func() error
+	}{
+		{"the deployments to be as asked for", c.deploymentsRight},
+		{"the stateful sets to be as asked for", c.statefulSetsRight},
+		{"the jobs to be complete, and rightly counted", c.jobsRight},
+		{"the namespaces to be gone", c.namespacesGone},
+		{"nothing to be without its owner", c.noOrphans},
+	} {
+		began := time.Now()
+		c.within(long, wish.what, wish.ok)
+		c.Logf("waited %v for %s", time.Since(began).Round(time.Millisecond), wish.what)
+	}
+}
+
+func (c *chaos) namespacesGone() error {
+	for _, ns := range c.doomed {
+		if _, err := c.kube.CoreV1().Namespaces().Get(c.Context(), ns, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("namespace %s: %v", ns, err)
 		}
-		return nil
-	})
-	c.within(long, "nothing to be without its owner", c.noOrphans)
+	}
+	return nil
 }
 
 func (c *chaos) deploymentsRight() error {

@@ -214,7 +214,7 @@ func (c *chaos) churn(random *rand.Rand) {
 func (c *chaos) job(flaky bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.jobs == 20+2**kills {
+	if c.jobs == 20+*kills {
 		return nil
 	}
 	c.jobs++
