@@ -61,8 +61,9 @@ type controller struct {
 	who    map[loop.Key]selected // guarded by mu: which pods each autoscaler was last found to scale
 }
 
-// selected is a selector and its text.
+// selected is a selector, its text and what it was read of.
 type selected struct {
+	of   autoscalingv2.CrossVersionObjectReference
 	text string
 	labels.Selector
 }
@@ -100,6 +101,7 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	hpa, err := c.hpas.HorizontalPodAutoscalers(key.Namespace).Get(key.Name)
 	if apierrors.IsNotFound(err) {
 		c.forget(key)
+		c.wrote.Seen(key, c.store.LastStoreSyncResourceVersion()) // forgets it
 		return 0, nil
 	}
 	if err != nil {
@@ -121,6 +123,9 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 		}
 	} else {
 		l.lost = err
+		if apierrors.IsNotFound(err) {
+			c.scalesNothing(key)
+		}
 	}
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
@@ -194,7 +199,17 @@ func (c *controller) past(hpa *autoscalingv2.HorizontalPodAutoscaler) *history {
 		delete(c.who, key)
 		c.numbers.count.Set(float64(len(c.memory)))
 	}
+	if c.who[key].of != hpa.Spec.ScaleTargetRef {
+		delete(c.who, key)
+	}
 	return h
+}
+
+// scalesNothing takes the pods of a target that is gone from an autoscaler: those that have its labels now may be another's.
+func (c *controller) scalesNothing(key loop.Key) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.who, key)
 }
 
 func (c *controller) forget(key loop.Key) {
@@ -214,7 +229,7 @@ func (c *controller) selector(hpa *autoscalingv2.HorizontalPodAutoscaler, text s
 	}
 	mine := loop.KeyOf(hpa)
 	c.mu.Lock()
-	c.who[mine] = selected{text, s}
+	c.who[mine] = selected{hpa.Spec.ScaleTargetRef, text, s}
 	var others []loop.Key
 	for k := range c.who {
 		if k.Namespace == mine.Namespace {

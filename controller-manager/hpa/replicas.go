@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -104,7 +105,7 @@ func (m measured) utilization(target int32) (replicas, share int32, average int6
 		if asked == 0 {
 			return 0, 0, 0, errors.New("no metrics returned matched known pods")
 		}
-		percent := total/asked*100 + total%asked*100/asked
+		percent := times(total, 100, asked)
 		return float64(percent) / float64(target), clamp(float64(percent)), total / int64(len(used)), nil
 	}
 	first, share, average, err := ratio(g.counted)
@@ -112,7 +113,7 @@ func (m measured) utilization(target int32) (replicas, share int32, average int6
 		return 0, 0, 0, err
 	}
 	full := int64(max(100, target))
-	replicas, err = m.settle(g, first, func(name string) int64 { return requests[name] * full / 100 }, func(used map[string]int64) (float64, error) {
+	replicas, err = m.settle(g, first, func(name string) int64 { return times(requests[name], full, 100) }, func(used map[string]int64) (float64, error) {
 		r, _, _, err := ratio(used)
 		return r, err
 	})
@@ -262,6 +263,19 @@ func plus(a, b int64) int64 {
 		return math.MaxInt64
 	}
 	return a + b
+}
+
+// times is a·b/by in whole numbers, for by > 0: at least 0, and the largest number rather than more.
+func times(a, b, by int64) int64 {
+	if a <= 0 || b <= 0 {
+		return 0
+	}
+	high, low := bits.Mul64(uint64(a), uint64(b))
+	if high >= uint64(by) {
+		return math.MaxInt64
+	}
+	n, _ := bits.Div64(high, low, uint64(by))
+	return int64(min(n, math.MaxInt64))
 }
 
 // direction is a step for the metrics.
