@@ -140,13 +140,18 @@ func (c *controller) delete(ctx context.Context, namespace string, k kindOf, ite
 		}
 		return nil
 	}
+	var first error // one that cannot be deleted keeps none of the others
 	for i := range items {
 		if items[i].DeletionTimestamp != nil {
 			continue
 		}
-		if err := client.Delete(ctx, items[i].Name, opts); err != nil && !apierrors.IsNotFound(err) {
-			return fmt.Errorf("deleting %s: %w", items[i].Name, err)
+		err := client.Delete(ctx, items[i].Name, opts)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && !apierrors.IsNotFound(err) && first == nil {
+			first = fmt.Errorf("deleting %s: %w", items[i].Name, err)
 		}
 	}
-	return nil
+	return first
 }

@@ -18,7 +18,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
 	corelisters "k8s.io/client-go/listers/core/v1"
 
@@ -30,7 +29,7 @@ type controller struct {
 	namespaces corelisters.NamespaceLister
 
 	mu      sync.Mutex
-	tries   map[types.UID]int            // guarded by mu: looks at a namespace that found something left
+	tries   map[string]int               // guarded by mu: looks at a namespace that found something left, by its name
 	fertile map[schema.GroupVersion]bool // guarded by mu: group versions that were discovered, and whether they keep what can be deleted
 }
 
@@ -40,7 +39,7 @@ const patience = 2 * time.Minute
 
 // New makes the controller.
 func New(t loop.Tools) loop.Controller {
-	c := &controller{t: t, namespaces: t.Informers.Core().V1().Namespaces().Lister(), tries: map[types.UID]int{}, fertile: map[schema.GroupVersion]bool{}}
+	c := &controller{t: t, namespaces: t.Informers.Core().V1().Namespaces().Lister(), tries: map[string]int{}, fertile: map[schema.GroupVersion]bool{}}
 	return loop.Controller{
 		Watches: []loop.Watch{
 			{Resource: "namespaces", Wakes: loop.Func("itself, when it is being deleted", going)},
@@ -69,10 +68,11 @@ func (c *controller) podGone(e loop.Event) []loop.Key {
 
 func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration, error) {
 	ns, err := c.namespaces.Get(key.Name)
-	if apierrors.IsNotFound(err) {
+	if apierrors.IsNotFound(err) || err == nil && (ns.DeletionTimestamp == nil || !slices.Contains(ns.Spec.Finalizers, corev1.FinalizerKubernetes)) {
+		c.forget(key.Name) // also when somebody else let it go
 		return 0, nil
 	}
-	if err != nil || ns.DeletionTimestamp == nil || !slices.Contains(ns.Spec.Finalizers, corev1.FinalizerKubernetes) {
+	if err != nil {
 		return 0, err
 	}
 	kinds, unseen, err := c.kinds(ctx)
@@ -94,9 +94,9 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 		return 0, err
 	}
 	if !report.done() {
-		return c.pause(ns.UID), report.err()
+		return c.pause(ns.Name), report.err()
 	}
-	c.forget(ns.UID)
+	c.forget(ns.Name)
 	if report.discovery != nil {
 		c.t.Log.Warn("letting a namespace go, though a group of the API does not say what it keeps in it", zap.String("namespace", ns.Name), zap.Error(report.discovery))
 		c.t.Recorder.Eventf(ns, corev1.EventTypeWarning, "NamespaceContentUnknown", "Deleted, though what these keep in it is not known: %v", report.discovery)
@@ -111,16 +111,16 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 }
 
 // pause is after how long to look again at what is left: soon at first, then rarely, as finalizers may take for ever.
-func (c *controller) pause(uid types.UID) time.Duration {
+func (c *controller) pause(name string) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := c.tries[uid]
-	c.tries[uid]++
+	n := c.tries[name]
+	c.tries[name]++
 	return min(250*time.Millisecond<<min(n, 10), 15*time.Second)
 }
 
-func (c *controller) forget(uid types.UID) {
+func (c *controller) forget(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.tries, uid)
+	delete(c.tries, name)
 }

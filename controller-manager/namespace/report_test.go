@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 func TestConditions(t *testing.T) {
@@ -68,7 +67,7 @@ func TestConditions(t *testing.T) {
 }
 
 func TestPause(t *testing.T) {
-	c := &controller{tries: map[types.UID]int{}}
+	c := &controller{tries: map[string]int{}}
 	first, second := c.pause("a"), c.pause("a")
 	for range 100 {
 		c.pause("a")
