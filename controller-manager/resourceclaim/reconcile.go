@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -56,7 +57,7 @@ const longest = 57
 func fromTemplate(t *resourcev1.ResourceClaimTemplate, p *corev1.Pod, entry string) *resourcev1.ResourceClaim {
 	first, second := p.Name, entry
 	if half := (longest - 1) / 2; len(first)+len(second)+2 > longest {
-		first, second = first[:min(len(first), half)], second[:min(len(second), half-1)]
+		first, second = strings.TrimRight(first[:min(len(first), half)], "-."), second[:min(len(second), half-1)] // no part of a name ends in a dot
 	}
 	ref := metav1.NewControllerRef(p, podKind)
 	t = t.DeepCopy()

@@ -165,6 +165,7 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 
 // pod sees to it that a pod has its claims, and is among their users when it was put on a node without the scheduler.
 func (c *controller) pod(ctx context.Context, key loop.Key, name string) error {
+	made, told := c.made.Seen(key, c.store.LastStoreSyncResourceVersion()), c.named.Seen(key, c.podStore.LastStoreSyncResourceVersion())
 	p, err := c.pods.Pods(key.Namespace).Get(name)
 	if apierrors.IsNotFound(err) || err == nil && (p.DeletionTimestamp != nil || pod.Terminal(p)) {
 		return nil
@@ -172,10 +173,10 @@ func (c *controller) pod(ctx context.Context, key loop.Key, name string) error {
 	if err != nil {
 		return err
 	}
-	if !c.made.Seen(key, c.store.LastStoreSyncResourceVersion()) || !c.named.Seen(key, c.podStore.LastStoreSyncResourceVersion()) {
+	if !made || !told {
 		return loop.ErrStale
 	}
-	var told []corev1.PodResourceClaimStatus
+	var names []corev1.PodResourceClaimStatus
 	for i := range p.Spec.ResourceClaims {
 		entry := &p.Spec.ResourceClaims[i]
 		name, err := c.provide(ctx, key, p, entry)
@@ -184,11 +185,11 @@ func (c *controller) pod(ctx context.Context, key loop.Key, name string) error {
 			return fmt.Errorf("PodResourceClaim %s: %w", entry.Name, err)
 		}
 		if name != "" {
-			told = append(told, corev1.PodResourceClaimStatus{Name: entry.Name, ResourceClaimName: &name})
+			names = append(names, corev1.PodResourceClaimStatus{Name: entry.Name, ResourceClaimName: &name})
 		}
 	}
-	if len(told) > 0 {
-		got, err := c.tell(ctx, p, told)
+	if len(names) > 0 {
+		got, err := c.tell(ctx, p, names)
 		if err != nil {
 			return fmt.Errorf("telling pod %s its claims: %w", p.Name, err)
 		}

@@ -10,6 +10,7 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"pilothouse.dev/controller-manager/loop"
 )
@@ -70,6 +71,15 @@ func TestFromTemplate(t *testing.T) {
 	long := fromTemplate(tmpl, user(strings.Repeat("p", 200)), strings.Repeat("c", 60)).GenerateName
 	if len(long) > longest+1 || !strings.HasPrefix(long, "ppp") || !strings.Contains(long, "-ccc") || !strings.HasSuffix(long, "c-") {
 		t.Errorf("long names become %q", long)
+	}
+}
+
+func TestCutNamesAreNames(t *testing.T) {
+	for _, name := range []string{strings.Repeat("p", 27) + "." + strings.Repeat("q", 100), strings.Repeat("p", 26) + "-x" + strings.Repeat("q", 100), strings.Repeat("p", 26) + "--" + strings.Repeat("q", 100)} {
+		made := fromTemplate(&resourcev1.ResourceClaimTemplate{}, user(name), strings.Repeat("c", 26)+"-"+strings.Repeat("c", 30)).GenerateName + "abcde"
+		if errs := validation.IsDNS1123Subdomain(made); len(errs) > 0 {
+			t.Errorf("%s: %v", made, errs)
+		}
 	}
 }
 
