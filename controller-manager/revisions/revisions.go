@@ -15,6 +15,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -62,7 +63,7 @@ func Make(w Wish) (*appsv1.ControllerRevision, error) {
 	name := w.Owner.GetName()
 	return &appsv1.ControllerRevision{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: w.Owner.GetNamespace(), Name: name[:min(len(name), 223)] + "-" + hash, Labels: labels,
+			Namespace: w.Owner.GetNamespace(), Name: strings.TrimRight(name[:min(len(name), 223)], "-.") + "-" + hash, Labels: labels,
 			Annotations:     maps.Clone(w.Owner.GetAnnotations()),
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(w.Owner, w.Kind)},
 		},

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 var kind = appsv1.SchemeGroupVersion.WithKind("DaemonSet")
@@ -63,6 +64,18 @@ func TestRevisions(t *testing.T) {
 	}
 	if one := int32(1); hashOf(a.Data.Raw, &one) == hashOf(a.Data.Raw, nil) {
 		t.Error("a collision leads to the same name")
+	}
+}
+
+func TestACutNameIsAName(t *testing.T) {
+	for _, name := range []string{strings.Repeat("a", 253), strings.Repeat("a", 222) + "." + strings.Repeat("b", 30)} {
+		r, err := Make(Wish{Owner: &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: "u"}}, Kind: kind, Template: template("a"), HashLabel: "hash"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if errs := validation.IsDNS1123Subdomain(r.Name); len(errs) > 0 {
+			t.Errorf("%s: %v", r.Name, errs)
+		}
 	}
 }
 
