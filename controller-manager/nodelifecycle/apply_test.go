@@ -2,6 +2,7 @@ package nodelifecycle
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
@@ -24,10 +26,11 @@ import (
 func inCache(t *testing.T, objs ...runtime.Object) (*controller, *fake.Clientset) {
 	t.Helper()
 	kube := fake.NewClientset(objs...)
-	tools := loop.Tools{Clients: &client.Clients{Kube: kube}, Informers: client.Informers(kube), Recorder: &record.FakeRecorder{}, Log: zap.NewNop()}
+	tools := loop.Tools{Clients: &client.Clients{Kube: kube}, Informers: client.Informers(kube), Recorder: record.NewFakeRecorder(10), Log: zap.NewNop()}
 	core := tools.Informers.Core().V1()
 	c := &controller{t: tools, cfg: Config{Rates: Rates{Usual: 1, Unwell: 0.55}}, signs: newSigns(), limits: newLimits()}
 	c.nodes, c.store, c.pods = core.Nodes().Lister(), core.Nodes().Informer().GetStore(), podset.NewReader(tools.Informers)
+	c.leases = tools.Informers.Coordination().V1().Leases().Lister().Leases(corev1.NamespaceNodeLease)
 	for _, o := range objs {
 		var err error
 		switch o := o.(type) {
@@ -62,6 +65,44 @@ func TestAPodThatCannotBeToldOfKeepsNoTaint(t *testing.T) {
 	}
 	if want := "unreachable:NoExecute unreachable:NoSchedule"; text(got.Spec.Taints) != want {
 		t.Errorf("taints %q, want %q", text(got.Spec.Taints), want)
+	}
+}
+
+func TestComingAndGoing(t *testing.T) {
+	fresh, old, ready := node(), node("Ready=False"), node("Ready=True")
+	fresh.Name, old.Name, ready.Name = "fresh", "old", "ready"
+	for _, n := range []*corev1.Node{fresh, old, ready} {
+		n.UID, n.CreationTimestamp = types.UID("uid-"+n.Name), metav1.Now()
+	}
+	old.CreationTimestamp = metav1.NewTime(time.Now().Add(-time.Hour))
+	c, _ := inCache(t, fresh, old, ready)
+	c.cfg.Startup, c.cfg.Grace = time.Hour, time.Hour
+	look := func(name string) {
+		t.Helper()
+		if _, err := c.reconcile(t.Context(), loop.Key{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		look("fresh")
+		look("old")
+		look("ready")
+	}
+	if err := c.store.Delete(fresh); err != nil {
+		t.Fatal(err)
+	}
+	look("fresh")
+	look("fresh")
+	look("never there")
+	events := c.t.Recorder.(*record.FakeRecorder).Events
+	close(events)
+	var told []string
+	for e := range events {
+		told = append(told, e)
+	}
+	want := []string{"Normal RegisteredNode Node fresh event: Registered Node fresh in Controller", "Normal RemovingNode Node fresh event: Removing Node fresh from Controller"}
+	if !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
 	}
 }
 

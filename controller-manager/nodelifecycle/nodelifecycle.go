@@ -83,7 +83,10 @@ func leaseholder(e loop.Event) []loop.Key {
 func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration, error) {
 	node, err := c.nodes.Get(key.Name)
 	if apierrors.IsNotFound(err) {
-		c.signs.forget(key.Name)
+		if uid := c.signs.forget(key.Name); uid != "" {
+			gone := &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: key.Name, UID: uid}
+			c.t.Recorder.Eventf(gone, corev1.EventTypeNormal, "RemovingNode", "Node %s event: Removing Node %s from Controller", key.Name, key.Name)
+		}
 		return 0, nil
 	}
 	if err != nil || node.DeletionTimestamp != nil {
@@ -96,6 +99,9 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 		return 0, err
 	}
 	now := time.Now()
+	if !c.signs.knows(node) && justRegistered(node, now) {
+		c.t.Recorder.Eventf(node, corev1.EventTypeNormal, "RegisteredNode", "Node %s event: Registered Node %s in Controller", node.Name, node.Name)
+	}
 	grace := c.cfg.grace(node, lease)
 	left := c.signs.look(node, lease, grace, now)
 	if left <= grace/2 && !c.signs.silent(node.Name) { // suspicious: the cache may be behind, or the API server be away

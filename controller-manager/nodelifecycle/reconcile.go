@@ -55,6 +55,14 @@ func find(node *corev1.Node, t corev1.NodeConditionType) *corev1.NodeCondition {
 	return nil
 }
 
+// recent is for how long a node is told of as registered: that of an older one was, before a restart.
+const recent = 2 * time.Minute
+
+// justRegistered says whether a node that is met for the first time is new altogether.
+func justRegistered(node *corev1.Node, now time.Time) bool {
+	return readiness(node) != corev1.ConditionTrue && now.Sub(node.CreationTimestamp.Time) < recent
+}
+
 // readiness is the Ready condition's status, empty when there is none.
 func readiness(node *corev1.Node) corev1.ConditionStatus {
 	if c := find(node, corev1.NodeReady); c != nil {

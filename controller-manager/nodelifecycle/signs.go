@@ -7,6 +7,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // signs remembers when each node last gave a sign of life, by our own clock. Safe for concurrent use.
@@ -18,6 +19,7 @@ type signs struct {
 }
 
 type sign struct {
+	uid       types.UID
 	renewed   metav1.MicroTime       // as the node wrote it; only whether it changes counts
 	heartbeat metav1.Time            // of its Ready condition, for nodes without a Lease
 	seen      time.Time              // when we saw either change
@@ -42,7 +44,7 @@ func (s *signs) look(node *corev1.Node, lease *coordinationv1.Lease, grace time.
 	defer s.mu.Unlock()
 	g := s.nodes[node.Name]
 	if g == nil {
-		g = &sign{renewed: renewed, heartbeat: heartbeat, seen: now}
+		g = &sign{uid: node.UID, renewed: renewed, heartbeat: heartbeat, seen: now}
 		if c := find(node, corev1.NodeReady); c != nil && c.Reason == "NodeStatusUnknown" {
 			g.seen = now.Add(-grace) // found silent by a former term: until it gives a sign it stays so
 			g.silent = true
@@ -99,11 +101,22 @@ func (s *signs) ready(node string, now corev1.ConditionStatus) (was corev1.Condi
 	return was
 }
 
-func (s *signs) forget(node string) {
+// knows says whether a node of that name was met.
+func (s *signs) knows(node *corev1.Node) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if g := s.nodes[node]; g != nil && g.silent {
-		s.changes++
+	return s.nodes[node.Name] != nil
+}
+
+// forget drops a node, and returns the UID it had when it was met.
+func (s *signs) forget(node string) (uid types.UID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.nodes[node]; g != nil {
+		if uid = g.uid; g.silent {
+			s.changes++
+		}
 	}
 	delete(s.nodes, node)
+	return uid
 }
