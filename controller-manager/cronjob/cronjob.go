@@ -11,9 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
-	_ "time/tzdata" // for machines without a database of zones, as the documentation of timeZone promises
 
 	"github.com/prometheus/client_golang/prometheus"
 	batchv1 "k8s.io/api/batch/v1"
@@ -39,9 +37,7 @@ type controller struct {
 	wrote     *loop.Versions // of CronJobs
 	made      *loop.Versions // of Jobs, by CronJob
 	skew      prometheus.Observer
-
-	mu   sync.Mutex
-	told map[loop.Key][]note // guarded by mu: what the last look at it had to say
+	told      *loop.Told[note]
 }
 
 // New makes the controller.
@@ -52,7 +48,7 @@ func New(t loop.Tools) loop.Controller {
 		panic("indexing jobs: " + err.Error()) // the table is broken: this is called once, before informers run
 	}
 	c := &controller{
-		t: t, wrote: loop.NewVersions(), made: loop.NewVersions(), told: map[loop.Key][]note{},
+		t: t, wrote: loop.NewVersions(), made: loop.NewVersions(), told: loop.NewTold[note](),
 		crons: batch.CronJobs().Lister(), cronStore: batch.CronJobs().Informer().GetStore(), jobs: jobs.GetIndexer(),
 		skew: t.Metrics.Histogram("cronjob_controller_job_creation_skew_duration_seconds",
 			"Seconds between the time a job is made for and its creation.", prometheus.ExponentialBuckets(1, 2, 10)).WithLabelValues(),
@@ -204,17 +200,7 @@ func (c *controller) delete(ctx context.Context, cron *batchv1.CronJob, ref core
 
 // tell records what is to be said, but for what the last look at the same CronJob said already. A nil cron is one that is gone.
 func (c *controller) tell(cron *batchv1.CronJob, key loop.Key, notes []note) {
-	c.mu.Lock()
-	before := c.told[key]
-	if len(notes) > 0 {
-		c.told[key] = notes
-	} else {
-		delete(c.told, key)
-	}
-	c.mu.Unlock()
-	for _, n := range notes {
-		if !slices.Contains(before, n) {
-			c.t.Recorder.Event(cron, n.kind, n.reason, n.message)
-		}
+	for _, n := range c.told.News(key, notes) {
+		c.t.Recorder.Event(cron, n.kind, n.reason, n.message)
 	}
 }

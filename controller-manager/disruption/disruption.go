@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,9 +33,7 @@ type controller struct {
 	pods        corelisters.PodLister
 	scales      *scales
 	wrote       *loop.Versions // of budgets
-
-	mu   sync.Mutex
-	told map[loop.Key][]note // guarded by mu: what the last look at it had to say
+	told        *loop.Told[note]
 }
 
 // New makes the controller of budgets.
@@ -44,7 +41,7 @@ func New(t loop.Tools) loop.Controller {
 	policy := t.Informers.Policy().V1().PodDisruptionBudgets()
 	c := &controller{
 		t: t, budgets: policy.Lister(), budgetStore: policy.Informer().GetStore(), pods: t.Informers.Core().V1().Pods().Lister(),
-		scales: newScales(t), wrote: loop.NewVersions(), told: map[loop.Key][]note{},
+		scales: newScales(t), wrote: loop.NewVersions(), told: loop.NewTold[note](),
 	}
 	watches := []loop.Watch{
 		{Resource: "poddisruptionbudgets.policy", Wakes: loop.Self},
@@ -159,18 +156,7 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 
 // tell records what is to be said, but for what the last look at the same budget said already. A nil budget is one that is gone.
 func (c *controller) tell(b *policyv1.PodDisruptionBudget, key loop.Key, notes []note) {
-	c.mu.Lock()
-	before := c.told[key]
-	if len(notes) > 0 {
-		c.told[key] = notes
-	} else {
-		delete(c.told, key)
-	}
-	c.mu.Unlock()
-	for _, n := range notes {
-		if slices.Contains(before, n) {
-			continue
-		}
+	for _, n := range c.told.News(key, notes) {
 		if n.pod != nil {
 			c.t.Recorder.Event(n.pod, n.kind, n.reason, n.message)
 		} else {

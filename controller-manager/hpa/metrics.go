@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 
+	"pilothouse.dev/controller-manager/served"
 	"pilothouse.dev/pkg/client"
 )
 
@@ -60,7 +61,9 @@ type source struct {
 }
 
 func newSource(c *client.Clients) *source {
-	return &source{rest: c.Kube.Discovery().RESTClient(), versions: newTargets(c).versions}
+	return &source{rest: c.Kube.Discovery().RESTClient(), versions: func(ctx context.Context, group string) ([]string, error) {
+		return served.Versions(ctx, c.Kube, group)
+	}}
 }
 
 type podMetrics struct {
@@ -248,12 +251,12 @@ func (s *source) customVersion(ctx context.Context) (string, error) {
 	if known != "" {
 		return known, nil
 	}
-	served, err := s.versions(ctx, customGroup)
+	offered, err := s.versions(ctx, customGroup)
 	if err != nil {
 		return "", err
 	}
 	for _, v := range []string{"v1beta2", metricsV1} {
-		if slices.Contains(served, v) {
+		if slices.Contains(offered, v) {
 			s.mu.Lock()
 			s.custom = v
 			s.mu.Unlock()

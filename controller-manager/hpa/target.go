@@ -2,7 +2,6 @@ package hpa
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,8 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/discovery"
 
+	"pilothouse.dev/controller-manager/served"
 	"pilothouse.dev/pkg/client"
 )
 
@@ -161,56 +160,16 @@ func (t *targets) resources(ctx context.Context, gv schema.GroupVersion, kind st
 }
 
 func (t *targets) discover(ctx context.Context, gk schema.GroupKind) ([]schema.GroupVersionResource, error) {
-	versions, err := t.versions(ctx, gk.Group)
+	all, err := served.Find(ctx, t.clients.Kube, gk.Group, func(r *metav1.APIResource) bool { return r.Kind == gk.Kind && !strings.Contains(r.Name, "/") })
 	if err != nil {
 		return nil, err
 	}
-	server := discovery.ToDiscoveryInterfaceWithContext(t.clients.Kube.Discovery())
-	var found []schema.GroupVersionResource
-	for _, v := range versions {
-		gv := schema.GroupVersion{Group: gk.Group, Version: v}
-		list, err := server.ServerResourcesForGroupVersionWithContext(ctx, gv.String())
-		if apierrors.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("discovering what %s serves: %w", gv, err)
-		}
-		for _, r := range list.APIResources {
-			if r.Kind == gk.Kind && !strings.Contains(r.Name, "/") {
-				found = append(found, gv.WithResource(r.Name))
-			}
-		}
-	}
-	if len(found) == 0 {
+	if len(all) == 0 {
 		return nil, &meta.NoKindMatchError{GroupKind: gk}
 	}
+	var found []schema.GroupVersionResource
+	for _, r := range all {
+		found = append(found, r.GroupVersionResource)
+	}
 	return found, nil
-}
-
-// versions are those of a group, the preferred one first; none when there is no such group.
-func (t *targets) versions(ctx context.Context, group string) ([]string, error) {
-	if group == "" {
-		return []string{"v1"}, nil
-	}
-	body, err := t.clients.Kube.Discovery().RESTClient().Get().AbsPath("/apis", group).SetHeader("Accept", runtime.ContentTypeJSON).DoRaw(ctx)
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("discovering the versions of %s: %w", group, err)
-	}
-	var g metav1.APIGroup
-	if err := json.Unmarshal(body, &g); err != nil {
-		return nil, fmt.Errorf("reading the versions of %s: %w", group, err)
-	}
-	var out []string
-	for _, v := range g.Versions {
-		if v.Version == g.PreferredVersion.Version {
-			out = slices.Insert(out, 0, v.Version)
-		} else {
-			out = append(out, v.Version)
-		}
-	}
-	return out, nil
 }

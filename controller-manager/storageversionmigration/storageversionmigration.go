@@ -10,7 +10,6 @@ package storageversionmigration
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -21,14 +20,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/discovery"
 	migrationlisters "k8s.io/client-go/listers/storagemigration/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"pilothouse.dev/controller-manager/loop"
+	"pilothouse.dev/controller-manager/served"
 )
 
 type controller struct {
@@ -96,7 +93,7 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 		return again, nil
 	case r == nil:
 		return 0, c.end(ctx, m, storagemigrationv1.MigrationFailed, "resource not found")
-	case !slices.Contains(r.verbs, "list") || !slices.Contains(r.verbs, "patch"):
+	case !slices.Contains(r.Verbs, "list") || !slices.Contains(r.Verbs, "patch"):
 		return 0, c.end(ctx, m, storagemigrationv1.MigrationFailed, "the resource cannot be listed and patched")
 	}
 	if m, err = c.begin(ctx, m, r); err != nil {
@@ -113,54 +110,17 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	return 0, c.end(ctx, m, storagemigrationv1.MigrationSucceeded, "")
 }
 
-// served is a resource and what can be done to it.
-type served struct {
-	schema.GroupVersionResource
-	verbs []string
-}
-
 // find asks for a resource in the version its group prefers, or else in another; nil: it is not served.
-func (c *controller) find(ctx context.Context, of metav1.GroupResource) (*served, error) {
-	kube := c.t.Clients.Kube.Discovery()
-	versions := []string{"v1"}
-	if of.Group != "" {
-		body, err := kube.RESTClient().Get().AbsPath("/apis", of.Group).SetHeader("Accept", runtime.ContentTypeJSON).DoRaw(ctx)
-		if apierrors.IsNotFound(err) {
-			return nil, nil
-		}
-		var g metav1.APIGroup
-		if err == nil {
-			err = json.Unmarshal(body, &g)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("discovering the versions of %s: %w", of.Group, err)
-		}
-		versions = []string{g.PreferredVersion.Version}
-		for _, v := range g.Versions {
-			versions = append(versions, v.Version)
-		}
+func (c *controller) find(ctx context.Context, of metav1.GroupResource) (*served.Resource, error) {
+	all, err := served.Find(ctx, c.t.Clients.Kube, of.Group, func(r *metav1.APIResource) bool { return r.Name == of.Resource })
+	if err != nil || len(all) == 0 {
+		return nil, err
 	}
-	server := discovery.ToDiscoveryInterfaceWithContext(kube)
-	for _, v := range versions {
-		gv := schema.GroupVersion{Group: of.Group, Version: v}
-		list, err := server.ServerResourcesForGroupVersionWithContext(ctx, gv.String())
-		if apierrors.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("discovering what %s serves: %w", gv, err)
-		}
-		for _, r := range list.APIResources {
-			if r.Name == of.Resource {
-				return &served{gv.WithResource(r.Name), r.Verbs}, nil
-			}
-		}
-	}
-	return nil, nil
+	return &all[0], nil
 }
 
 // begin notes the version at which a migration began, and that it runs. A definition of a custom resource is told, too.
-func (c *controller) begin(ctx context.Context, m *storagemigrationv1.StorageVersionMigration, r *served) (*storagemigrationv1.StorageVersionMigration, error) {
+func (c *controller) begin(ctx context.Context, m *storagemigrationv1.StorageVersionMigration, r *served.Resource) (*storagemigrationv1.StorageVersionMigration, error) {
 	if err := c.announce(ctx, m); err != nil {
 		return m, err
 	}
@@ -203,7 +163,7 @@ const page = 500
 
 // migrate writes every object that has not been written since the beginning. It returns what can never be written, and an error when
 // something may be later.
-func (c *controller) migrate(ctx context.Context, m *storagemigrationv1.StorageVersionMigration, r *served) (failures, error) {
+func (c *controller) migrate(ctx context.Context, m *storagemigrationv1.StorageVersionMigration, r *served.Resource) (failures, error) {
 	var bad failures
 	var later error
 	client := c.t.Clients.Metadata.Resource(r.GroupVersionResource)
