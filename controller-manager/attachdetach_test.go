@@ -18,6 +18,7 @@ import (
 
 // TestAttachDetach attaches and detaches volumes of CSI drivers. The test is their attacher, and the kubelet that mounts.
 func TestAttachDetach(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	must(w.kube.StorageV1().CSIDrivers().Create(t.Context(), &storagev1.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: "disks.example.com"}}, metav1.CreateOptions{}))(w)
 	must(w.kube.StorageV1().CSIDrivers().Create(t.Context(), &storagev1.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: "shares.example.com"},

@@ -181,6 +181,7 @@ const (
 
 // A node joins by a token and renews; and whoever asks for what is not his gets nothing.
 func TestCertificates(t *testing.T) {
+	t.Parallel()
 	w := registry(t)
 	w.token(nodeToken, time.Now().Add(time.Hour))
 	joiner := w.as(nodeToken, nil, nil)

@@ -15,6 +15,7 @@ import (
 )
 
 func TestCronJobs(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.sub("cron-outage", testCronOutage)
 	w.sub("cron-every", testCronEvery)

@@ -24,6 +24,7 @@ import (
 )
 
 func TestDaemonSets(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.sub("placement", testDaemonPlacement)
 	w.sub("daemon-rollout", testDaemonRollout)

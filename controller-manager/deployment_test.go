@@ -14,6 +14,7 @@ import (
 )
 
 func TestDeployments(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.sub("rollout", testDeploymentByKubectl)
 	w.sub("rollback", testDeploymentRollback)

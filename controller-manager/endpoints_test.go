@@ -22,6 +22,7 @@ import (
 
 // TestEndpoints is who stands behind services, in slices of three, and the ranges that services get addresses of.
 func TestEndpoints(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "--max-endpoints-per-slice=3")
 	w.sub("slices", testSlices)
 	w.sub("conditions", testEndpointConditions)

@@ -23,6 +23,7 @@ import (
 
 // Deployments and others are scaled up and down by measurements, which a stand-in for the metrics' servers gives.
 func TestHorizontalPodAutoscaler(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "--horizontal-pod-autoscaler-sync-period=100ms", "--horizontal-pod-autoscaler-cpu-initialization-period=0s", "--horizontal-pod-autoscaler-initial-readiness-delay=0s",
 		"--horizontal-pod-autoscaler-downscale-stabilization=1s")
 	w.player.script("scaled", func(ctx context.Context, o *corev1.Pod) {

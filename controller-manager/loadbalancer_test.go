@@ -15,6 +15,7 @@ import (
 
 // TestLoadBalancers is a pool of two addresses and the services that want them.
 func TestLoadBalancers(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "--load-balancer-cidr=198.51.100.0/30", "--controllers=service-lb,endpointslice,serviceaccount,namespace,servicecidr")
 	w.sub("balanced", testLoadBalancers)
 }

@@ -21,6 +21,7 @@ import (
 // TestLocalPath makes volumes for claims. Binder and scheduler are played, as far as they have not done it themselves: what they say
 // to a provisioner is in annotations.
 func TestLocalPath(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "--local-path-dir=/data/volumes")
 	must(w.kube.StorageV1().StorageClasses().Create(t.Context(), &storagev1.StorageClass{
 		ObjectMeta: metav1.ObjectMeta{Name: "local-path"}, Provisioner: localvolume.Provisioner, ReclaimPolicy: new(corev1.PersistentVolumeReclaimDelete),

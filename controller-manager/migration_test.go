@@ -14,6 +14,7 @@ import (
 // Migrations of a namespaced and of a cluster's resource, with the rights of the controller's account. What they do to the storage,
 // the room's own test shows.
 func TestStorageVersionMigrations(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.sub("migrated", func(w *world, ns string) {
 		cm := must(w.kube.CoreV1().ConfigMaps(ns).Create(w.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "c"}, Data: map[string]string{"k": "v"}}, metav1.CreateOptions{}))(w)

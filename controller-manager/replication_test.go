@@ -14,6 +14,7 @@ import (
 )
 
 func TestReplicationControllers(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.sub("rc-life", testControllerLife)
 	w.sub("rc-claims", testControllerClaims)

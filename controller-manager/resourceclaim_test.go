@@ -14,6 +14,7 @@ import (
 
 // Claims are made for pods, given back when nobody uses them, and go with their pods. The test is the scheduler that allocates.
 func TestResourceClaims(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.sub("claims", func(w *world, ns string) {
 		claims, pods := w.kube.ResourceV1().ResourceClaims(ns), w.kube.CoreV1().Pods(ns)

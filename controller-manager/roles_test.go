@@ -14,6 +14,7 @@ import (
 
 // TestAggregation labels a role as a part of edit, and takes the label away: edit follows, and admin, of which edit is a part.
 func TestAggregation(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	ctx, roles := t.Context(), w.kube.RbacV1().ClusterRoles()
 	const label = "rbac.authorization.k8s.io/aggregate-to-edit"

@@ -24,6 +24,7 @@ import (
 )
 
 func TestStatefulSets(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.player.set(func() { w.player.sick = "bad" })
 	w.sub("sts-order", testStatefulOrder)

@@ -18,6 +18,7 @@ import (
 // TestVolumesAcrossRestarts ends the binder again and again while it binds: the next one goes on, nothing is bound twice, and one
 // that finds all well writes nothing.
 func TestVolumesAcrossRestarts(t *testing.T) {
+	t.Parallel()
 	c := testcluster.Start(t, "--advertise-address=192.0.2.1")
 	w := &world{T: t, cluster: c, kube: c.Kube}
 	var cfg Config

@@ -17,6 +17,7 @@ import (
 
 // TestVolumes is what becomes of claims and volumes: binding, releasing, growing, and what pods get of their own.
 func TestVolumes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, c := range []*storagev1.StorageClass{
 		storageClass("immediate", "example.com/disk", storagev1.VolumeBindingImmediate),
