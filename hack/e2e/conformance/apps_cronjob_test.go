@@ -77,15 +77,7 @@ func (c *crons) again(name string) {
 // minute is eventually for what the clock does once a minute. An error says why not, and is nothing when it is so.
 func (c *crons) minute(what string, ask func() (bool, error)) {
 	c.Helper()
-	for deadline := time.Now().Add(nextMinute); ; time.Sleep(100 * time.Millisecond) {
-		yes, err := ask()
-		if yes {
-			return
-		}
-		if time.Now().After(deadline) {
-			c.Fatalf("not within %v: %s (%v)", nextMinute, what, err)
-		}
-	}
+	c.within(nextMinute, what, ask)
 }
 
 // active are the jobs of a CronJob that have not ended, nor are about to.

@@ -20,15 +20,7 @@ const workloadPatience = 3 * time.Minute
 // settles is eventually for what containers must start for. An error says why not, and is nothing when it is so.
 func (r *row) settles(what string, ask func() (bool, error)) {
 	r.Helper()
-	for deadline := time.Now().Add(workloadPatience); ; time.Sleep(100 * time.Millisecond) {
-		yes, err := ask()
-		if yes {
-			return
-		}
-		if time.Now().After(deadline) {
-			r.Fatalf("not within %v: %s (%v)", workloadPatience, what, err)
-		}
-	}
+	r.within(workloadPatience, what, ask)
 }
 
 // serving is the template of pods that serve, with a label.

@@ -80,13 +80,22 @@ func (r *row) newer(doing, before, after string) {
 // eventually repeats ask until it says yes. An error of it counts as no, and is told in the end.
 func (r *row) eventually(what string, ask func() (bool, error)) {
 	r.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+	r.within(patience, what, func() (bool, error) {
 		yes, err := ask()
-		if err == nil && yes {
+		return yes && err == nil, err
+	})
+}
+
+// within repeats ask until it says yes, for so long at most. Its error only says why not, and is nothing when it says yes.
+func (r *row) within(most time.Duration, what string, ask func() (bool, error)) {
+	r.Helper()
+	for deadline := time.Now().Add(most); ; time.Sleep(50 * time.Millisecond) {
+		yes, err := ask()
+		if yes {
 			return
 		}
 		if time.Now().After(deadline) {
-			r.Fatalf("not within %v: %s (%v)", patience, what, err)
+			r.Fatalf("not within %v: %s (%v)", most, what, err)
 		}
 	}
 }
