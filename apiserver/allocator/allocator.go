@@ -103,7 +103,7 @@ type Allocator struct {
 	known   known
 	settled atomic.Bool // every address in use had its object
 
-	turn  chan struct{} // holds one token: who has it may use what follows. A channel, so that waiting ends with a context
+	turn  turn // who has it may use what follows
 	leaks map[leak]int
 }
 
@@ -111,7 +111,7 @@ type Allocator struct {
 func New(cfg Config, p Parts) (*Allocator, error) {
 	a := &Allocator{
 		parts: p, every: cfg.Repair, log: p.Log.Named("allocator"),
-		known: known{taken: map[netip.Addr]bool{}}, turn: make(chan struct{}, 1),
+		known: known{taken: map[netip.Addr]bool{}}, turn: newTurn(),
 	}
 	if a.every == 0 {
 		a.every = 3 * time.Minute

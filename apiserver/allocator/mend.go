@@ -148,13 +148,16 @@ func (a *Allocator) settle(ctx context.Context) error {
 	if a.settled.Load() {
 		return nil
 	}
-	return a.inTurn(ctx, func() error {
+	return a.turn.take(ctx, repairing, func() error {
 		if a.settled.Load() {
 			return nil
 		}
 		return a.round(ctx)
 	})
 }
+
+// repairing is what a turn of the allocator is for.
+const repairing = "the repair of addresses"
 
 // round repairs addresses; it is called in turn.
 func (a *Allocator) round(ctx context.Context) error {
@@ -163,15 +166,4 @@ func (a *Allocator) round(ctx context.Context) error {
 	}
 	a.settled.Store(true)
 	return nil
-}
-
-// inTurn calls f when nobody else repairs.
-func (a *Allocator) inTurn(ctx context.Context, f func() error) error {
-	select {
-	case a.turn <- struct{}{}:
-		defer func() { <-a.turn }()
-		return f()
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for the repair of addresses: %w", ctx.Err())
-	}
 }

@@ -23,14 +23,14 @@ type pool struct {
 	size   int
 	static int
 
-	turn  chan struct{}    // holds one token: who has it may use what follows. A channel, so that waiting ends with a context
+	turn  turn             // who has it may use what follows
 	pages []*storage.Entry // as last seen; nil: not there
 	known bool             // pages were read at all
 	leaks map[int]int      // rounds in which a number was seen marked but unused
 }
 
 func newPool(store storage.Store, name string, size, static int) *pool {
-	return &pool{store: store, name: name, size: size, static: min(static, size), turn: make(chan struct{}, 1),
+	return &pool{store: store, name: name, size: size, static: min(static, size), turn: newTurn(),
 		pages: make([]*storage.Entry, (size+pageSize-1)/pageSize), leaks: map[int]int{}}
 }
 
@@ -215,12 +215,22 @@ func (p *pool) key(page int) storage.Key {
 
 // locked calls f when it is this caller's turn.
 func (p *pool) locked(ctx context.Context, f func() error) error {
+	return p.turn.take(ctx, "other allocations", f)
+}
+
+// turn is held by one caller at a time. It is a channel, so that waiting for it ends with a context.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+// take calls f when nobody else has the turn; the error says what was waited for in vain.
+func (t turn) take(ctx context.Context, what string, f func() error) error {
 	select {
-	case p.turn <- struct{}{}:
-		defer func() { <-p.turn }()
+	case t <- struct{}{}:
+		defer func() { <-t }()
 		return f()
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for other allocations: %w", ctx.Err())
+		return fmt.Errorf("waiting for %s: %w", what, ctx.Err())
 	}
 }
 

@@ -30,7 +30,7 @@ func (a *Allocator) Run(ctx context.Context) error {
 
 // repair does one round.
 func (a *Allocator) repair(ctx context.Context) error {
-	return errors.Join(a.inTurn(ctx, func() error { return a.round(ctx) }), a.repairPorts(ctx))
+	return errors.Join(a.turn.take(ctx, repairing, func() error { return a.round(ctx) }), a.repairPorts(ctx))
 }
 
 // repairPorts does one round for node ports. The marks are read before the Services: a Service that was stored before its marks
