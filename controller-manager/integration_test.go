@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -386,16 +385,7 @@ func testGarbage(w *world, ns string) {
 func testQuiet(w *world, ns string) {
 	must(w.kube.AppsV1().Deployments(ns).Create(w.Context(), webApp(2), metav1.CreateOptions{}))(w)
 	w.until("the rollout", func() error { return w.rolledOut(ns) })
-	w.until("three seconds without a write", func() error {
-		before := w.writes.Load()
-		time.Sleep(3 * time.Second)
-		if n := w.writes.Load() - before; n > 0 {
-			var what []any
-			w.writeLog.Range(func(k, _ any) bool { what = append(what, k); return len(what) < 1000 })
-			return fmt.Errorf("%d writes, of all %v", n, what)
-		}
-		return nil
-	})
+	w.quiet(func() {})
 }
 
 // Events name the controller as users of Kubernetes know it, not the daemon.

@@ -152,6 +152,22 @@ func (w *world) within(most time.Duration, what string, ok func() error) {
 	w.Fatalf("waited for %s: %v", what, err)
 }
 
+// quiet waits for three seconds in which no controller writes, each beginning with a nudge that is none of their business.
+func (w *world) quiet(nudge func()) {
+	w.Helper()
+	w.until("three seconds without a write", func() error {
+		before := w.writes.Load()
+		nudge()
+		time.Sleep(3 * time.Second) // that nothing happens can only be waited for by the clock
+		if n := w.writes.Load() - before; n > 0 {
+			var what []any
+			w.writeLog.Range(func(k, _ any) bool { what = append(what, k); return len(what) < 1000 })
+			return fmt.Errorf("%d writes, of all %v", n, what)
+		}
+		return nil
+	})
+}
+
 // must is for calls that the test makes itself: must(call())(w).
 func must[T any](v T, err error) func(*world) T {
 	return func(w *world) T {
