@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"pilothouse.dev/kube-proxy/changes"
 )
@@ -41,7 +42,17 @@ type ruleset struct {
 	shared   map[element]int           // how many services want it
 	picks    map[pick]bool             // whose chains are made
 	lost     map[changes.Name]bool     // services that lost a front to another
+
+	// Elements of hairpin that no service wants any more, and since when. A packet
+	// that was sent to its own pod before a transaction meets the rule that gives
+	// it the node's address after it; without it the connection never opens, for
+	// the kernel has decided. So they go with a later transaction.
+	resting map[element]time.Time
+	clock   func() time.Time
 }
+
+// hairpinRest is longer than a packet takes from prerouting to postrouting.
+const hairpinRest = time.Second
 
 // frontKey identifies a front: an element of services or node-ports.
 type frontKey struct{ set, key string }
@@ -55,6 +66,20 @@ func newRuleset(f family) *ruleset {
 		shared:   map[element]int{},
 		picks:    map[pick]bool{},
 		lost:     map[changes.Name]bool{},
+		resting:  map[element]time.Time{},
+		clock:    time.Now,
+	}
+}
+
+// inherit takes over what an older run left in the kernel: its endpoints keep
+// their numbers while the first wish is rendered, and its hairpins rest.
+func (r *ruleset) inherit(elements map[frontKey]string) {
+	r.found = elements
+	now := r.clock()
+	for k := range elements {
+		if k.set == setHairpin {
+			r.resting[element{set: k.set, key: k.key}] = now
+		}
 	}
 }
 
@@ -63,6 +88,12 @@ func newRuleset(f family) *ruleset {
 func (r *ruleset) advance(w Wish) *difference {
 	d := &difference{ruleset: r, elements: map[frontKey]change{}}
 
+	for e, since := range r.resting {
+		if r.clock().Sub(since) >= hairpinRest {
+			delete(r.resting, e)
+			d.remove(e)
+		}
+	}
 	for _, p := range usualPicks() {
 		d.use(p)
 	}
@@ -131,7 +162,11 @@ func (d *difference) release(name changes.Name) {
 	for _, e := range r.shared {
 		if d.shared[e]--; d.shared[e] == 0 {
 			delete(d.shared, e)
-			d.remove(e)
+			if e.set == setHairpin {
+				d.resting[e] = d.clock()
+			} else {
+				d.remove(e)
+			}
 		}
 	}
 }
@@ -158,7 +193,12 @@ func (d *difference) claim(s *changes.Service, was *rendered) {
 		d.use(f.pick)
 	}
 	for _, e := range r.shared {
-		if d.shared[e]++; d.shared[e] == 1 {
+		if d.shared[e]++; d.shared[e] > 1 {
+			continue
+		}
+		if _, there := d.resting[e]; there {
+			delete(d.resting, e)
+		} else {
 			d.put(e)
 		}
 	}
@@ -237,6 +277,9 @@ func (r *ruleset) elements() map[frontKey]string {
 		}
 	}
 	for e := range r.shared {
+		out[frontKey{e.set, e.key}] = e.value
+	}
+	for e := range r.resting {
 		out[frontKey{e.set, e.key}] = e.value
 	}
 	for p := range r.picks {

@@ -146,6 +146,7 @@ func TestTransactions(t *testing.T) {
 		t.Run(story.file, func(t *testing.T) {
 			f := familyOf(false)
 			r := newRuleset(f)
+			stepping(r, hairpinRest)
 			r.advance(Wish{Table: &changes.Table{}}) // the usual chains
 			var b strings.Builder
 			for _, s := range story.steps {
@@ -189,6 +190,60 @@ func TestChains(t *testing.T) {
 	golden(t, "chains.txt", b.String())
 }
 
+// stepping sets a ruleset's clock to go on by d at every look, from a time after
+// all before.
+func stepping(r *ruleset, d time.Duration) {
+	now := r.clock().Add(time.Hour)
+	r.clock = func() time.Time {
+		now = now.Add(d)
+		return now
+	}
+}
+
+// A pod stays in hairpin for a while when its last service lets it go, through a
+// restart of the daemon too, and one that comes back in that time is not touched.
+func TestHairpinsRest(t *testing.T) {
+	f := familyOf(false)
+	wish := func(services ...*changes.Service) Wish { return Wish{Table: &changes.Table{Services: services}} }
+	both, one := wish(testService("web", nil, "10.1.0.1:80*", "10.1.0.2:80*")), wish(testService("web", nil, "10.1.0.1:80*"))
+	gone := frontKey{setHairpin, join(netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.1.0.2"))}
+	holds := func(t *testing.T, r *ruleset, want bool) {
+		t.Helper()
+		if _, there := r.elements()[gone]; there != want {
+			t.Errorf("the pod that left is in hairpin: %t, want %t", there, want)
+		}
+	}
+	at := time.Unix(0, 0)
+	clock := func() time.Time { return at }
+
+	r := newRuleset(f)
+	r.clock = clock
+	r.advance(both)
+	r.advance(one)
+	holds(t, r, true)
+
+	again := newRuleset(f)
+	again.clock = clock
+	again.inherit(r.elements())
+	again.advance(one)
+	holds(t, again, true)
+
+	at = at.Add(hairpinRest - 1)
+	if tx := r.advance(both).transaction(); strings.Contains(tx.describe(f), setHairpin) {
+		t.Errorf("it came back and hairpin was touched:\n%s", tx.describe(f))
+	}
+	r.advance(one)
+	at = at.Add(hairpinRest)
+	r.advance(one)
+	holds(t, r, false)
+	if r.advance(both); len(r.resting) != 0 {
+		t.Errorf("still resting: %v", r.resting)
+	}
+	holds(t, r, true)
+	again.advance(one)
+	holds(t, again, false)
+}
+
 // Random wishes one after the other: what the transactions add up to is what the
 // ruleset says it wants, and what a ruleset made at once from the last wish wants,
 // but for which endpoint has which number.
@@ -197,6 +252,7 @@ func TestManyWishesAddUp(t *testing.T) {
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		r := newRuleset(f)
+		stepping(r, hairpinRest/3)
 		kernel := map[frontKey]string{}
 		chains := map[string]bool{}
 		var wish Wish
@@ -235,6 +291,8 @@ func TestManyWishesAddUp(t *testing.T) {
 				t.Fatalf("seed %d, step %d: transactions do not add up to the elements", seed, step)
 			}
 		}
+		stepping(r, hairpinRest)
+		r.advance(wish) // what rested goes
 		fresh := newRuleset(f)
 		fresh.advance(wish)
 		if a, b := unnumbered(f, r), unnumbered(f, fresh); !slices.Equal(a, b) {

@@ -45,7 +45,9 @@ func (w *Writer) Set(wish Wish) (Stats, error) {
 			return Stats{}, err
 		}
 		rules := newRuleset(w.kernel.family)
-		rules.found = have.elements
+		if have.usable {
+			rules.inherit(have.elements)
+		}
 		rules.advance(wish)
 		rules.found = nil
 		return w.repair(before, have, rules)
