@@ -18,30 +18,78 @@ func (r *rejection) apply(s *state) {
 	s.final = &End{Phase: corev1.PodFailed, Reason: r.reason, Message: r.message}
 }
 
-// admit says whether the pod fits this node beside the others that are there. The scheduler has asked the same, but it may have been bypassed, or
-// the node may have changed since.
-func admit(p *corev1.Pod, n *corev1.Node, others []*corev1.Pod) *rejection {
-	if ok, err := placement.MatchesAffinity(p, n); err != nil || !ok {
+// Guard is a room that may refuse a pod at this node: no device is left, the node is going down.
+type Guard interface {
+	// Admit says why the pod must not run here, as the status of the pod shows it; an empty reason lets it in. It is asked once for each
+	// pod that no kubelet has worked on yet, in the order of their arrival, and must not wait for anything.
+	Admit(p *corev1.Pod) (reason, message string)
+}
+
+// admission is what the checks look at.
+type admission struct {
+	cfg    *Config
+	pod    *corev1.Pod
+	node   *corev1.Node
+	others []*corev1.Pod // the pods that are there and hold something
+}
+
+// checks are asked in this order; the first that refuses is told. The scheduler has asked the same, but it may have been bypassed, or the node
+// may have changed since.
+var checks = []func(admission) *rejection{affinity, taints, hostPorts, resources}
+
+// admit says whether the pod may run on this node beside the others that are there.
+func admit(cfg *Config, p *corev1.Pod, n *corev1.Node, others []*corev1.Pod, guards []Guard) *rejection {
+	a := admission{cfg: cfg, pod: p, node: n}
+	for _, o := range others {
+		if !pod.Terminal(o) && o.UID != p.UID {
+			a.others = append(a.others, o)
+		}
+	}
+	for _, check := range checks {
+		if no := check(a); no != nil {
+			return no
+		}
+	}
+	for _, g := range guards {
+		if reason, message := g.Admit(p); reason != "" {
+			return &rejection{reason, message}
+		}
+	}
+	return nil
+}
+
+func affinity(a admission) *rejection {
+	if ok, err := placement.MatchesAffinity(a.pod, a.node); err != nil || !ok {
 		return &rejection{"NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"}
 	}
-	if t := placement.Untolerated(n.Spec.Taints, p.Spec.Tolerations, corev1.TaintEffectNoExecute); t != nil && !pod.Static(p) {
-		return &rejection{"TaintToleration", fmt.Sprintf("Pod was rejected: Predicate TaintToleration failed: node(s) had untolerated taint {%s: %s}", t.Key, t.Value)}
+	return nil
+}
+
+func taints(a admission) *rejection {
+	t := placement.Untolerated(a.node.Spec.Taints, a.pod.Spec.Tolerations, corev1.TaintEffectNoExecute)
+	if t == nil || pod.Static(a.pod) {
+		return nil
 	}
-	var used placement.Resources
-	var ports placement.Ports
-	count := 0
-	for _, o := range others {
-		if pod.Terminal(o) || o.UID == p.UID {
-			continue
-		}
-		used.Add(placement.FromList(pod.Requests(o)))
-		ports.Add(placement.HostPorts(o))
-		count++
+	return &rejection{"TaintToleration", fmt.Sprintf("Pod was rejected: Predicate TaintToleration failed: node(s) had untolerated taint {%s: %s}", t.Key, t.Value)}
+}
+
+func hostPorts(a admission) *rejection {
+	var taken placement.Ports
+	for _, o := range a.others {
+		taken.Add(placement.HostPorts(o))
 	}
-	if ports.Conflict(placement.HostPorts(p)) {
+	if taken.Conflict(placement.HostPorts(a.pod)) {
 		return &rejection{"NodePorts", "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"}
 	}
-	short := placement.Fits(placement.FromList(pod.Requests(p)), used, placement.FromList(n.Status.Allocatable), count)
+	return nil
+}
+
+func resources(a admission) *rejection {
+	var used placement.Resources
+	for _, o := range a.others {
+		used.Add(placement.FromList(pod.Requests(o)))
+	}
+	short := placement.Fits(placement.FromList(pod.Requests(a.pod)), used, placement.FromList(a.node.Status.Allocatable), len(a.others))
 	if len(short) == 0 {
 		return nil
 	}

@@ -30,7 +30,7 @@ func TestHostPortsAreTaken(t *testing.T) {
 		"itself":           {with("new", 8080, corev1.ProtocolTCP, corev1.PodRunning), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			no := admit(comes, node, []*corev1.Pod{tc.other})
+			no := admit(&Config{}, comes, node, []*corev1.Pod{tc.other}, nil)
 			if (no != nil) != tc.taken || no != nil && no.reason != "NodePorts" {
 				t.Errorf("rejected: %+v", no)
 			}

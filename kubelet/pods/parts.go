@@ -111,6 +111,8 @@ type Parts struct {
 	Probes     Probes
 	Status     Status
 	Events     Recorder
+	// Guards may refuse pods; see Guard.
+	Guards []Guard
 	// Updates is the stream of wished pods.
 	Updates <-chan source.Update
 	// Node is this node as it is now, nil if not known yet; Services are all services, for variables.

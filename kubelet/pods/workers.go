@@ -201,7 +201,7 @@ func (ws *Workers) told(ctx context.Context, u source.Update, found map[types.UI
 		}
 		var first []func(*state)
 		if n := ws.parts.Node(); n != nil && fresh(u.Pod) && found[u.Pod.UID] == nil {
-			if no := admit(u.Pod, n, ws.Pods()); no != nil {
+			if no := admit(&ws.cfg, u.Pod, n, ws.Pods(), ws.parts.Guards); no != nil {
 				first = append(first, no.apply)
 			}
 		}

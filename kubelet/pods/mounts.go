@@ -1,0 +1,66 @@
+package pods
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/resolve"
+	"pilothouse.dev/kubelet/volumes"
+)
+
+// mounts are the container's volumes, and the files that the pod gives to each of its containers unless a volume is mounted there.
+func (w *worker) mounts(in input, c *corev1.Container, a Action, env []string) ([]containers.Mount, error) {
+	var mounts []containers.Mount
+	values := resolve.Values(env)
+	for i, m := range c.VolumeMounts {
+		vol, ok := in.volumes[m.Name]
+		if !ok {
+			return nil, fmt.Errorf("volume %q, mounted at %s, is not in the pod", m.Name, m.MountPath)
+		}
+		sub := m.SubPath
+		if m.SubPathExpr != "" {
+			if sub = resolve.Expand(m.SubPathExpr, values); strings.Contains(sub, "$(") {
+				return nil, fmt.Errorf("sub path %q refers to a variable that is not set", m.SubPathExpr)
+			}
+		}
+		src, err := vol.Sub(sub, c.Name, i)
+		if err != nil {
+			return nil, fmt.Errorf("volume %q: %w", m.Name, err)
+		}
+		mount := containers.Mount{Source: src, Target: m.MountPath, ReadOnly: m.ReadOnly || vol.ReadOnly}
+		if !strings.HasPrefix(m.MountPath, "/") {
+			mount.Target = "/" + m.MountPath
+		}
+		if m.MountPropagation != nil {
+			mount.Propagation = map[corev1.MountPropagationMode]string{
+				corev1.MountPropagationHostToContainer: "rslave", corev1.MountPropagationBidirectional: "rshared"}[*m.MountPropagation]
+		}
+		mounts = append(mounts, mount)
+	}
+	own := filepath.Join(volumes.PodDir(w.cfg.Root, w.uid), "etc")
+	for _, f := range []string{"hosts", "resolv.conf", "hostname"} {
+		if target := "/etc/" + f; !mountsAt(c, target) {
+			mounts = append(mounts, containers.Mount{Source: filepath.Join(own, f), Target: target})
+		}
+	}
+	note := w.noteFile(c.Name, a.Attempt)
+	if err := os.MkdirAll(filepath.Dir(note), 0o755); err != nil {
+		return nil, fmt.Errorf("making the folder of termination messages: %w", err)
+	}
+	if err := os.WriteFile(note, nil, 0o666); err != nil {
+		return nil, fmt.Errorf("making the file of the termination message: %w", err)
+	}
+	if err := os.Chmod(note, 0o666); err != nil {
+		return nil, fmt.Errorf("opening the file of the termination message: %w", err)
+	}
+	target := c.TerminationMessagePath
+	if target == "" {
+		target = corev1.TerminationMessagePathDefault
+	}
+	return append(mounts, containers.Mount{Source: note, Target: target}), nil
+}
