@@ -60,6 +60,9 @@ func (n *Node) wish(ctx context.Context) *corev1.Node {
 		h.memory, h.disk, h.pids = n.parts.Pressure.Pressure()
 	}
 	st.Conditions = conditions(h)
+	for _, add := range n.parts.Contribute {
+		add(node)
+	}
 	return node
 }
 

@@ -80,6 +80,11 @@ type Parts struct {
 	Images   Images
 	Network  Network
 	Pressure Pressure
+	// Contribute is called in order at the end of each look at the machine, on the node's own goroutine, with the Node as it is to be told. Each
+	// may change the status (volumes in use, extended resources in capacity and allocatable, runtime handlers …) and nothing else: labels,
+	// annotations and spec are shared with the informer. Capacity, allocatable and addresses come to it made anew; other fields as the API has
+	// them. It must not block. Whoever has news calls Nudge.
+	Contribute []func(*corev1.Node)
 }
 
 const (
@@ -142,6 +147,9 @@ func (n *Node) Run(ctx context.Context) error {
 		timer.Reset(n.turn(ctx))
 	}
 }
+
+// Nudge has the machine looked at soon: a contributor has news. It never blocks and may be called from anywhere, before Run too.
+func (n *Node) Nudge() { n.nudge() }
 
 func (n *Node) nudge() {
 	select {
