@@ -1,5 +1,5 @@
 // Command testapp is the workload of tests and demos: one static program that serves, echoes, logs, waits, exits, eats memory,
-// or calls others or the API server, as its first argument says.
+// calls others or the API server, or looks at files, as its first argument says.
 package main
 
 import (
@@ -22,6 +22,8 @@ var commands = map[string]func(context.Context, options) error{
 
 	"incluster": incluster,
 	"issuer":    issuer,
+
+	"look": look,
 }
 
 func main() {
@@ -32,7 +34,7 @@ func main() {
 	}
 	run, ok := commands[name]
 	if !ok {
-		fmt.Fprintf(os.Stderr, "testapp: no command %q: serve, echo, logs, pause, exit, eat, connect, incluster or issuer\n", name)
+		fmt.Fprintf(os.Stderr, "testapp: no command %q: serve, echo, logs, pause, exit, eat, connect, incluster, issuer or look\n", name)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
