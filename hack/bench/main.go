@@ -45,10 +45,11 @@ func run(ctx context.Context, cfg config) (err error) {
 		{"idle memory", b.idleMemory},
 		{"pods", b.pods},
 		{"memory under load", b.loadedMemory},
+		{"kubelet", b.kubelet},
 		{"controllers", b.controllers},
 		{"API", b.apiServer},
 	} {
-		if cfg.API && part.name != "API" || cfg.Controllers && part.name != "controllers" {
+		if cfg.API && part.name != "API" || cfg.Controllers && part.name != "controllers" || cfg.Kubelet && part.name != "kubelet" {
 			continue
 		}
 		fmt.Printf("measuring: %s\n", part.name)

@@ -146,6 +146,7 @@ type podWatch struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and made anew with each note
 	ran     map[string]time.Time
+	again   map[string]time.Time // running after its container ended once
 	went    map[string]time.Time
 }
 
@@ -158,7 +159,7 @@ func (b *bench) watchPods(ctx context.Context) (*podWatch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watching pods: %w", err)
 	}
-	w := &podWatch{stop: events.Stop, changed: make(chan struct{}), ran: map[string]time.Time{}, went: map[string]time.Time{}}
+	w := &podWatch{stop: events.Stop, changed: make(chan struct{}), ran: map[string]time.Time{}, again: map[string]time.Time{}, went: map[string]time.Time{}}
 	go func() {
 		for e := range events.ResultChan() {
 			pod, ok := e.Object.(*corev1.Pod)
@@ -171,6 +172,8 @@ func (b *bench) watchPods(ctx context.Context) (*podWatch, error) {
 				w.went[pod.Name] = time.Now()
 			case pod.Status.Phase == corev1.PodRunning && !known:
 				w.ran[pod.Name] = time.Now()
+			case restarted(pod) && w.again[pod.Name].IsZero():
+				w.again[pod.Name] = time.Now()
 			}
 			close(w.changed)
 			w.changed = make(chan struct{})
@@ -180,8 +183,17 @@ func (b *bench) watchPods(ctx context.Context) (*podWatch, error) {
 	return w, nil
 }
 
+func restarted(p *corev1.Pod) bool {
+	cs := p.Status.ContainerStatuses
+	return len(cs) == 1 && cs[0].RestartCount > 0 && cs[0].State.Running != nil
+}
+
 func (w *podWatch) running(ctx context.Context, name string) (time.Time, error) {
 	return w.await(ctx, name, "running", func() time.Time { return w.ran[name] })
+}
+
+func (w *podWatch) runningAgain(ctx context.Context, name string) (time.Time, error) {
+	return w.await(ctx, name, "running again", func() time.Time { return w.again[name] })
 }
 
 func (w *podWatch) gone(ctx context.Context, name string) (time.Time, error) {

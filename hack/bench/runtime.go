@@ -92,6 +92,13 @@ func (r *rawRuntime) together(ctx context.Context, n int) (samples, error) {
 	return out, nil
 }
 
+// rawContainer is a container that runs.
+type rawContainer struct {
+	container containerd.Container
+	task      containerd.Task
+	ended     <-chan containerd.ExitStatus
+}
+
 func (r *rawRuntime) start(ctx context.Context, id string) (remove func() error, err error) {
 	ctx = namespaces.WithNamespace(ctx, "bench")
 	c, err := r.client.NewContainer(ctx, id,
@@ -100,28 +107,75 @@ func (r *rawRuntime) start(ctx context.Context, id string) (remove func() error,
 	if err != nil {
 		return nil, fmt.Errorf("making a container: %w", err)
 	}
-	task, err := c.NewTask(ctx, cio.NullIO)
-	if err != nil {
-		return nil, fmt.Errorf("making a task: %w", err)
+	raw := &rawContainer{container: c}
+	if err := raw.run(ctx); err != nil {
+		return nil, err
 	}
-	ended, err := task.Wait(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("waiting for a task: %w", err)
+	return func() error { return raw.remove(ctx, syscall.SIGKILL) }, nil
+}
+
+func (c *rawContainer) run(ctx context.Context) (err error) {
+	if c.task, err = c.container.NewTask(ctx, cio.NullIO); err != nil {
+		return fmt.Errorf("making a task: %w", err)
 	}
-	if err := task.Start(ctx); err != nil {
-		return nil, fmt.Errorf("starting a task: %w", err)
+	if c.ended, err = c.task.Wait(ctx); err != nil {
+		return fmt.Errorf("waiting for a task: %w", err)
 	}
-	return func() error {
-		if err := task.Kill(ctx, syscall.SIGKILL); err != nil {
-			return fmt.Errorf("killing a task: %w", err)
+	if err := c.task.Start(ctx); err != nil {
+		return fmt.Errorf("starting a task: %w", err)
+	}
+	return nil
+}
+
+// end signals the process and forgets its task once it has ended.
+func (c *rawContainer) end(ctx context.Context, signal syscall.Signal) error {
+	if err := c.task.Kill(ctx, signal); err != nil {
+		return fmt.Errorf("killing a task: %w", err)
+	}
+	<-c.ended
+	if _, err := c.task.Delete(ctx); err != nil {
+		return fmt.Errorf("deleting a task: %w", err)
+	}
+	return nil
+}
+
+func (c *rawContainer) remove(ctx context.Context, signal syscall.Signal) error {
+	if err := c.end(ctx, signal); err != nil {
+		return err
+	}
+	if err := c.container.Delete(ctx, containerd.WithSnapshotCleanup); err != nil {
+		return fmt.Errorf("deleting a container: %w", err)
+	}
+	return nil
+}
+
+// lives times, n times over, a container's second start after its end, and its removal by TERM.
+func (r *rawRuntime) lives(ctx context.Context, n int) (again, gone samples, err error) {
+	ctx = namespaces.WithNamespace(ctx, "bench")
+	for i := range n {
+		id := fmt.Sprintf("lives-%d", i)
+		c, err := r.client.NewContainer(ctx, id, containerd.WithNewSnapshot(id, r.image),
+			containerd.WithNewSpec(oci.WithImageConfigArgs(r.image, []string{"pause"}), oci.WithCgroup(r.cgroup+"/"+id)))
+		if err != nil {
+			return nil, nil, fmt.Errorf("making a container: %w", err)
 		}
-		<-ended
-		if _, err := task.Delete(ctx); err != nil {
-			return fmt.Errorf("deleting a task: %w", err)
+		raw := &rawContainer{container: c}
+		if err := raw.run(ctx); err != nil {
+			return nil, nil, err
 		}
-		if err := c.Delete(ctx, containerd.WithSnapshotCleanup); err != nil {
-			return fmt.Errorf("deleting a container: %w", err)
+		began := time.Now()
+		if err := raw.end(ctx, syscall.SIGKILL); err != nil {
+			return nil, nil, err
 		}
-		return nil
-	}, nil
+		if err := raw.run(ctx); err != nil {
+			return nil, nil, err
+		}
+		again = append(again, time.Since(began))
+		began = time.Now()
+		if err := raw.remove(ctx, syscall.SIGTERM); err != nil {
+			return nil, nil, err
+		}
+		gone = append(gone, time.Since(began))
+	}
+	return again, gone, nil
 }
