@@ -23,6 +23,10 @@ var commands = map[string]func(context.Context, options) error{
 	"incluster": incluster,
 	"issuer":    issuer,
 
+	"do":         do,
+	"witness":    witness,
+	"grpchealth": grpchealth,
+
 	"look": look,
 }
 
@@ -34,7 +38,7 @@ func main() {
 	}
 	run, ok := commands[name]
 	if !ok {
-		fmt.Fprintf(os.Stderr, "testapp: no command %q: serve, echo, logs, pause, exit, eat, connect, incluster, issuer or look\n", name)
+		fmt.Fprintf(os.Stderr, "testapp: no command %q: serve, echo, logs, pause, exit, eat, connect, incluster, issuer, do, witness, grpchealth or look\n", name)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
