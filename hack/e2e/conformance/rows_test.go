@@ -1,9 +1,11 @@
 package conformance
 
+import "maps"
+
 // tests says which function proves which row. Rows about custom resources, webhooks, policies at work and aggregation wait for
 // those parts of the server.
 func tests() map[string]func(*row) {
-	return map[string]func(*row){
+	rows := map[string]func(*row){
 		"AM-001": aggregatedDiscovery,
 		"AM-003": aggregatedDocuments,
 		"AM-006": chunks,
@@ -177,11 +179,20 @@ func tests() map[string]func(*row) {
 		"STO-002": csiInlineVolumes,
 		"STO-003": csiNodes,
 		"STO-004": csiStorageCapacities,
+		"STO-005": manyConfigMaps,
+		"STO-006": wrappedVolumes,
 		"STO-007": volumeStatuses,
 		"STO-008": volumeLife,
 		"STO-009": storageClasses,
+		"STO-010": atSubPath("/test-volume", configMap.underKey),
+		"STO-011": atSubPath("/etc/resolv.conf", configMap.underKey),
+		"STO-012": atSubPath("/test-volume", labelUnderKey),
+		"STO-013": atSubPath("/test-volume", projectedConfigMap.underKey),
+		"STO-014": atSubPath("/test-volume", secret.underKey),
 		"STO-015": volumeAttachmentStatus,
 		"STO-016": volumeAttachmentLife,
 		"STO-017": volumeAttributesClasses,
 	}
+	maps.Copy(rows, storageRows())
+	return rows
 }
