@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -129,6 +131,46 @@ func readNumber(dir, file string) (uint64, error) {
 		return 0, fmt.Errorf("reading %s: %w", file, err)
 	}
 	return n, nil
+}
+
+// readSigned reads a file of one number that may be negative.
+func readSigned(dir, file string) (int64, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading %s: %w", file, err)
+	}
+	return n, nil
+}
+
+// setHugePages limits huge pages of each size that the machine knows: files hugetlb.2MB<end>, where the kernel means powers of two by MB. Where
+// it counts reservations (rsvd) they are limited too: then a mapping is refused when it is asked for, not its use ended by SIGBUS.
+func setHugePages(dir string, limits map[int64]int64, end string) error {
+	for _, size := range slices.Sorted(maps.Keys(limits)) {
+		for _, kind := range []string{"", ".rsvd"} {
+			err := write(dir, "hugetlb."+pageName(size)+kind+end, strconv.FormatInt(limits[size], 10))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// pageName is how the kernel writes the size of a huge page: 64KB, 2MB, 1GB.
+func pageName(size int64) string {
+	for _, unit := range []struct {
+		name string
+		size int64
+	}{{"GB", 1 << 30}, {"MB", 1 << 20}, {"KB", 1 << 10}} {
+		if size >= unit.size {
+			return strconv.FormatInt(size/unit.size, 10) + unit.name
+		}
+	}
+	return strconv.FormatInt(size, 10) + "B"
 }
 
 // readTable reads a file of lines «name number».

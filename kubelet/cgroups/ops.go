@@ -23,6 +23,7 @@ const (
 type layout interface {
 	create(path string) error
 	set(path string, res Resources) error
+	actual(path string) (Actual, error)
 	stats(path string) (Stats, error)
 	// hierarchies are the folders in which path may exist.
 	hierarchies() ([]string, error)
@@ -48,14 +49,28 @@ func (t *Tree) layout() (layout, error) {
 	return v1{root: t.cfg.MountPoint}, nil
 }
 
-// Open makes kubepods and its QoS groups.
+// Open makes kubepods and its QoS groups. What all pods together may use is set too; where they use more already (the node was told to keep
+// more for itself since), that is tried again with every SetQoS, until pods have gone.
 func (t *Tree) Open() error {
 	for _, p := range []string{t.KubepodsPath(), t.qosPath(corev1.PodQOSBurstable), t.qosPath(corev1.PodQOSBestEffort)} {
 		if err := t.apply(p, Resources{}); err != nil {
 			return err
 		}
 	}
-	return t.SetQoS(0)
+	t.late.Store(true)
+	t.bound()
+	return t.SetQoS(QoS{})
+}
+
+// bound limits all pods together, if that is not done yet.
+func (t *Tree) bound() {
+	if !t.late.Swap(false) {
+		return
+	}
+	if err := t.Update(t.KubepodsPath(), t.cfg.Pods); err != nil {
+		t.late.Store(true)
+		t.log.Warn("limiting all pods together", zap.Error(err))
+	}
 }
 
 // CreatePod makes (or updates) a pod's group with its limits and returns its path, for containers.ContainerSpec.CgroupParent.
@@ -90,12 +105,28 @@ func (t *Tree) Update(p string, res Resources) error {
 	return nil
 }
 
-// SetQoS sets the weights of the burstable group: shares for the sum of its pods' CPU requests in thousandths. BestEffort always has the least.
-func (t *Tree) SetQoS(burstableMilli int64) error {
-	if err := t.Update(t.qosPath(corev1.PodQOSBurstable), Resources{CPUShares: SharesFromMilli(burstableMilli)}); err != nil {
-		return err
+// SetQoS weighs the burstable pods as a whole by what they asked for, and keeps memory for classes on v2. BestEffort always has the least.
+func (t *Tree) SetQoS(q QoS) error {
+	t.bound()
+	keep := func(bytes int64) int64 {
+		if bytes == 0 {
+			return -1
+		}
+		return bytes
 	}
-	return t.Update(t.qosPath(corev1.PodQOSBestEffort), Resources{CPUShares: minShares})
+	for _, g := range []struct {
+		path string
+		res  Resources
+	}{
+		{t.KubepodsPath(), Resources{MemoryMin: keep(q.GuaranteedMemory), MemoryLow: keep(q.BurstableMemory)}},
+		{t.qosPath(corev1.PodQOSBurstable), Resources{CPUShares: SharesFromMilli(q.BurstableMilli), MemoryLow: keep(q.BurstableMemory)}},
+		{t.qosPath(corev1.PodQOSBestEffort), Resources{CPUShares: minShares}},
+	} {
+		if err := t.Update(g.path, g.res); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (t *Tree) qosPath(qos corev1.PodQOSClass) string {

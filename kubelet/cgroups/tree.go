@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path"
 	"strings"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -18,12 +19,24 @@ type Config struct {
 	Root string
 	// MountPoint is where the control groups are mounted; empty means /sys/fs/cgroup.
 	MountPoint string
+	// Pods limits all pods together: what the node keeps for itself they cannot have. Zero: they may take everything.
+	Pods Resources
+}
+
+// QoS is what the pods of the classes asked for together.
+type QoS struct {
+	// BurstableMilli are the CPU requests of burstable pods, in thousandths.
+	BurstableMilli int64
+	// GuaranteedMemory and BurstableMemory are bytes to keep for pods of these classes; 0 keeps none.
+	GuaranteedMemory, BurstableMemory int64
 }
 
 // Tree is the node's control groups. Its methods may be called at the same time for different pods.
 type Tree struct {
 	cfg Config
 	log *zap.Logger
+
+	late atomic.Bool // cfg.Pods could not be set yet
 }
 
 // KubepodsPath is the group of all pods.

@@ -68,6 +68,29 @@ func (t *Tree) join(path string, pid int) error {
 	return nil
 }
 
+// TestBound: what all pods may use together is set at the start, and later if they use more at first.
+func TestBound(t *testing.T) {
+	tree := newTree(t)
+	tree.cfg.Pods = Resources{CPUShares: 1536, Memory: 1 << 30, PIDs: 500}
+	if err := tree.Open(); err != nil {
+		t.Fatal(err)
+	}
+	if have, err := tree.Actual(tree.KubepodsPath()); err != nil || !have.Has(tree.cfg.Pods) {
+		t.Errorf("all pods have %+v, %v", have, err)
+	}
+	tree.cfg.Pods = Resources{PIDs: 400}
+	tree.late.Store(true) // as if it could not be done
+	if err := tree.SetQoS(QoS{BurstableMilli: 700}); err != nil {
+		t.Fatal(err)
+	}
+	if tree.late.Load() {
+		t.Error("the limits of all pods were not tried again")
+	}
+	if have, err := tree.Actual(tree.qosPath(corev1.PodQOSBurstable)); err != nil || have.CPURequest(0) != 700 {
+		t.Errorf("burstable pods weigh %+v, %v", have, err)
+	}
+}
+
 func TestTree(t *testing.T) {
 	tree := newTree(t)
 	ctx := context.Background()
@@ -95,6 +118,13 @@ func TestTree(t *testing.T) {
 	if err != nil || stats.MemoryLimit != 64<<20 || stats.PIDs != 0 {
 		t.Fatalf("stats %+v, %v", stats, err)
 	}
+	if have, err := tree.Actual(one); err != nil || !have.Has(res) || have.CPURequest(250) != 250 || have.CPURequest(1) != 250 || have.CPULimit(0) != 500 ||
+		have.MemoryLimit(64<<20+1) != 64<<20+1 || have.Has(Resources{Memory: -1}) || have.Has(Limits(260, 0, 0)) {
+		t.Fatalf("the group has %+v, %v", have, err)
+	}
+	if have, err := tree.Actual(tree.PodPath(corev1.PodQOSGuaranteed, "two")); err != nil || have.Memory != -1 || have.CPULimit(500) != 0 {
+		t.Fatalf("the group without limits has %+v, %v", have, err)
+	}
 	// Up and down again: on v1 the limit with swap must move in step.
 	for _, memory := range []int64{128 << 20, 32 << 20, -1} {
 		if err := tree.Update(one, Resources{Memory: memory}); err != nil {
@@ -105,7 +135,7 @@ func TestTree(t *testing.T) {
 			t.Fatalf("after update to %d: %+v, %v", memory, stats, err)
 		}
 	}
-	if err := tree.SetQoS(2000); err != nil {
+	if err := tree.SetQoS(QoS{BurstableMilli: 2000}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -132,6 +162,9 @@ func TestTree(t *testing.T) {
 	if _, err := tree.Stats(one); !errors.Is(err, ErrNotFound) {
 		t.Errorf("stats of a removed group: %v", err)
 	}
+	if _, err := tree.Actual(one); !errors.Is(err, ErrNotFound) {
+		t.Errorf("limits of a removed group: %v", err)
+	}
 	if _, err := tree.PIDs(one); !errors.Is(err, ErrNotFound) {
 		t.Errorf("processes of a removed group: %v", err)
 	}
@@ -148,6 +181,7 @@ func TestV2Files(t *testing.T) {
 	root := t.TempDir()
 	files := map[string]string{
 		"cgroup.controllers": "cpuset cpu io memory pids", "cgroup.subtree_control": "", "cpu.weight": "", "cpu.max": "", "memory.max": "max", "pids.max": "",
+		"memory.min": "0", "memory.low": "0", "memory.high": "max", "memory.swap.max": "max", "hugetlb.2MB.max": "max", "hugetlb.2MB.rsvd.max": "max",
 		"cpu.stat": "usage_usec 5\nuser_usec 3\n", "memory.current": "1000", "memory.stat": "anon 10\ninactive_file 400\npgfault 3\npgmajfault 1\n",
 		"memory.events": "oom 2\noom_kill 1\n", "pids.current": "4",
 	}
@@ -166,13 +200,26 @@ func TestV2Files(t *testing.T) {
 	if err := l.create("/a/b"); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.set("/a/b", Resources{CPUShares: 1024, CPUQuota: -1, CPUPeriod: 100_000, Memory: 4096, PIDs: -1}); err != nil {
+	if err := l.set("/a/b", Resources{CPUShares: 1024, CPUQuota: -1, CPUPeriod: 100_000, Memory: 4096, PIDs: -1,
+		MemoryMin: 8192, MemoryLow: -1, MemoryHigh: 12288, NoSwap: true, HugePages: map[int64]int64{2 << 20: 4 << 20, 1 << 30: 0}}); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"cpu.weight": "39", "cpu.max": "max 100000", "memory.max": "4096", "pids.max": "max"} {
+	for name, want := range map[string]string{"cpu.weight": "39", "cpu.max": "max 100000", "memory.max": "4096", "pids.max": "max", "memory.min": "8192",
+		"memory.low": "0", "memory.high": "12288", "memory.swap.max": "0", "hugetlb.2MB.max": "4194304", "hugetlb.2MB.rsvd.max": "4194304"} {
 		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.HasPrefix(string(got), want) {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		}
+	}
+	have, err := l.actual("/a/b")
+	if err != nil || !have.Has(Resources{CPUShares: 1024, CPUQuota: -1, CPUPeriod: 100_000, Memory: 4096}) || have.CPURequest(1000) != 1000 ||
+		have.CPULimit(0) != 0 || have.MemoryLimit(0) != 4096 {
+		t.Errorf("the group has %+v, %v", have, err)
+	}
+	if err := l.set("/a/b", Resources{CPUQuota: 25_000, CPUPeriod: 50_000}); err != nil {
+		t.Fatal(err)
+	}
+	if have, err := l.actual("/a/b"); err != nil || have.CPULimit(500) != 500 || have.CPULimit(7) != 500 {
+		t.Errorf("with a quota the group has %+v, %v", have, err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "memory.max"), []byte("max\n"), 0o644); err != nil {
 		t.Fatal(err)

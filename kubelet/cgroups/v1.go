@@ -120,15 +120,25 @@ func (l v1) set(path string, res Resources) error {
 		if err != nil {
 			return err
 		}
-		if err := l.setOne(filepath.Join(root, path), s.file, s.value, res); err != nil {
+		if err := l.setOne(filepath.Join(root, path), s.file, s.value); err != nil {
 			return err
 		}
 	}
-	return nil
+	if len(res.HugePages) == 0 {
+		return nil
+	}
+	root, err := l.controller("hugetlb")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // this machine cannot limit them
+	}
+	if err != nil {
+		return err
+	}
+	return setHugePages(filepath.Join(root, path), res.HugePages, ".limit_in_bytes")
 }
 
 // setOne writes memory in the order the kernel accepts: the limit with swap (memsw) is never below the one without.
-func (l v1) setOne(dir, file, value string, res Resources) error {
+func (l v1) setOne(dir, file, value string) error {
 	const withSwap = "memory.memsw.limit_in_bytes"
 	err := write(dir, file, value)
 	if file != "memory.limit_in_bytes" {
@@ -144,6 +154,33 @@ func (l v1) setOne(dir, file, value string, res Resources) error {
 		return write(dir, file, value)
 	}
 	return nil
+}
+
+func (l v1) actual(path string) (Actual, error) {
+	var a Actual
+	cpu, err := l.controller("cpu")
+	if err != nil {
+		return a, err
+	}
+	dir := filepath.Join(cpu, path)
+	if a.Shares, err = readNumber(dir, "cpu.shares"); err != nil {
+		return a, err
+	}
+	if a.CPUQuota, err = readSigned(dir, "cpu.cfs_quota_us"); err != nil {
+		return a, err
+	}
+	if a.CPUPeriod, err = readNumber(dir, "cpu.cfs_period_us"); err != nil {
+		return a, err
+	}
+	memory, err := l.controller("memory")
+	if err != nil {
+		return a, err
+	}
+	limit, err := readNumber(filepath.Join(memory, path), "memory.limit_in_bytes")
+	if a.Memory = int64(limit); limit >= noLimitFrom {
+		a.Memory = -1
+	}
+	return a, err
 }
 
 func limitOrMax(n int64) string {

@@ -18,7 +18,7 @@ type v2 struct{ root string }
 func (l v2) hierarchies() ([]string, error) { return []string{l.root}, nil }
 
 // wanted controllers; the first three must be there.
-var wanted = []string{"cpu", "memory", "pids", "cpuset", "io"}
+var wanted = []string{"cpu", "memory", "pids", "cpuset", "io", "hugetlb"}
 
 const needed = 3
 
@@ -72,15 +72,54 @@ func (l v2) set(path string, res Resources) error {
 			return err
 		}
 	}
-	if res.Memory != 0 {
-		if err := write(dir, "memory.max", limitOrMax(res.Memory)); err != nil {
+	for _, s := range []struct {
+		file  string
+		value int64
+		text  string
+	}{
+		{"memory.max", res.Memory, limitOrMax(res.Memory)},
+		{"memory.min", res.MemoryMin, strconv.FormatInt(max(res.MemoryMin, 0), 10)},
+		{"memory.low", res.MemoryLow, strconv.FormatInt(max(res.MemoryLow, 0), 10)},
+		{"memory.high", res.MemoryHigh, limitOrMax(res.MemoryHigh)},
+		{"pids.max", res.PIDs, limitOrMax(res.PIDs)},
+	} {
+		if s.value == 0 {
+			continue
+		}
+		if err := write(dir, s.file, s.text); err != nil {
 			return err
 		}
 	}
-	if res.PIDs != 0 {
-		return write(dir, "pids.max", limitOrMax(res.PIDs))
+	if res.NoSwap {
+		if err := write(dir, "memory.swap.max", "0"); err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without swap has no such file
+			return err
+		}
 	}
-	return nil
+	return setHugePages(dir, res.HugePages, ".max")
+}
+
+func (l v2) actual(path string) (Actual, error) {
+	var a Actual
+	dir := filepath.Join(l.root, path)
+	var err error
+	if a.Weight, err = readNumber(dir, "cpu.weight"); err != nil {
+		return a, err
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "cpu.max"))
+	if err != nil {
+		return a, err
+	}
+	a.CPUQuota = -1
+	if _, err := fmt.Sscanf(string(raw), "max %d", &a.CPUPeriod); err != nil {
+		if _, err := fmt.Sscanf(string(raw), "%d %d", &a.CPUQuota, &a.CPUPeriod); err != nil {
+			return a, fmt.Errorf("reading cpu.max: %w", err)
+		}
+	}
+	limit, err := readNumber(dir, "memory.max")
+	if a.Memory = int64(limit); limit == 0 { // «max»
+		a.Memory = -1
+	}
+	return a, err
 }
 
 func (l v2) stats(path string) (Stats, error) {

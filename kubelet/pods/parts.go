@@ -59,7 +59,7 @@ type Groups interface {
 	CreatePod(qos corev1.PodQOSClass, podUID string, res cgroups.Resources) (string, error)
 	RemovePod(ctx context.Context, podUID string) error
 	PodUIDs() ([]string, error)
-	SetQoS(burstableMilli int64) error
+	SetQoS(q cgroups.QoS) error
 }
 
 // Volumes makes volumes.

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"pilothouse.dev/kubelet/cgroups"
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/network"
 	"pilothouse.dev/kubelet/probes"
@@ -268,7 +269,7 @@ func (ws *Workers) weigh() {
 			milli += requests.Cpu().MilliValue()
 		}
 	}
-	if err := ws.parts.Groups.SetQoS(milli); err != nil {
+	if err := ws.parts.Groups.SetQoS(cgroups.QoS{BurstableMilli: milli}); err != nil {
 		ws.log.Warn("weighing burstable pods", zap.Error(err))
 	}
 }
