@@ -151,7 +151,7 @@ func readSigned(dir, file string) (int64, error) {
 func setHugePages(dir string, limits map[int64]int64, end string) error {
 	for _, size := range slices.Sorted(maps.Keys(limits)) {
 		for _, kind := range []string{"", ".rsvd"} {
-			err := write(dir, "hugetlb."+pageName(size)+kind+end, strconv.FormatInt(limits[size], 10))
+			err := write(dir, "hugetlb."+PageName(size)+kind+end, strconv.FormatInt(limits[size], 10))
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -160,8 +160,29 @@ func setHugePages(dir string, limits map[int64]int64, end string) error {
 	return nil
 }
 
-// pageName is how the kernel writes the size of a huge page: 64KB, 2MB, 1GB.
-func pageName(size int64) string {
+// hugePages reads folders hugepages-2048kB with a file nr_hugepages; a machine without the folder has none.
+func hugePages(root string) (map[int64]int64, error) {
+	names, err := subdirs(root)
+	if err != nil {
+		return nil, fmt.Errorf("listing huge pages: %w", err)
+	}
+	sizes := map[int64]int64{}
+	for _, name := range names {
+		var kib int64
+		if _, err := fmt.Sscanf(name, "hugepages-%dkB", &kib); err != nil {
+			continue
+		}
+		count, err := readNumber(filepath.Join(root, name), "nr_hugepages")
+		if err != nil {
+			return nil, fmt.Errorf("counting huge pages: %w", err)
+		}
+		sizes[kib<<10] = int64(count)
+	}
+	return sizes, nil
+}
+
+// PageName is how the kernel writes the size of a huge page: 64KB, 2MB, 1GB.
+func PageName(size int64) string {
 	for _, unit := range []struct {
 		name string
 		size int64

@@ -1,6 +1,9 @@
 package cgroups
 
 import (
+	"maps"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 )
@@ -117,5 +120,29 @@ func TestMemoryHigh(t *testing.T) {
 	}
 	if got := Limits(5, 0, 0).WithPeriod(10_000); got.CPUQuota != -1 || got.CPUPeriod != 10_000 {
 		t.Errorf("no limit over another period: %+v", got)
+	}
+}
+
+func TestHugePages(t *testing.T) {
+	root := t.TempDir()
+	for dir, count := range map[string]string{"hugepages-2048kB": "5\n", "hugepages-1048576kB": "0\n", "other": "9\n"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, dir, "nr_hugepages"), []byte(count), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := hugePages(root)
+	if err != nil || !maps.Equal(got, map[int64]int64{2 << 20: 5, 1 << 30: 0}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if got, err := hugePages(filepath.Join(root, "none")); err != nil || len(got) != 0 {
+		t.Errorf("a machine without: %v, %v", got, err)
+	}
+	for size, want := range map[int64]string{64 << 10: "64KB", 2 << 20: "2MB", 1 << 30: "1GB"} {
+		if got := PageName(size); got != want {
+			t.Errorf("%d: %s, want %s", size, got, want)
+		}
 	}
 }

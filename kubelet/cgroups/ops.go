@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +26,7 @@ type layout interface {
 	create(path string) error
 	set(path string, res Resources) error
 	actual(path string) (Actual, error)
+	limitsHugePages() bool
 	stats(path string) (Stats, error)
 	// hierarchies are the folders in which path may exist.
 	hierarchies() ([]string, error)
@@ -47,6 +50,37 @@ func (t *Tree) layout() (layout, error) {
 		return v2{root: t.cfg.MountPoint}, nil
 	}
 	return v1{root: t.cfg.MountPoint}, nil
+}
+
+// Abilities are what this machine can limit beside what every one can.
+type Abilities struct {
+	// V2: memory can be protected and slowed down.
+	V2 bool
+	// HugePages are the sizes of huge pages, in bytes, that can be limited.
+	HugePages []int64
+}
+
+// Abilities asks the machine.
+func (t *Tree) Abilities() (Abilities, error) {
+	l, err := t.layout()
+	if err != nil {
+		return Abilities{}, err
+	}
+	a := Abilities{}
+	if _, a.V2 = l.(v2); !l.limitsHugePages() {
+		return a, nil
+	}
+	sizes, err := HugePages()
+	if err != nil {
+		return a, err
+	}
+	a.HugePages = slices.Sorted(maps.Keys(sizes))
+	return a, nil
+}
+
+// HugePages are the sizes of huge pages that this machine has, in bytes, and how many pages of each are set aside.
+func HugePages() (map[int64]int64, error) {
+	return hugePages("/sys/kernel/mm/hugepages")
 }
 
 // Open makes kubepods and its QoS groups. What all pods together may use is set too; where they use more already (the node was told to keep

@@ -156,6 +156,11 @@ func (l v1) setOne(dir, file, value string) error {
 	return nil
 }
 
+func (l v1) limitsHugePages() bool {
+	_, err := l.controller("hugetlb")
+	return err == nil
+}
+
 func (l v1) actual(path string) (Actual, error) {
 	var a Actual
 	cpu, err := l.controller("cpu")

@@ -98,6 +98,11 @@ func (l v2) set(path string, res Resources) error {
 	return setHugePages(dir, res.HugePages, ".max")
 }
 
+func (l v2) limitsHugePages() bool {
+	raw, err := os.ReadFile(filepath.Join(l.root, "cgroup.controllers"))
+	return err == nil && slices.Contains(strings.Fields(string(raw)), "hugetlb")
+}
+
 func (l v2) actual(path string) (Actual, error) {
 	var a Actual
 	dir := filepath.Join(l.root, path)

@@ -9,7 +9,6 @@ import (
 	"github.com/containerd/containerd/contrib/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"pilothouse.dev/kubelet/cgroups"
 )
 
 // specInput is all that an OCI spec is made of. buildSpec is pure but for privileged containers and Localhost profiles, whose devices and
@@ -22,6 +21,8 @@ type specInput struct {
 	image       imageFacts
 	who         identityOf
 	may         allowance
+	kernel      kernel
+	pidPath     string // of a PID namespace that is shared
 	v2          bool
 	hostDevices []specs.LinuxDevice
 	devices     []specs.LinuxDevice
@@ -34,7 +35,7 @@ const shimGroup = "io.containerd.runc.v2.group"
 // The usual masks of /proc and /sys, as every container engine sets them.
 var (
 	maskedPaths = []string{
-		"/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+		"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
 		"/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
 	}
 	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
@@ -68,6 +69,9 @@ func buildSpec(in specInput) (*specs.Spec, error) {
 			Devices:     in.devices,
 		},
 	}
+	if err := in.kernel.confine(s.Process, sec); err != nil {
+		return nil, err
+	}
 	s.Mounts = mountsOf(in)
 	s.Linux.RootfsPropagation = rootPropagation(in.spec.Mounts)
 	if sec.Privileged {
@@ -75,7 +79,7 @@ func buildSpec(in specInput) (*specs.Spec, error) {
 		return s, nil
 	}
 	if !sec.UnmaskedProc {
-		s.Linux.MaskedPaths = maskedPaths
+		s.Linux.MaskedPaths = slices.Concat(maskedPaths, in.kernel.throttles)
 		s.Linux.ReadonlyPaths = readonlyPaths
 	}
 	switch sec.Seccomp {
@@ -143,7 +147,7 @@ func oomScore(want *int, floor int) *int {
 func namespacesOf(in specInput) []specs.LinuxNamespace {
 	list := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
 	if !in.sandbox.HostPID {
-		list = append(list, specs.LinuxNamespace{Type: specs.PIDNamespace})
+		list = append(list, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: in.pidPath})
 	}
 	if !in.sandbox.HostIPC {
 		list = append(list, specs.LinuxNamespace{Type: specs.IPCNamespace, Path: filepath.Join(in.pinDir, pinIPC)})
@@ -170,24 +174,6 @@ func resourcesOf(in specInput) *specs.LinuxResources {
 		res.Devices = append(res.Devices, specs.LinuxDeviceCgroup{
 			Allow: true, Type: d.Type, Major: &in.devices[i].Major, Minor: &in.devices[i].Minor, Access: or(in.spec.Devices[i].Permissions, "rwm"),
 		})
-	}
-	return res
-}
-
-// linuxResources turns limits into the spec's form; what is zero stays unsaid.
-func linuxResources(r cgroups.Resources) *specs.LinuxResources {
-	res := &specs.LinuxResources{CPU: &specs.LinuxCPU{}}
-	if r.CPUShares > 0 {
-		res.CPU.Shares = &r.CPUShares
-	}
-	if r.CPUPeriod > 0 {
-		res.CPU.Period, res.CPU.Quota = &r.CPUPeriod, &r.CPUQuota
-	}
-	if r.Memory != 0 {
-		res.Memory = &specs.LinuxMemory{Limit: &r.Memory, Swap: &r.Memory} // no swap beyond memory
-	}
-	if r.PIDs != 0 {
-		res.Pids = &specs.LinuxPids{Limit: r.PIDs}
 	}
 	return res
 }
@@ -226,6 +212,9 @@ func bindMount(m Mount) specs.Mount {
 	mode := "rw"
 	if m.ReadOnly {
 		mode = "ro"
+	}
+	if m.ReadOnly && m.RecursiveReadOnly {
+		mode = "rro"
 	}
 	propagation := or(m.Propagation, "private")
 	if !strings.HasPrefix(propagation, "r") {
