@@ -48,7 +48,7 @@ func manyConfigMaps(r *row) {
 		for i := range pods {
 			r.must(client.Delete(r.ctx, fmt.Sprintf("reader-%d", i), metav1.DeleteOptions{}), "deleting a pod")
 		}
-		r.eventually("the pods are gone", func() (bool, error) {
+		r.within(patience, "the pods are gone", func() (bool, error) {
 			list, err := client.List(r.ctx, metav1.ListOptions{})
 			if err != nil {
 				return false, err
