@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/containerd/containerd/api/types/runc/options"
@@ -35,8 +36,12 @@ func (r *Runtime) CreateContainer(ctx context.Context, spec ContainerSpec) (_ st
 	if err != nil {
 		return "", err
 	}
+	who, err := whoRuns(image, spec.Security)
+	if err != nil {
+		return "", inPod(err, sandbox, spec.Name)
+	}
 	id := newID()
-	ociSpec, err := r.ociSpec(id, spec, sandbox, image)
+	ociSpec, err := r.ociSpec(ctx, id, spec, sandbox, image, who)
 	if err != nil {
 		return "", fmt.Errorf("making spec of container %s: %w", spec.Name, err)
 	}
@@ -44,7 +49,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, spec ContainerSpec) (_ st
 	if err != nil {
 		return "", fmt.Errorf("encoding spec: %w", err)
 	}
-	runc, err := typeurl.MarshalAny(&options.Options{BinaryName: r.cfg.OCIRuntime, Root: r.runcDir()})
+	runc, err := typeurl.MarshalAny(&options.Options{BinaryName: r.program(sandbox.Handler), Root: r.runcDir()})
 	if err != nil {
 		return "", fmt.Errorf("encoding runtime options: %w", err)
 	}
@@ -75,7 +80,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, spec ContainerSpec) (_ st
 	}
 	record := containers.Container{
 		ID:          id,
-		Labels:      containerLabels(c, spec.StdinOnce, or(spec.StopSignal, image.config.StopSignal)),
+		Labels:      containerLabels(c, spec.StdinOnce, or(spec.StopSignal, image.config.StopSignal), who.text()),
 		Image:       spec.Image,
 		Runtime:     containers.RuntimeInfo{Name: runtimeName, Options: runc},
 		Spec:        encoded,
@@ -89,12 +94,16 @@ func (r *Runtime) CreateContainer(ctx context.Context, spec ContainerSpec) (_ st
 }
 
 // ociSpec looks up what buildSpec needs of the machine, and calls it.
-func (r *Runtime) ociSpec(id string, spec ContainerSpec, sandbox Sandbox, image imageFacts) (*specs.Spec, error) {
-	who, err := whoRuns(image, spec.Security)
-	if err != nil {
+func (r *Runtime) ociSpec(ctx context.Context, id string, spec ContainerSpec, sandbox Sandbox, image imageFacts, who identityOf) (_ *specs.Spec, err error) {
+	in := specInput{id: id, spec: spec, sandbox: sandbox, pinDir: r.pinDir(sandbox.ID), image: image, who: who, may: r.may, kernel: r.kernel}
+	if in.pidPath, err = r.joinedPID(ctx, spec, sandbox); err != nil {
 		return nil, err
 	}
-	in := specInput{id: id, spec: spec, sandbox: sandbox, pinDir: r.pinDir(sandbox.ID), image: image, who: who, may: r.may}
+	for _, m := range spec.Mounts {
+		if m.RecursiveReadOnly && !r.FeaturesOf(sandbox.Handler).RecursiveReadOnly {
+			return nil, fmt.Errorf("mount %s is to be recursively read-only: %w", m.Target, ErrUnsupported)
+		}
+	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(r.cfg.MountPoint, &st); err != nil {
 		return nil, fmt.Errorf("looking at %s: %w", r.cfg.MountPoint, err)
@@ -111,7 +120,11 @@ func (r *Runtime) ociSpec(id string, spec ContainerSpec, sandbox Sandbox, image 
 		}
 	}
 	for _, d := range spec.Devices {
-		dev, err := oci.DeviceFromPath(d.Source)
+		node, err := filepath.EvalSymlinks(d.Source) // a volume is named by a link that stays the same
+		if err != nil {
+			return nil, fmt.Errorf("looking at device %s: %w", d.Source, err)
+		}
+		dev, err := oci.DeviceFromPath(node)
 		if err != nil {
 			return nil, fmt.Errorf("looking at device %s: %w", d.Source, err)
 		}
@@ -121,13 +134,33 @@ func (r *Runtime) ociSpec(id string, spec ContainerSpec, sandbox Sandbox, image 
 	if spec.Security.Seccomp == SeccompLocalhost && !spec.Security.Privileged {
 		raw, err := os.ReadFile(spec.Security.SeccompPath)
 		if err != nil {
-			return nil, fmt.Errorf("reading seccomp profile: %w", err)
+			return nil, fmt.Errorf("cannot load seccomp profile %q: %w", spec.Security.SeccompPath, err)
 		}
 		if err := json.Unmarshal(raw, &in.profile); err != nil {
-			return nil, fmt.Errorf("decoding seccomp profile: %w", err)
+			return nil, fmt.Errorf("decoding seccomp profile %q: %w", spec.Security.SeccompPath, err)
 		}
 	}
 	return buildSpec(in)
+}
+
+// joinedPID is the PID namespace that a container is to share, empty for one of its own or the node's.
+func (r *Runtime) joinedPID(ctx context.Context, spec ContainerSpec, sandbox Sandbox) (string, error) {
+	switch {
+	case sandbox.HostPID:
+		return "", nil
+	case sandbox.SharedPID:
+		return filepath.Join(r.pinDir(sandbox.ID), pinPID), nil
+	case spec.JoinPID == "":
+		return "", nil
+	}
+	target, err := r.Inspect(ctx, spec.JoinPID)
+	if err != nil {
+		return "", fmt.Errorf("finding the container whose processes are shared: %w", err)
+	}
+	if target.State != Running || target.SandboxID != sandbox.ID {
+		return "", fmt.Errorf("container %s, whose processes are to be shared: %w", target.Name, ErrNotRunning)
+	}
+	return pidNamespace(target.PID), nil
 }
 
 // RemoveContainer kills the container if need be, and removes its file system and record. Its log stays. Removing what is gone is no error.

@@ -3,8 +3,9 @@
 // The pod workers call it. It opens containerd for itself and for images (Client). What always holds:
 //
 //   - Everything a restart must find again stands in containerd's labels: List after Open tells the same as before Close, and no container notices.
-//   - A sandbox has no process. It is a folder of pins (bind mounts of network, IPC and UTS namespaces, and the shared /dev/shm) and a container
-//     record without a task. The record is written last: pins without a record are leftovers, removed by Open.
+//   - A sandbox has no process, but where containers share a PID namespace (pause.go). It is a folder of pins (bind mounts of network, IPC, UTS and
+//     that PID namespace, and the shared /dev/shm) and a container record without a task. The record is written last: pins and processes without a
+//     record are leftovers, removed by Open.
 //   - Containers of a sandbox share one shim.
 //   - When a process has ended, its output is read to the end, its exit is written into the labels, the Exited event is sent and then the task is deleted, in this
 //     order. So whoever saw the event reads the final status and a whole log.

@@ -115,6 +115,10 @@ func (r *Runtime) handle(ctx context.Context, env *events.Envelope, work *errgro
 		if e.ID != e.ContainerID {
 			return nil // a command run by Exec, which waits for it itself
 		}
+		if rec, err := r.client.ContainerService().Get(ctx, e.ContainerID); err == nil && rec.Labels[labelKind] == kindPause {
+			r.queue.add(Event{Kind: EventExited, PodUID: rec.Labels[labelPodUID], ContainerID: e.ContainerID})
+			return nil
+		}
 		work.Go(func() error {
 			if err := r.finish(ctx, e.ContainerID, &exit{at: e.ExitedAt.AsTime(), code: int(e.ExitStatus)}); err != nil && ctx.Err() == nil {
 				r.log.Error("finishing container", zap.String("container", e.ContainerID), zap.Error(err))

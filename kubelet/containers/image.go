@@ -14,7 +14,6 @@ import (
 	"github.com/containerd/containerd/content"
 	"github.com/containerd/containerd/errdefs"
 	"github.com/containerd/containerd/mount"
-	"github.com/moby/sys/user"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -26,12 +25,6 @@ type imageFacts struct {
 	parent        string // snapshot of the unpacked layers
 	config        ocispec.ImageConfig
 	passwd, group []byte
-}
-
-// identityOf is who a process is.
-type identityOf struct {
-	uid, gid uint32
-	groups   []uint32
 }
 
 // image finds an image by id or name, and what its content says. The image's files are read once, through a mount of the snapshot it
@@ -151,41 +144,4 @@ func readIn(dir, name string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, 1<<20))
-}
-
-// whoRuns decides the process's user: the pod's wish over the image's, names and groups as the image's files say.
-func whoRuns(image imageFacts, sec Security) (identityOf, error) {
-	wish := image.config.User
-	if sec.RunAsUser != nil {
-		wish = fmt.Sprint(*sec.RunAsUser)
-	}
-	passwd, group := strings.NewReader(string(image.passwd)), strings.NewReader(string(image.group))
-	found, err := user.GetExecUser(wish, &user.ExecUser{}, passwd, group)
-	if err != nil {
-		return identityOf{}, fmt.Errorf("finding user %q in the image: %w", wish, err)
-	}
-	id := identityOf{uid: uint32(found.Uid), gid: uint32(found.Gid)}
-	if sec.RunAsGroup != nil {
-		id.gid = uint32(*sec.RunAsGroup)
-	}
-	id.groups = append(id.groups, id.gid)
-	for _, g := range found.Sgids {
-		id.groups = appendNew(id.groups, uint32(g))
-	}
-	for _, g := range sec.SupplementalGroups {
-		id.groups = appendNew(id.groups, uint32(g))
-	}
-	if sec.RunAsNonRoot && id.uid == 0 {
-		return identityOf{}, ErrRunsAsRoot
-	}
-	return id, nil
-}
-
-func appendNew(list []uint32, v uint32) []uint32 {
-	for _, have := range list {
-		if have == v {
-			return list
-		}
-	}
-	return append(list, v)
 }

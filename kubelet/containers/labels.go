@@ -22,6 +22,8 @@ const (
 	labelHostname = labelPrefix + "hostname"
 	labelHostNS   = labelPrefix + "host-namespaces" // net,ipc,pid
 	labelIPs      = labelPrefix + "ips"
+	labelHandler  = labelPrefix + "handler"
+	labelPause    = labelPrefix + "pause" // the ID of the sandbox's process, a space, and its number
 
 	labelSandbox    = labelPrefix + "sandbox"
 	labelName       = labelPrefix + "name"
@@ -32,6 +34,7 @@ const (
 	labelCgroup     = labelPrefix + "cgroup"
 	labelStdio      = labelPrefix + "stdio" // tty,stdin,once
 	labelStopSignal = labelPrefix + "stop-signal"
+	labelUser       = labelPrefix + "user" // identityOf.text
 	labelStarted    = labelPrefix + "started-at"
 	labelFinished   = labelPrefix + "finished-at"
 	labelExitCode   = labelPrefix + "exit-code"
@@ -40,6 +43,7 @@ const (
 
 	kindSandbox   = "sandbox"
 	kindContainer = "container"
+	kindPause     = "pause"
 
 	maxMessage = 2048 // a label holds 4096 bytes, key included
 )
@@ -55,7 +59,7 @@ func sandboxLabels(s Sandbox) map[string]string {
 	for _, ip := range s.IPs {
 		ips = append(ips, ip.String())
 	}
-	return withOwn(s.Labels, map[string]string{
+	labels := withOwn(s.Labels, map[string]string{
 		labelKind:      kindSandbox,
 		labelPodUID:    s.PodUID,
 		labelNamespace: s.PodNamespace,
@@ -65,6 +69,13 @@ func sandboxLabels(s Sandbox) map[string]string {
 		labelHostNS:    words("net", s.HostNetwork, "ipc", s.HostIPC, "pid", s.HostPID),
 		labelIPs:       strings.Join(ips, ","),
 	})
+	if s.Handler != "" {
+		labels[labelHandler] = s.Handler
+	}
+	if s.SharedPID {
+		labels[labelPause] = fmt.Sprintf("%s %d", s.PauseID, s.PausePID)
+	}
+	return labels
 }
 
 // sandboxFrom is the other way of sandboxLabels; paths and readiness are not in labels.
@@ -79,8 +90,12 @@ func sandboxFrom(id string, labels map[string]string, created time.Time) Sandbox
 		HostNetwork:  hasWord(labels[labelHostNS], "net"),
 		HostIPC:      hasWord(labels[labelHostNS], "ipc"),
 		HostPID:      hasWord(labels[labelHostNS], "pid"),
+		Handler:      labels[labelHandler],
 		Created:      created,
 		Labels:       own(labels),
+	}
+	if id, pid, ok := strings.Cut(labels[labelPause], " "); ok {
+		s.SharedPID, s.PauseID, s.PausePID = true, id, number(pid)
 	}
 	for part := range strings.SplitSeq(labels[labelIPs], ",") {
 		if ip, err := netip.ParseAddr(part); err == nil {
@@ -90,7 +105,7 @@ func sandboxFrom(id string, labels map[string]string, created time.Time) Sandbox
 	return s
 }
 
-func containerLabels(c Container, stdinOnce bool, stopSignal string) map[string]string {
+func containerLabels(c Container, stdinOnce bool, stopSignal, user string) map[string]string {
 	return withOwn(c.Labels, map[string]string{
 		labelKind:       kindContainer,
 		labelPodUID:     c.PodUID,
@@ -104,6 +119,7 @@ func containerLabels(c Container, stdinOnce bool, stopSignal string) map[string]
 		labelCgroup:     c.CgroupPath,
 		labelStdio:      words("tty", c.TTY, "stdin", c.Stdin, "once", stdinOnce),
 		labelStopSignal: stopSignal,
+		labelUser:       user,
 	})
 }
 
@@ -130,6 +146,8 @@ func containerFrom(id string, labels map[string]string, created time.Time) Conta
 		ExitCode:   number(labels[labelExitCode]),
 		Reason:     labels[labelReason],
 		Message:    labels[labelMessage],
+		User:       identityFrom(labels[labelUser]),
+		StopSignal: signalName(stopSignal(labels[labelStopSignal])),
 		Labels:     own(labels),
 	}
 	switch {

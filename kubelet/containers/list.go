@@ -31,6 +31,9 @@ func (r *Runtime) List(ctx context.Context) (Listing, error) {
 			l.Sandboxes = append(l.Sandboxes, r.sandboxOf(rec))
 			continue
 		}
+		if rec.Labels[labelKind] != kindContainer {
+			continue
+		}
 		c := containerOf(rec, processes[rec.ID])
 		if c.Reason == ReasonUnknown && c.Finished.IsZero() {
 			// No task: it ended after the record was read, or it is lost.
@@ -57,6 +60,9 @@ func (r *Runtime) ListPod(ctx context.Context, podUID string) (Listing, error) {
 	for _, rec := range records {
 		if rec.Labels[labelKind] == kindSandbox {
 			l.Sandboxes = append(l.Sandboxes, r.sandboxOf(rec))
+			continue
+		}
+		if rec.Labels[labelKind] != kindContainer {
 			continue
 		}
 		c, err := r.inspect(ctx, rec)

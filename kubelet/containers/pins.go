@@ -17,6 +17,7 @@ const (
 	pinNet = "net"
 	pinIPC = "ipc"
 	pinUTS = "uts"
+	pinPID = "pid" // of a shared PID namespace
 	pinShm = "shm"
 
 	shmSize  = 64 << 20
@@ -153,7 +154,7 @@ func mountShm(dir string) error {
 
 // removePins takes the pins in a folder down; safe if they were never made or only half.
 func removePins(dir string) error {
-	for _, name := range []string{pinNet, pinIPC, pinUTS, pinShm} {
+	for _, name := range []string{pinNet, pinIPC, pinUTS, pinPID, pinShm} {
 		path := filepath.Join(dir, name)
 		for {
 			err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)

@@ -74,6 +74,9 @@ func (r *Runtime) sweep(ctx context.Context) error {
 	for _, rec := range records {
 		known[rec.ID] = true
 	}
+	if err := r.sweepPauses(ctx, records); err != nil {
+		return err
+	}
 	if err := eachUnknown(r.sandboxesDir(), known, removePins); err != nil {
 		return err
 	}

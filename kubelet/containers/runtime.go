@@ -40,8 +40,10 @@ type Runtime struct {
 	locks *locker.Locker
 
 	// set by Open
-	client *containerd.Client
-	may    allowance
+	client   *containerd.Client
+	may      allowance
+	kernel   kernel
+	features map[string]Features // by OCI runtime
 
 	mu    sync.Mutex
 	live  map[string]*stdio     // by container: the streams of those that run
@@ -97,6 +99,8 @@ func (r *Runtime) Open(ctx context.Context) (err error) {
 	if !r.may.caps["CAP_SYS_RESOURCE"] {
 		r.log.Warn("no CAP_SYS_RESOURCE: OOM scores cannot be lowered", zap.Int("lowest", r.may.oomFloor))
 	}
+	r.kernel = learnKernel()
+	r.features = r.learnFeatures(ctx)
 	r.client, err = containerd.New(r.cfg.Address, containerd.WithDefaultNamespace(r.cfg.Namespace), containerd.WithTimeout(dialTimeout))
 	if err != nil {
 		return fmt.Errorf("dialing containerd: %w", err)

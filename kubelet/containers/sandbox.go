@@ -18,8 +18,8 @@ import (
 
 // CreateSandbox makes a pod's namespaces and records them. On error nothing remains, except what Connect did outside of the network namespace.
 func (r *Runtime) CreateSandbox(ctx context.Context, spec SandboxSpec) (_ Sandbox, err error) {
-	if spec.ShareProcessNamespace {
-		return Sandbox{}, fmt.Errorf("sharing the process namespace of a pod: %w", ErrUnsupported)
+	if err := r.checkHandler(spec.Handler); err != nil {
+		return Sandbox{}, err
 	}
 	ctx = r.scope(ctx)
 	s := Sandbox{
@@ -32,18 +32,27 @@ func (r *Runtime) CreateSandbox(ctx context.Context, spec SandboxSpec) (_ Sandbo
 		HostNetwork:  spec.HostNetwork,
 		HostIPC:      spec.HostIPC,
 		HostPID:      spec.HostPID,
+		SharedPID:    spec.ShareProcessNamespace && !spec.HostPID,
+		Handler:      spec.Handler,
 		Labels:       spec.Labels,
 		Ready:        true,
 	}
 	dir := r.pinDir(s.ID)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, removePins(dir))
+			clean, cancel := r.undo(ctx)
+			defer cancel()
+			err = errors.Join(err, r.removePause(clean, s.PauseID), removePins(dir))
 		}
 	}()
 	p := pins{dir: dir, net: !s.HostNetwork, ipc: !s.HostIPC, hostname: s.Hostname, sysctls: spec.Sysctls}
 	if err := makePins(p); err != nil {
 		return Sandbox{}, fmt.Errorf("making sandbox namespaces: %w", err)
+	}
+	if s.SharedPID {
+		if err := r.startPause(ctx, &s, spec); err != nil {
+			return Sandbox{}, fmt.Errorf("running the sandbox's process: %w", err)
+		}
 	}
 	if !s.HostNetwork {
 		s.NetNS = filepath.Join(dir, pinNet)
@@ -90,6 +99,9 @@ func (r *Runtime) RemoveSandbox(ctx context.Context, id string) error {
 		}
 	}
 	defer r.lock(kindSandbox, id)()
+	if err := r.removePauses(ctx, id); err != nil {
+		return err
+	}
 	if err := removePins(r.pinDir(id)); err != nil {
 		return fmt.Errorf("removing sandbox namespaces: %w", err)
 	}
@@ -119,6 +131,9 @@ func (r *Runtime) sandboxOf(rec containers.Container) Sandbox {
 	if !s.HostNetwork {
 		s.NetNS = filepath.Join(dir, pinNet)
 		s.Ready = s.Ready && isPinned(s.NetNS)
+	}
+	if s.SharedPID {
+		s.Ready = s.Ready && pauseLives(filepath.Join(dir, pinPID), s.PausePID)
 	}
 	return s
 }

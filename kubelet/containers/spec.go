@@ -8,7 +8,6 @@ import (
 
 	"github.com/containerd/containerd/contrib/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
-
 )
 
 // specInput is all that an OCI spec is made of. buildSpec is pure but for privileged containers and Localhost profiles, whose devices and

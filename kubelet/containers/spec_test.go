@@ -77,43 +77,6 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
-func TestWhoRuns(t *testing.T) {
-	image := func(user string) imageFacts {
-		return imageFacts{
-			config: ocispec.ImageConfig{User: user},
-			passwd: []byte("root:x:0:0::/:/bin/sh\napp:x:1000:50::/:/bin/sh\n"),
-			group:  []byte("root:x:0:\nstaff:x:50:\nextra:x:60:app\n"),
-		}
-	}
-	one := int64(1)
-	for name, c := range map[string]struct {
-		user string
-		sec  Security
-		want identityOf
-	}{
-		"nobody named":     {"", Security{}, identityOf{0, 0, []uint32{0}}},
-		"by name":          {"app", Security{}, identityOf{1000, 50, []uint32{50, 60}}},
-		"by name of both":  {"app:extra", Security{}, identityOf{1000, 60, []uint32{60}}},
-		"by number":        {"7:8", Security{}, identityOf{7, 8, []uint32{8}}},
-		"pod's user":       {"app", Security{RunAsUser: &one}, identityOf{1, 0, []uint32{0}}},
-		"pod's group":      {"app", Security{RunAsGroup: &one}, identityOf{1000, 1, []uint32{1, 60}}},
-		"more groups":      {"app", Security{SupplementalGroups: []int64{60, 70}}, identityOf{1000, 50, []uint32{50, 60, 70}}},
-		"non-root by name": {"app", Security{RunAsNonRoot: true}, identityOf{1000, 50, []uint32{50, 60}}},
-	} {
-		if got, err := whoRuns(image(c.user), c.sec); err != nil || !reflect.DeepEqual(got, c.want) {
-			t.Errorf("%s: got %+v, %v", name, got, err)
-		}
-	}
-	for _, user := range []string{"", "root", "0"} {
-		if _, err := whoRuns(image(user), Security{RunAsNonRoot: true}); !errors.Is(err, ErrRunsAsRoot) {
-			t.Errorf("%q with runAsNonRoot: %v", user, err)
-		}
-	}
-	if _, err := whoRuns(image("stranger"), Security{}); err == nil {
-		t.Error("a user that the image doesn't know was found")
-	}
-}
-
 func TestBuildSpec(t *testing.T) {
 	score := -998
 	in := specInput{
@@ -172,6 +135,7 @@ func TestLabels(t *testing.T) {
 	at := time.Date(2026, 11, 21, 22, 0, 0, 7, time.UTC)
 	s := Sandbox{
 		ID: "s", PodUID: "u", PodNamespace: "ns", PodName: "p", Attempt: 3, Hostname: "h", HostIPC: true, Created: at,
+		SharedPID: true, PauseID: "x", PausePID: 7, Handler: "crun",
 		IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}, Labels: map[string]string{"a": "b"},
 	}
 	if got := sandboxFrom("s", sandboxLabels(s), at); !reflect.DeepEqual(got, s) {
@@ -179,9 +143,10 @@ func TestLabels(t *testing.T) {
 	}
 	c := Container{
 		ID: "c", SandboxID: "s", PodUID: "u", Name: "n", Attempt: 2, Image: "i", ImageID: "id", ImageRef: "ref", LogPath: "/l", CgroupPath: "/g",
-		TTY: true, State: Created, Created: at, Labels: map[string]string{"x": ""},
+		TTY: true, State: Created, Created: at, Labels: map[string]string{"x": ""}, StopSignal: "SIGTERM",
+		User: &Identity{UID: 1000, GID: 1000, Groups: []uint32{1000}},
 	}
-	labels := containerLabels(c, true, "TERM")
+	labels := containerLabels(c, true, "TERM", "1000:1000:1000")
 	if got := containerFrom("c", labels, at); !reflect.DeepEqual(got, c) {
 		t.Errorf("created: got %+v, want %+v", got, c)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
@@ -17,6 +18,7 @@ import (
 const (
 	stoppedStatus = task.Status_STOPPED
 	exitUnknown   = 137
+	exitKilled    = 128 + int(unix.SIGKILL)
 )
 
 // StopContainer sends the stop signal, waits grace, then kills; it returns when the container is Exited. Grace 0 kills at once. Stopping what
@@ -208,11 +210,20 @@ func (r *Runtime) deleteTask(ctx context.Context, c Container) error {
 	return nil
 }
 
+// signalName is how the API spells a signal; a number for one without a name.
+func signalName(sig unix.Signal) string {
+	if name := unix.SignalName(sig); name != "" {
+		return name
+	}
+	return strconv.Itoa(int(sig))
+}
+
+// exitReason: a container whose child was killed for its memory, and that ended on its own, was not killed itself.
 func exitReason(code int, oom bool) string {
 	switch {
 	case code == 0:
 		return ReasonCompleted
-	case oom:
+	case oom && code == exitKilled:
 		return ReasonOOMKilled
 	default:
 		return ReasonError

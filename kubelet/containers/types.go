@@ -22,7 +22,9 @@ var (
 	ErrNoImage = errors.New("image is not on this node")
 	// ErrTimeout: an exec ran longer than its timeout and was killed.
 	ErrTimeout = errors.New("command timed out")
-	// ErrUnsupported: the spec asks for something this runtime does not do (a shared PID namespace, for now).
+	// ErrNoHandler: the sandbox names a runtime handler that Config does not have.
+	ErrNoHandler = errors.New("no runtime is configured for the handler")
+	// ErrUnsupported: the spec asks for something that this runtime, this kernel or this OCI runtime does not do.
 	ErrUnsupported = errors.New("not supported")
 )
 
@@ -37,8 +39,10 @@ type Config struct {
 	StateDir string
 	// Snapshotter; empty means overlayfs.
 	Snapshotter string
-	// OCIRuntime is the path or name of the OCI runtime binary; empty means runc.
+	// OCIRuntime is the path or name of the OCI runtime binary; empty means runc. It is what pods get that name no handler, or "runc".
 	OCIRuntime string
+	// Handlers are other OCI runtimes by the name that a RuntimeClass gives.
+	Handlers map[string]string
 	// StartsInFlight bounds container starts at the same time; 0 means 4.
 	StartsInFlight int
 	// MountPoint of the control groups; empty means /sys/fs/cgroup.
@@ -65,8 +69,12 @@ type SandboxSpec struct {
 	Hostname string
 	// HostNetwork uses the node's network and UTS namespaces (the ones the kubelet lives in); HostIPC and HostPID the node's others.
 	HostNetwork, HostIPC, HostPID bool
-	// ShareProcessNamespace is refused for now with ErrUnsupported.
+	// ShareProcessNamespace has the containers see each other's processes; the first one is then a process that waits and reaps (pause.go).
 	ShareProcessNamespace bool
+	// CgroupParent is the group of that process; needed with ShareProcessNamespace.
+	CgroupParent string
+	// Handler is the name of the OCI runtime; ErrNoHandler if it is not known.
+	Handler string
 	// Sysctls are set in the pod's namespaces, dotted names.
 	Sysctls map[string]string
 	// Connect joins the network namespace pinned at that path to the pod network and says the pod's addresses, which are recorded
@@ -83,12 +91,19 @@ type Sandbox struct {
 	Attempt                       int
 	Hostname                      string
 	HostNetwork, HostIPC, HostPID bool
+	// SharedPID: the containers have one PID namespace, whose first process is that of the container PauseID, with the number PausePID on the node.
+	SharedPID bool
+	PauseID   string
+	PausePID  int
+	// Handler is the name of the OCI runtime as the spec gave it.
+	Handler string
 	// IPs as Connect said them; empty with HostNetwork.
 	IPs []netip.Addr
 	// NetNS is the path of the pinned network namespace; empty with HostNetwork.
 	NetNS   string
 	Created time.Time
-	// Ready is false when the pins are gone (the machine was restarted): remove it and make another.
+	// Ready is false when the pins are gone (the machine was restarted), or the first process of a shared PID namespace is: remove it and make
+	// another.
 	Ready  bool
 	Labels map[string]string
 }
@@ -97,6 +112,8 @@ type Sandbox struct {
 type Mount struct {
 	Source, Target string
 	ReadOnly       bool
+	// RecursiveReadOnly makes what is mounted below the source read-only too; only with ReadOnly, and where Features says so.
+	RecursiveReadOnly bool
 	// Propagation: "" or "private", "rslave" (HostToContainer), "rshared" (Bidirectional).
 	Propagation string
 }
@@ -118,8 +135,9 @@ type Security struct {
 	// RunAsUser and RunAsGroup override the image's user; nil: the image's.
 	RunAsUser, RunAsGroup *int64
 	RunAsNonRoot          bool
-	// SupplementalGroups are added to those of the image's /etc/group (fsGroup too: the caller adds it).
+	// SupplementalGroups are added to those of the image's /etc/group (fsGroup too: the caller adds it), or, with StrictGroups, stand alone.
 	SupplementalGroups []int64
+	StrictGroups       bool
 	Privileged         bool
 	// NoNewPrivileges is allowPrivilegeEscalation: false.
 	NoNewPrivileges bool
@@ -128,8 +146,34 @@ type Security struct {
 	CapAdd, CapDrop []string
 	// Seccomp is one of the constants; empty means unconfined. SeccompPath is the file of a Localhost profile.
 	Seccomp, SeccompPath string
+	// AppArmor is one of the constants of seccomp, or empty: then, as with RuntimeDefault, the usual profile where the kernel has AppArmor.
+	// AppArmorProfile is the name of a Localhost profile, which the kernel has loaded.
+	AppArmor, AppArmorProfile string
+	// SELinux is the label of the process, where SELinux is on; else it says nothing.
+	SELinux *SELinux
 	// UnmaskedProc is procMount: Unmasked.
 	UnmaskedProc bool
+}
+
+// SELinux are parts of a label; an empty one is as usual.
+type SELinux struct{ User, Role, Type, Level string }
+
+// Identity is who a container's first process is. Groups begin with GID.
+type Identity struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
+// Features are what an OCI runtime can do on this kernel.
+type Features struct {
+	RecursiveReadOnly bool
+	UserNamespaces    bool
+}
+
+// Handler is an OCI runtime by the name that RuntimeClasses use; the usual one has the name "" and "runc".
+type Handler struct {
+	Name     string
+	Features Features
 }
 
 // ContainerSpec is what a new container is made of.
@@ -157,6 +201,8 @@ type ContainerSpec struct {
 	// OOMScoreAdj of the process; left as it is where the kubelet may not change it.
 	OOMScoreAdj *int
 	Security    Security
+	// JoinPID is the ID of a running container whose PID namespace this one joins; empty: its own, or the sandbox's.
+	JoinPID string
 	// StopSignal overrides the image's, "SIGUSR1" or "USR1" or "10".
 	StopSignal string
 	// Labels are the caller's own, given back by List.
@@ -204,8 +250,12 @@ type Container struct {
 	Reason   string
 	Message  string
 	// PID of the first process while Running, on the node.
-	PID    int
-	Labels map[string]string
+	PID int
+	// User is who the first process is; nil if the record does not say.
+	User *Identity
+	// StopSignal is what ends it, SIGTERM if nobody named one.
+	StopSignal string
+	Labels     map[string]string
 }
 
 // Listing is everything of ours that containerd holds.
