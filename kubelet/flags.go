@@ -30,6 +30,7 @@ import (
 )
 
 // Config is what the flags say.
+	"pilothouse.dev/kubelet/stats"
 type Config struct {
 	Kubeconfig     string
 	Bootstrap      string
@@ -57,8 +58,11 @@ type Config struct {
 	LogMaxSize        string
 	LogMaxFiles       int
 	MaxRestartBackoff time.Duration
-	EvictionMemory    string
-	EvictionDisk      float64
+	EvictionHard      string
+	EvictionSoft      string
+	EvictionGraces    string
+	EvictionReclaim   string
+	EvictionMaxGrace  int
 	PressureLasts     time.Duration
 
 	ClusterDNS    cli.StringSlice
@@ -77,7 +81,10 @@ type Config struct {
 	labels         map[string]string
 	taints         []corev1.Taint
 	logMax         int64
-	evictionMemory int64
+	thresholds     []eviction.Threshold
+	evictionMemory int64 // what the hard threshold of memory keeps from pods
+	tls            server.TLS
+	others         map[string]*string // flags that are only known, as given; made by flags
 }
 
 func (c *Config) flags() []cli.Flag {
@@ -109,9 +116,12 @@ func (c *Config) flags() []cli.Flag {
 		&cli.StringFlag{Name: "container-log-max-size", Value: "10Mi", Destination: &c.LogMaxSize, Usage: "`SIZE` at which a container's log is rotated"},
 		&cli.IntFlag{Name: "container-log-max-files", Value: 5, Destination: &c.LogMaxFiles, Usage: "files kept of a container's log"},
 		&cli.DurationFlag{Name: "max-container-restart-period", Value: 5 * time.Minute, Destination: &c.MaxRestartBackoff, Usage: "longest wait before a container that keeps ending is started again"},
-		&cli.StringFlag{Name: "eviction-memory", Value: "100Mi", Destination: &c.EvictionMemory, Usage: "`SIZE` of free memory below which pods are ended; also kept from allocatable"},
-		&cli.Float64Flag{Name: "eviction-disk", Value: 0.05, Destination: &c.EvictionDisk, Usage: "`PART` of the disk (and of its inodes) that must stay free, 0 to 1"},
-		&cli.DurationFlag{Name: "eviction-pressure-transition-period", Value: time.Minute, Destination: &c.PressureLasts, Usage: "how long pressure is told after it is over"},
+		&cli.StringFlag{Name: "eviction-hard", Value: eviction.DefaultHard, Destination: &c.EvictionHard, Usage: "`LIST` as memory.available<1Gi: pods are ended as soon as less is left; also kept from allocatable"},
+		&cli.StringFlag{Name: "eviction-soft", Destination: &c.EvictionSoft, Usage: "`LIST` as memory.available<1.5Gi: pods are ended when less was left for the grace period"},
+		&cli.StringFlag{Name: "eviction-soft-grace-period", Destination: &c.EvictionGraces, Usage: "`LIST` as memory.available=1m30s: how long a soft threshold must have been crossed"},
+		&cli.StringFlag{Name: "eviction-minimum-reclaim", Destination: &c.EvictionReclaim, Usage: "`LIST` as nodefs.available=2Gi: how much beyond its threshold is freed once it was crossed"},
+		&cli.IntFlag{Name: "eviction-max-pod-grace-period", Destination: &c.EvictionMaxGrace, Usage: "most `SECONDS` that a pod may take to end when a soft threshold was crossed"},
+		&cli.DurationFlag{Name: "eviction-pressure-transition-period", Value: 5 * time.Minute, Destination: &c.PressureLasts, Usage: "how long pressure is told after it is over"},
 
 		&cli.StringSliceFlag{Name: "cluster-dns", Destination: &c.ClusterDNS, Usage: "`ADDRESS` of the cluster's name server"},
 		&cli.StringFlag{Name: "cluster-domain", Value: "cluster.local", Destination: &c.ClusterDomain, Usage: "`DOMAIN` of the cluster"},
@@ -162,13 +172,13 @@ func (c *Config) complete() error {
 	if c.MaxPods < 1 || c.LeaseInterval < 100*time.Millisecond || c.MaxRestartBackoff < time.Second {
 		return errors.New("--max-pods must be 1 or more, --node-lease-interval 100ms or more, --max-container-restart-period 1s or more")
 	}
-	if c.EvictionDisk < 0 || c.EvictionDisk >= 1 {
-		return fmt.Errorf("--eviction-disk %g must be 0 or more and below 1", c.EvictionDisk)
+	if err := c.evictions(); err != nil {
+		return err
 	}
 	for flag, read := range map[string]struct {
 		text string
 		into *int64
-	}{"container-log-max-size": {c.LogMaxSize, &c.logMax}, "eviction-memory": {c.EvictionMemory, &c.evictionMemory}} {
+	}{"container-log-max-size": {c.LogMaxSize, &c.logMax}} {
 		q, err := resource.ParseQuantity(read.text)
 		if err != nil || q.Sign() < 0 {
 			return fmt.Errorf("--%s %q is no size", flag, read.text)
@@ -253,7 +263,8 @@ func (c *Config) node() node.Config {
 }
 
 func (c *Config) eviction() eviction.Config {
-	return eviction.Config{Root: c.RootDir, MemoryBytes: uint64(c.evictionMemory), DiskPart: c.EvictionDisk, InodesPart: c.EvictionDisk, PIDPart: 0.02, PressureLasts: c.PressureLasts}
+	return eviction.Config{Node: c.NodeName, Root: c.RootDir, Logs: c.PodLogs, Thresholds: c.thresholds,
+		MaxGrace: time.Duration(c.EvictionMaxGrace) * time.Second, PressureLasts: c.PressureLasts}
 }
 
 func (c *Config) pods() pods.Config {
@@ -279,3 +290,16 @@ func (c *Config) access() access.Config {
 	a.Node = c.NodeName
 	return a
 }
+// evictions reads the flags about pods that are ended for want of something.
+func (c *Config) evictions() (err error) {
+	if c.thresholds, err = eviction.Thresholds(c.EvictionHard, c.EvictionSoft, c.EvictionGraces, c.EvictionReclaim); err != nil {
+		return fmt.Errorf("reading the eviction flags: %w", err)
+	}
+	if c.EvictionMaxGrace < 0 || c.PressureLasts < 0 {
+		return errors.New("--eviction-max-pod-grace-period and --eviction-pressure-transition-period must be 0 or more")
+	}
+	_, all, err := stats.FreeMemory()
+	c.evictionMemory = eviction.MemoryReserved(c.thresholds, all)
+	return err
+}
+

@@ -69,8 +69,8 @@ func newMachine(t *testing.T) *machine {
 	m.cfg = Config{
 		Kubeconfig: m.cluster.Kubeconfig("system:node:"+nodeName, "system:nodes"), NodeName: nodeName, NodeIP: nodeIP, RootDir: t.TempDir(), LocalPathDir: t.TempDir(), NetnsDir: m.daemon.Dir,
 		MaxPods: 110, LeaseInterval: time.Second, Endpoint: "unix://" + m.daemon.Address, CgroupRoot: nodetest.CgroupRoot(t), LogMaxSize: "1Mi", LogMaxFiles: 2,
-		MaxRestartBackoff: time.Minute, EvictionMemory: "0", ClusterDomain: "cluster.local", Address: nodeIP, Port: 10250,
-		CertFile: file("kubelet.crt"), KeyFile: file("kubelet.key"), CA: file("ca.crt"),
+		MaxRestartBackoff: time.Minute, ClusterDomain: "cluster.local", Address: nodeIP, Port: 10250,
+		CertFile: file("kubelet.crt"), KeyFile: file("kubelet.key"), CA: file("ca.crt"), Debugging: true, Profiling: true, NodeLogs: true, StreamIdle: time.Hour,
 		Access: access.Config{Mode: access.Webhook, Tokens: true, TokenTTL: time.Minute, AllowedTTL: time.Minute},
 	}
 	// As a cluster's installer does.

@@ -90,14 +90,14 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	prober := probes.New(rt)
 	writer := status.New(api.Kube.CoreV1(), log)
 	recorder := events.New(api.Kube, "kubelet", cfg.NodeName)
-	pressure := eviction.New(cfg.eviction(), eviction.Parts{Groups: groups, Images: pics, Runtime: rt}, log)
+	pressure := eviction.New(cfg.eviction(), eviction.Parts{Groups: groups, Images: pics, Runtime: rt, Events: recorder}, log)
 	self := node.New(cfg.node(), node.Parts{Kube: api.Kube, Nodes: nodes, Runtime: rt, Images: pics, Network: net, Pressure: pressure}, log)
 	storage := localvolumes.Storage{Core: api.Kube.CoreV1(), Dirs: dirs, Self: asKnown(nodes, cfg.NodeName)}
 	vols := volumes.New(cfg.RootDir, objs, tokens.New(api.Kube.CoreV1(), log), storage, log)
 	folders := localvolumes.New(localvolumes.Parts{Dirs: dirs, Informer: local, Volumes: api.Kube.CoreV1().PersistentVolumes(), Users: vols, Events: recorder}, log)
 	workers := pods.New(cfg.pods(), pods.Parts{
 		Sandboxes: rt, Containers: rt, Observer: rt, Images: pics, Network: net, Groups: groups, Volumes: vols, Objects: objs, Probes: prober,
-		Status: writer, Events: recorder, Updates: desired.Updates(), Node: self.Self, Services: known(services),
+		Status: writer, Events: recorder, Guards: []pods.Guard{pressure}, Updates: desired.Updates(), Node: self.Self, Services: known(services),
 	}, log)
 	numbers := stats.New(cfg.NodeName, cfg.RootDir, rt, groups, workers)
 	resources := prometheus.NewRegistry()
@@ -135,7 +135,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("node", self.Run)
 	g.Add("pods", workers.Run)
 	g.Add("desired pods", desired.Run)
-	g.Add("eviction", func(ctx context.Context) error { return pressure.Run(ctx, workers) })
+	g.Add("eviction", func(ctx context.Context) error { return pressure.Run(ctx, workers, self.Nudge) })
 	g.Add("https", srv.Run)
 	return g.Run(ctx)
 }

@@ -8,6 +8,9 @@ import (
 // kubeletPort is where the API server finds a kubelet.
 const kubeletPort = 10250
 
+// evictionHard lets a node work on a machine whose disk is rather full of other things.
+const evictionHard = "memory.available<100Mi,nodefs.available<1Gi,nodefs.inodesFree<1%,imagefs.available<1Gi,imagefs.inodesFree<1%"
+
 func (c *cluster) kubelet(n *node) daemon {
 	address := netip.AddrPortFrom(c.nodeIP(n), kubeletPort).String()
 	return daemon{
@@ -26,6 +29,7 @@ func (c *cluster) kubelet(n *node) daemon {
 			"--local-path-dir=" + c.volumesDir(),
 			"--netns-dir=" + c.nodeRun(n, "pods"),
 			"--pod-manifest-path=" + c.path("nodes", n.Name, "manifests"),
+			"--eviction-hard=" + evictionHard,
 			"--container-runtime-endpoint=unix://" + c.containerdSocket(n),
 			"--cgroup-root=" + c.nodeCgroup(n),
 			"--cluster-dns=" + c.addr().dns().String(),

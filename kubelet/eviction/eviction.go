@@ -1,53 +1,57 @@
-// Package eviction watches memory, disk and process numbers of the node, says which of them are short, and mends that: by removing images that no
-// container uses where the disk is short, then by ending pods, one after the other.
+// Package eviction watches memory, disks and process numbers of the node, says which of them are short, and mends that: by removing images that no
+// container uses where a disk is short, then by ending pods, one after the other. It also ends pods that have more on disk than they may.
 //
-// main gives it the function that ends a pod; node asks Pressure for its conditions. What always holds: pressure once seen is told for a while after
-// it is over, so that the scheduler does not come back too soon; critical pods are never chosen.
+// main gives it the pods and has it asked: node for its conditions, pods before one is let in. What always holds: pressure once seen is told for a
+// while after it is over, so that the scheduler does not come back too soon; critical pods are never chosen; the next pod is chosen when the last one has
+// given back what it held. thresholds.go reads the flags, judge.go says what is short, rank.go who goes, limits.go who exceeds what it may.
+//
+// Memory is looked at every second, which costs one read of a file of the kernel and needs no notification; the rest every ten. Files of pods are
+// walked only where a limit or a full disk asks for it, on a goroutine of its own, at most a twentieth of the time.
 package eviction
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"os"
+	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
 	"pilothouse.dev/kubelet/cgroups"
 	"pilothouse.dev/kubelet/containers"
-	"pilothouse.dev/kubelet/stats"
 	"pilothouse.dev/pkg/pod"
 )
 
-// Config of the thresholds: a signal is short when less than its part (0 … 1) or its bytes are left. Zero: never.
+// Config of the watch.
 type Config struct {
-	Root          string // the kubelet's folder: its disk is watched
-	MemoryBytes   uint64
-	DiskPart      float64
-	InodesPart    float64
-	PIDPart       float64
-	Every         time.Duration // how often to look; 0 means 10 s
-	PressureLasts time.Duration // how long pressure is told after it was seen last
+	// Node is this node's name, for events.
+	Node string
+	// Root is the kubelet's folder, whose disk is the node's; Logs that of containers' logs.
+	Root, Logs string
+	Thresholds []Threshold
+	// MaxGrace bounds how long pods may take to end that go because of a soft threshold.
+	MaxGrace time.Duration
+	// PressureLasts is how long pressure is told after it was seen last.
+	PressureLasts time.Duration
 }
 
-// Pods are those of this node; Evict ends one.
+// Pods are those of this node.
 type Pods interface {
 	Pods() []*corev1.Pod
-	Evict(uid types.UID, reason, message string, grace time.Duration)
+	// Evict ends a pod within the grace period; disruption is the message of its condition DisruptionTarget, empty: it gets none.
+	Evict(uid types.UID, reason, message string, grace time.Duration, disruption string)
 }
 
-// Groups reads what a pod uses.
+// Groups reads what pods use.
 type Groups interface {
 	Stats(path string) (cgroups.Stats, error)
 	PodPath(qos corev1.PodQOSClass, podUID string) string
+	KubepodsPath() string
 }
 
 // Images removes those that are not in use, by ID.
@@ -55,9 +59,16 @@ type Images interface {
 	RemoveUnused(ctx context.Context, inUse map[string]bool) ([]string, error)
 }
 
-// Runtime says which images are in use.
+// Runtime says what containers there are and what they have on disk.
 type Runtime interface {
 	List(ctx context.Context) (containers.Listing, error)
+	LayerUsage(ctx context.Context, id string) (containers.LayerUsage, error)
+	Folder(ctx context.Context) (string, error)
+}
+
+// Recorder tells users what happened.
+type Recorder interface {
+	Eventf(object runtime.Object, kind, reason, format string, args ...any)
 }
 
 // Parts are what the watch needs.
@@ -65,46 +76,85 @@ type Parts struct {
 	Groups  Groups
 	Images  Images
 	Runtime Runtime
+	Events  Recorder
 }
+
+const (
+	often    = time.Second      // how often memory is looked at
+	seldom   = 10 * time.Second // and everything else
+	patience = 30 * time.Second // how long an ended pod is waited for before the next is chosen
+	answer   = 5 * time.Second  // of the runtime
+)
 
 // Manager watches.
 type Manager struct {
 	cfg   Config // set once, as all in this group
 	parts Parts
 	log   *zap.Logger
-	look  func(root string) (sight, error)
+	look  func(ctx context.Context, all bool, into sight) error
+	walk  chan struct{} // asks for a measure of every pod
 
-	mu   sync.Mutex
-	seen map[corev1.NodeConditionType]time.Time // when it was short last; guarded by mu
+	// Owned by Run's loop.
+	judge     *judge
+	sight     sight
+	looked    time.Time // when everything was looked at
+	acting    bool      // something is short
+	cleaned   time.Time // when images were removed last
+	victims   map[types.UID]bool
+	leaving   *victim
+	announced Signal // the shortage that was told last
+
+	mu       sync.Mutex
+	pressure map[corev1.NodeConditionType]bool // replaced, never changed; guarded by mu, as all below
+	uses     map[types.UID]diskUse             // what was measured last
+	measured time.Time                         // when every pod was
+	split    bool                              // images have a disk of their own
+}
+
+// victim is a pod that was told to end.
+type victim struct {
+	uid   types.UID
+	group string
+	since time.Time
+	disk  bool // it goes because of the disk, so its folder must go too
 }
 
 // New stores what it is given.
 func New(cfg Config, parts Parts, log *zap.Logger) *Manager {
-	if cfg.Every == 0 {
-		cfg.Every = 10 * time.Second
+	m := &Manager{
+		cfg: cfg, parts: parts, log: log.Named("eviction"), walk: make(chan struct{}, 1), judge: newJudge(cfg.Thresholds, cfg.PressureLasts),
+		sight: sight{}, victims: map[types.UID]bool{},
 	}
-	return &Manager{cfg: cfg, parts: parts, log: log.Named("eviction"), look: look, seen: map[corev1.NodeConditionType]time.Time{}}
+	m.look = m.machine
+	return m
 }
 
-// Pressure says what is short, or was a moment ago.
+// Pressure says what is short, or was a while ago.
 func (m *Manager) Pressure() (memory, disk, pids bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	recent := func(kind corev1.NodeConditionType) bool {
-		at, seen := m.seen[kind]
-		return seen && time.Since(at) <= m.cfg.PressureLasts
-	}
-	return recent(corev1.NodeMemoryPressure), recent(corev1.NodeDiskPressure), recent(corev1.NodePIDPressure)
+	return m.pressure[corev1.NodeMemoryPressure], m.pressure[corev1.NodeDiskPressure], m.pressure[corev1.NodePIDPressure]
 }
 
-// Run watches until ctx ends; pods are those that may be ended.
-func (m *Manager) Run(ctx context.Context, pods Pods) error {
-	tick := time.NewTicker(m.cfg.Every)
+// Run watches until ctx ends; pods are those that may be ended, and changed is called whenever Pressure says something else.
+func (m *Manager) Run(ctx context.Context, pods Pods, changed func()) error {
+	var walks sync.WaitGroup
+	defer walks.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	walks.Go(func() { m.measure(ctx, pods) })
+	tick := time.NewTicker(often)
 	defer tick.Stop()
+	said := ""
 	for {
-		if err := m.turn(ctx, pods); err != nil {
-			m.log.Warn("looking for pressure", zap.Error(err))
+		text := ""
+		if err := m.turn(ctx, pods, changed); err != nil {
+			text = err.Error()
+			if said != text && ctx.Err() == nil {
+				m.log.Warn("looking for pressure", zap.Error(err))
+			}
 		}
+		said = text
 		select {
 		case <-ctx.Done():
 			return nil
@@ -113,34 +163,185 @@ func (m *Manager) Run(ctx context.Context, pods Pods) error {
 	}
 }
 
-func (m *Manager) turn(ctx context.Context, pods Pods) error {
-	now, err := m.look(m.cfg.Root)
-	if err != nil {
+// turn looks once and does the one thing that is most urgent.
+func (m *Manager) turn(ctx context.Context, pods Pods, changed func()) error {
+	now := time.Now()
+	all := m.looked.IsZero() || m.acting || now.Sub(m.looked) >= seldom-often/2
+	if all {
+		m.looked = now
+	}
+	failed := m.look(ctx, all, m.sight) // what could be read counts all the same
+	pressure, due := m.judge.look(now, m.sight)
+	m.mu.Lock()
+	news := !maps.Equal(m.pressure, pressure)
+	m.pressure = pressure
+	m.mu.Unlock()
+	if news {
+		changed()
+	}
+	m.acting = len(due) > 0
+	if !m.acting {
+		m.announced = ""
+		return failed
+	}
+	if m.stillLeaving(now) {
+		return failed
+	}
+	if err := m.mend(ctx, pods, due[0]); err != nil {
 		return err
 	}
-	short := shortages(m.cfg, now)
-	m.mu.Lock()
-	for _, s := range short {
-		m.seen[s.kind] = time.Now()
+	return failed
+}
+
+// stillLeaving: the last pod that was chosen holds what it had.
+func (m *Manager) stillLeaving(now time.Time) bool {
+	if v := m.leaving; v != nil {
+		st, err := m.parts.Groups.Stats(v.group)
+		holds := err == nil && st.PIDs > 0 || v.disk && exists(m.podDir(v.uid))
+		if holds && now.Sub(v.since) < patience {
+			return true
+		}
+		m.leaving = nil
 	}
-	m.mu.Unlock()
-	if len(short) == 0 {
-		return nil
+	return false
+}
+
+// mend makes more of what is short.
+func (m *Manager) mend(ctx context.Context, pods Pods, s shortage) error {
+	signal := s.threshold.Signal
+	disk := signal.condition() == corev1.NodeDiskPressure
+	if m.announced != signal {
+		m.announced = signal
+		m.log.Warn("a resource is short", zap.String("signal", string(signal)), zap.Int64("left", s.left), zap.Int64("wanted", s.want))
+		m.parts.Events.Eventf(&corev1.ObjectReference{Kind: "Node", Name: m.cfg.Node, UID: types.UID(m.cfg.Node)}, corev1.EventTypeWarning,
+			"EvictionThresholdMet", "Attempting to reclaim %s", signal.resource())
 	}
-	m.log.Warn("a resource is short", zap.String("resource", string(short[0].resource)), zap.String("left", short[0].text))
-	if slices.ContainsFunc(short, func(s shortage) bool { return s.kind == corev1.NodeDiskPressure }) {
-		freed, err := m.reclaim(ctx)
-		if err != nil || freed && short[0].kind == corev1.NodeDiskPressure {
+	if disk && time.Since(m.cleaned) >= seldom {
+		m.cleaned = time.Now()
+		if freed, err := m.reclaim(ctx); err != nil || freed {
 			return err // the next look shows whether that was enough
 		}
 	}
-	candidates := m.candidates(pods.Pods())
+	if disk && !m.measuredSince(time.Now().Add(-patience)) {
+		select {
+		case m.walk <- struct{}{}:
+		default:
+		}
+		return nil
+	}
+	here := pods.Pods()
+	maps.DeleteFunc(m.victims, func(uid types.UID, _ bool) bool {
+		return !slices.ContainsFunc(here, func(p *corev1.Pod) bool { return p.UID == uid })
+	})
+	ctx, cancel := context.WithTimeout(ctx, answer)
+	defer cancel()
+	candidates := m.candidates(ctx, here, signal)
 	if len(candidates) == 0 {
 		return nil
 	}
-	victim := rank(candidates)[0]
-	pods.Evict(victim.pod.UID, "Evicted", fmt.Sprintf("The node was low on resource: %s. %s", short[0].resource, short[0].text), 0)
+	c := rank(signal.resource(), candidates)[0]
+	grace := time.Duration(0)
+	if !s.threshold.Hard {
+		grace = min(m.cfg.MaxGrace, time.Duration(pod.GracePeriod(c.pod))*time.Second)
+	}
+	text := message(s, c)
+	m.victims[c.pod.UID] = true
+	m.leaving = &victim{uid: c.pod.UID, group: m.parts.Groups.PodPath(pod.QoS(c.pod), string(c.pod.UID)), since: time.Now().Add(grace), disk: disk}
+	pods.Evict(c.pod.UID, reason, text, grace, text)
 	return nil
+}
+
+// candidates are the pods that may go, with what they use of the signal's resource.
+func (m *Manager) candidates(ctx context.Context, pods []*corev1.Pod, signal Signal) []candidate {
+	var groups map[string][]containers.Container
+	if signal.resource() == corev1.ResourceMemory {
+		groups = m.running(ctx)
+	}
+	var out []candidate
+	for _, p := range pods {
+		if pod.Critical(p) || !pod.Active(p) || m.victims[p.UID] {
+			continue
+		}
+		c := candidate{pod: p}
+		switch signal.resource() {
+		case corev1.ResourceMemory:
+			requests := pod.Requests(p)
+			c.requested = requests.Memory().Value()
+			if st, err := m.parts.Groups.Stats(m.parts.Groups.PodPath(pod.QoS(p), string(p.UID))); err == nil { // one without a group uses nothing
+				c.used = int64(st.WorkingSet)
+			}
+			for _, one := range groups[string(p.UID)] {
+				spec, _ := pod.Container(p, one.Name)
+				if st, err := m.parts.Groups.Stats(one.CgroupPath); err == nil && spec != nil {
+					c.containers = append(c.containers, consumer{one.Name, int64(st.WorkingSet), spec.Resources.Requests.Memory().Value()})
+				}
+			}
+		case pids:
+			if st, err := m.parts.Groups.Stats(m.parts.Groups.PodPath(pod.QoS(p), string(p.UID))); err == nil {
+				c.used = int64(st.PIDs)
+			}
+		default:
+			m.weigh(&c, signal)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// weigh fills in what the pod has on the disk that is short.
+func (m *Manager) weigh(c *candidate, signal Signal) {
+	r := signal.resource()
+	m.mu.Lock()
+	use := m.uses[c.pod.UID]
+	m.mu.Unlock()
+	if r == corev1.ResourceEphemeralStorage {
+		requests := pod.Requests(c.pod)
+		c.requested = requests.StorageEphemeral().Value()
+	}
+	layers, rest := true, true
+	if m.apart() { // images and layers have a disk of their own
+		onNodefs := signal == nodefsAvailable || signal == nodefsInodesFree
+		layers, rest = !onNodefs, onNodefs
+	}
+	for kind, spec := range pod.Containers(c.pod) {
+		if kind == pod.Ephemeral {
+			continue
+		}
+		var sum amounts
+		if layers {
+			sum = sum.plus(use.containers[spec.Name])
+		}
+		if rest {
+			sum = sum.plus(use.logs[spec.Name])
+		}
+		one := consumer{name: spec.Name, used: sum.of(r)}
+		if r == corev1.ResourceEphemeralStorage {
+			one.requested = spec.Resources.Requests.StorageEphemeral().Value()
+		}
+		c.containers = append(c.containers, one)
+		c.used += one.used
+	}
+	if rest {
+		for _, a := range use.volumes {
+			c.used += a.of(r)
+		}
+	}
+}
+
+// running are the containers that run, by pod; a runtime that does not answer shows none, and the message says less.
+func (m *Manager) running(ctx context.Context) map[string][]containers.Container {
+	l, err := m.parts.Runtime.List(ctx)
+	if err != nil {
+		m.log.Warn("listing containers", zap.Error(err))
+		return nil
+	}
+	out := map[string][]containers.Container{}
+	for _, c := range l.Containers {
+		if c.State == containers.Running {
+			out[c.PodUID] = append(out[c.PodUID], c)
+		}
+	}
+	return out
 }
 
 // reclaim removes images that no container uses, and says whether there were any.
@@ -161,119 +362,4 @@ func (m *Manager) reclaim(ctx context.Context) (bool, error) {
 		return len(removed) > 0, fmt.Errorf("removing images: %w", err)
 	}
 	return len(removed) > 0, nil
-}
-
-// sight is what is left of the machine's resources, and what there is.
-type sight struct {
-	memory, memoryAll uint64
-	disk, diskAll     uint64
-	inodes, inodesAll uint64
-	pids, pidsAll     uint64
-}
-
-// shortage is a resource of which too little is left.
-type shortage struct {
-	kind     corev1.NodeConditionType
-	resource corev1.ResourceName
-	text     string
-}
-
-// shortages compares; memory comes first, since it kills first.
-func shortages(cfg Config, s sight) []shortage {
-	var out []shortage
-	add := func(kind corev1.NodeConditionType, resource corev1.ResourceName, left, limit uint64) {
-		if limit > 0 && left < limit {
-			out = append(out, shortage{kind, resource, fmt.Sprintf("Threshold quantity: %d, available: %d.", limit, left)})
-		}
-	}
-	part := func(all uint64, p float64) uint64 { return uint64(float64(all) * p) }
-	add(corev1.NodeMemoryPressure, corev1.ResourceMemory, s.memory, cfg.MemoryBytes)
-	add(corev1.NodeDiskPressure, corev1.ResourceEphemeralStorage, s.disk, part(s.diskAll, cfg.DiskPart))
-	add(corev1.NodeDiskPressure, "inodes", s.inodes, part(s.inodesAll, cfg.InodesPart))
-	add(corev1.NodePIDPressure, "pids", s.pids, part(s.pidsAll, cfg.PIDPart))
-	return out
-}
-
-// candidate is a pod that may be ended.
-type candidate struct {
-	pod             *corev1.Pod
-	used, requested uint64 // memory
-}
-
-func (m *Manager) candidates(pods []*corev1.Pod) []candidate {
-	var out []candidate
-	for _, p := range pods {
-		if pod.Critical(p) || !pod.Active(p) {
-			continue
-		}
-		requests := pod.Requests(p)
-		c := candidate{pod: p, requested: uint64(requests.Memory().Value())}
-		if st, err := m.parts.Groups.Stats(m.parts.Groups.PodPath(pod.QoS(p), string(p.UID))); err == nil { // one that has no group uses nothing
-			c.used = st.WorkingSet
-		}
-		out = append(out, c)
-	}
-	return out
-}
-
-// rank sorts pods by who goes first: those that use more than they asked for, then lower priority, then the most above their request.
-func rank(cs []candidate) []candidate {
-	out := slices.Clone(cs)
-	above := func(c candidate) int64 { return int64(c.used) - int64(c.requested) }
-	slices.SortStableFunc(out, func(a, b candidate) int {
-		if x, y := above(a) > 0, above(b) > 0; x != y {
-			if x {
-				return -1
-			}
-			return 1
-		}
-		if d := cmp.Compare(pod.Priority(a.pod), pod.Priority(b.pod)); d != 0 {
-			return d
-		}
-		return cmp.Compare(above(b), above(a))
-	})
-	return out
-}
-
-// look reads the machine.
-func look(root string) (sight, error) {
-	var s sight
-	have, err := stats.Memory()
-	if err != nil {
-		return s, err
-	}
-	s.memory, s.memoryAll = have["MemAvailable"], have["MemTotal"]
-	var fs unix.Statfs_t
-	if err := unix.Statfs(root, &fs); err != nil {
-		return s, fmt.Errorf("reading the disk: %w", err)
-	}
-	size := uint64(fs.Bsize)
-	s.disk, s.diskAll, s.inodes, s.inodesAll = fs.Bavail*size, fs.Blocks*size, fs.Ffree, fs.Files
-	most, err := number("/proc/sys/kernel/pid_max")
-	if err != nil {
-		return s, err
-	}
-	load, err := os.ReadFile("/proc/loadavg") // 0.1 0.2 0.3 running/all last
-	if err != nil {
-		return s, fmt.Errorf("reading the number of processes: %w", err)
-	}
-	words := strings.Fields(string(load))
-	if len(words) < 4 {
-		return s, fmt.Errorf("reading the number of processes: %q", load)
-	}
-	_, all, _ := strings.Cut(words[3], "/")
-	n, err := strconv.ParseUint(all, 10, 64)
-	if err != nil {
-		return s, fmt.Errorf("reading the number of processes: %w", err)
-	}
-	s.pidsAll, s.pids = most, most-min(n, most)
-	return s, nil
-}
-
-func number(path string) (uint64, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return 0, err
-	}
-	return strconv.ParseUint(strings.TrimSpace(string(data)), 10, 64)
 }

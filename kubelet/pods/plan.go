@@ -24,6 +24,8 @@ type End struct {
 	Phase corev1.PodPhase
 	// Reason and Message of the pod's status: Evicted, DeadlineExceeded …
 	Reason, Message string
+	// Disruption is the message of the condition DisruptionTarget; empty: the pod gets none.
+	Disruption string
 	// Delete: the API object is removed once all is gone. Orphan: there is none any more.
 	Delete, Orphan bool
 }

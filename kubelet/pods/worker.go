@@ -220,7 +220,7 @@ func (w *worker) turn(s *state) Plan {
 	if plan.Final && s.final == nil {
 		end := End{Phase: plan.Phase}
 		if wish.End != nil {
-			end.Reason, end.Message = wish.End.Reason, wish.End.Message
+			end.Reason, end.Message, end.Disruption = wish.End.Reason, wish.End.Message, wish.End.Disruption
 		}
 		s.final = &end
 	}
@@ -289,6 +289,9 @@ func (w *worker) tellStatus(s *state, wish Wish, plan Plan) {
 		w.tellWaiting(s, name, wait)
 	}
 	st := status.Compute(f)
+	if wish.End != nil {
+		disrupted(&st, s.pod, wish.End.Disruption, s.seen.Now)
+	}
 	if s.last != nil && equality.Semantic.DeepEqual(*s.last, st) && equality.Semantic.DeepEqual(*status.WithOthers(&st, &s.raw.Status), s.raw.Status) {
 		return // said before, and nobody has said otherwise since: a node that was silent for a while finds its pods marked as not ready
 	}

@@ -55,18 +55,6 @@ func (w *worker) newest() *corev1.Pod {
 	return w.pod
 }
 
-// Evict ends a pod with phase Failed, within the grace period. Evicting one that is not there does nothing.
-func (ws *Workers) Evict(uid types.UID, reason, message string, grace time.Duration) {
-	if w := ws.worker(uid); w != nil {
-		w.post(func(s *state) {
-			if s.evicted == nil && s.final == nil {
-				s.evicted = &End{Phase: corev1.PodFailed, Reason: reason, Message: message, By: time.Now().Add(grace)}
-				w.tell(s.pod, "", corev1.EventTypeWarning, reason, "%s", message)
-			}
-		})
-	}
-}
-
 func (ws *Workers) worker(uid types.UID) *worker {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()

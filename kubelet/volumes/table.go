@@ -2,7 +2,7 @@ package volumes
 
 // table is every kind of volume this kubelet knows: one line and one file a kind.
 var table = []kind{
-	{name: "empty-dir", takes: isEmptyDir, setup: setupEmptyDir},
+	{name: emptyDirKind, takes: isEmptyDir, setup: setupEmptyDir},
 	{name: "host-path", takes: isHostPath, setup: setupHostPath},
 	{name: claimKind, takes: isClaim, setup: setupClaim},
 	{name: "configmap", takes: isConfigMap, setup: setupConfigMap, fresh: true},

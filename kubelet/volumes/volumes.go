@@ -112,6 +112,11 @@ func New(root string, look resolve.Lookup, tokens Tokens, storage Storage, log *
 // PodDir is the folder of one pod.
 func PodDir(root string, uid types.UID) string { return filepath.Join(root, "pods", string(uid)) }
 
+// EmptyDir is the folder of a pod's emptyDir volume.
+func EmptyDir(root string, uid types.UID, volume string) string {
+	return filepath.Join(PodDir(root, uid), "volumes", emptyDirKind, volume)
+}
+
 func (m *Manager) volumesDir(uid types.UID) string {
 	return filepath.Join(PodDir(m.root, uid), "volumes")
 }
