@@ -90,7 +90,7 @@ func build(out, dir, env string, flags ...string) error {
 	// go build leaves an up to date file alone, and replaces an old one whole.
 	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build"}, flags...), "-o", out, ".")...)
 	cmd.Dir = dir
-	cmd.Env = os.Environ()
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make builds it
 	if env != "" {
 		cmd.Env = append(cmd.Env, env)
 	}
