@@ -121,7 +121,7 @@ func imageDefaults(r *row) {
 func envOfHostIP(field string) func(*row) {
 	return func(r *row) {
 		ns := r.namespace()
-		got := r.reaches(ns, withEnv(doer("addressed", "env=HOST"), fromField("HOST", field)), corev1.PodSucceeded)
+		got := r.reaches(ns, withEnv(doer("addressed", "env=HOST="), fromField("HOST", field)), corev1.PodSucceeded)
 		list := strings.Split(strings.TrimPrefix(strings.TrimSpace(r.logs(ns, "addressed")), "HOST="), ",")
 		for i, text := range list {
 			ip, err := netip.ParseAddr(text)
@@ -204,7 +204,7 @@ func badSubPath(value, message string) func(*row) {
 func subPathOfAnnotation(late bool) func(*row) {
 	return func(r *row) {
 		ns := r.namespace()
-		pod := withEnv(doer("annotated", "write=/part/test.log=here", "read=/whole/mypath/annotated/test.log", "await=/whole/enough"),
+		pod := withEnv(doer("annotated", "write=/part/test.log=here", "read=/whole/mypath/annotated/test.log", "print=", "pause"),
 			fromField("POD_NAME", "metadata.name"), fromField("ANNOTATION", "metadata.annotations['mysubpath']"))
 		sharedPod(pod, "$(ANNOTATION)/$(POD_NAME)")
 		annotate := func(value string) {

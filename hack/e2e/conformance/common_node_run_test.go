@@ -147,7 +147,7 @@ func hooked(before, byHTTP bool) func(*row) {
 			r.equal("what the witness heard before the end", strings.TrimSpace(r.logs(ns, "witness")), "")
 			r.must(r.kube.CoreV1().Pods(ns).Delete(r.ctx, "hooked", metav1.DeleteOptions{}), "deleting")
 		}
-		r.eventually("the witness heard of it", func() (bool, error) {
+		r.within(patience, "the witness heard of it", func() (bool, error) {
 			said := strings.TrimSpace(r.logs(ns, "witness"))
 			return said == want, fmt.Errorf("it heard %q", said)
 		})
