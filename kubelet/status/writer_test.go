@@ -155,6 +155,40 @@ func TestNewestWins(t *testing.T) {
 	})
 }
 
+// What a pod says on its way to Running is written once, unless that takes long.
+func TestPendingStatusesWaitForOneAnother(t *testing.T) {
+	pending := func(p *corev1.Pod, message string) corev1.PodStatus {
+		st := status(p, corev1.PodPending)
+		st.Message = message
+		return st
+	}
+	for name, c := range map[string]struct {
+		until   time.Duration // when it runs
+		patches int
+	}{
+		"runs at once": {together / 2, 1},
+		"runs later":   {together * 2, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, w, p := start(t)
+				a.pod.Status.Phase, p.Status.Phase = corev1.PodPending, corev1.PodPending
+				w.Set(p, pending(p, "first"))
+				w.Set(p, pending(p, "second"))
+				time.Sleep(c.until)
+				synctest.Wait()
+				w.Set(p, status(p, corev1.PodRunning))
+				synctest.Wait()
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				if a.patches != c.patches || a.pod.Status.Phase != corev1.PodRunning {
+					t.Errorf("%d patches, want %d; phase %s", a.patches, c.patches, a.pod.Status.Phase)
+				}
+			})
+		})
+	}
+}
+
 func TestDeleteComesLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, w, p := start(t)
