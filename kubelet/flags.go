@@ -7,16 +7,20 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"pilothouse.dev/kubelet/access"
 	"pilothouse.dev/kubelet/certificates"
 	"pilothouse.dev/kubelet/cgroups"
+	"pilothouse.dev/kubelet/configuration"
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/eviction"
 	"pilothouse.dev/kubelet/images"
@@ -26,11 +30,11 @@ import (
 	"pilothouse.dev/kubelet/pods"
 	"pilothouse.dev/kubelet/server"
 	"pilothouse.dev/kubelet/source"
+	"pilothouse.dev/kubelet/stats"
 	"pilothouse.dev/pkg/localvolume"
 )
 
 // Config is what the flags say.
-	"pilothouse.dev/kubelet/stats"
 type Config struct {
 	Kubeconfig     string
 	Bootstrap      string
@@ -75,6 +79,19 @@ type Config struct {
 	Port                  int
 	CertFile, KeyFile, CA string
 	Access                access.Config // completed by access
+	TLSMin                string
+	Ciphers, Curves       cli.StringSlice
+	HealthzAddress        string
+	HealthzPort           int
+	StreamIdle            time.Duration
+	Debugging             bool // logs, exec, attach, portForward and whatever else reaches into containers
+	Profiling, NodeLogs   bool // /debug/pprof and /logs/
+	Contention            bool
+	VolumeStats           time.Duration
+	OOMScore              int
+	PodsPerCore           int
+	FailSwap, FailV1      bool
+	File, Dir             string // of KubeletConfiguration
 
 	// Made of the above by complete.
 	nodeIPs        []netip.Addr
@@ -87,8 +104,95 @@ type Config struct {
 	others         map[string]*string // flags that are only known, as given; made by flags
 }
 
+// flags are those that this daemon obeys, and those of upstream's kubelet that it only knows (configuration.Others).
 func (c *Config) flags() []cli.Flag {
+	own := c.own()
+	have := map[string]bool{}
+	for _, f := range own {
+		have[f.Names()[0]] = true
+	}
+	if c.others == nil {
+		c.others = map[string]*string{}
+	}
+	for _, k := range configuration.Others(func(name string) bool { return have[name] }) {
+		given := new(string)
+		c.others[k.Name] = given
+		check := func(text string) error {
+			*given = text
+			return k.Check(text)
+		}
+		if k.Bool {
+			own = append(own, &cli.BoolFlag{Name: k.Name, Usage: k.Why, Hidden: true, Action: func(_ *cli.Context, b bool) error { return check(strconv.FormatBool(b)) }})
+		} else {
+			own = append(own, &cli.StringFlag{Name: k.Name, Usage: k.Why, Hidden: true, Action: func(_ *cli.Context, text string) error { return check(text) }})
+		}
+	}
+	return own
+}
+
+// fromFiles sets the flags that the files of --config and --config-dir tell and the command line does not.
+func fromFiles(ctx *cli.Context, _ string) error {
+	files, err := configuration.Read(ctx.String("config"), ctx.String("config-dir"))
+	if err != nil {
+		return err
+	}
+	given := map[string]bool{} // on the command line
+	for _, name := range ctx.LocalFlagNames() {
+		given[name] = true
+	}
+	for _, s := range files.Settings() {
+		if given[s.Flag] {
+			continue
+		}
+		if err := ctx.Set(s.Flag, s.Text); err != nil {
+			return fmt.Errorf("%s: %s: Invalid value: %q: %w", s.Where, s.Field, s.Text, err)
+		}
+	}
+	return nil
+}
+
+// inForce says what a flag of this daemon was set to, whoever set it; ok only for flags that there are.
+func (c *Config) inForce() func(name string) (text string, ok bool) {
+	all := map[string]string{}
+	for _, f := range c.own() {
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			all[f.Name] = *f.Destination
+		case *cli.StringSliceFlag:
+			all[f.Name] = strings.Join(f.Destination.Value(), ",")
+		case *cli.BoolFlag:
+			all[f.Name] = strconv.FormatBool(*f.Destination)
+		case *cli.IntFlag:
+			all[f.Name] = strconv.Itoa(*f.Destination)
+		case *cli.Int64Flag:
+			all[f.Name] = strconv.FormatInt(*f.Destination, 10)
+		case *cli.Float64Flag:
+			all[f.Name] = strconv.FormatFloat(*f.Destination, 'g', -1, 64)
+		case *cli.DurationFlag:
+			all[f.Name] = f.Destination.String()
+		}
+	}
+	for name, given := range c.others {
+		if *given != "" {
+			all[name] = *given
+		}
+	}
+	return func(name string) (string, bool) {
+		text, ok := all[name]
+		return text, ok
+	}
+}
+
+// own are the flags that this daemon obeys.
+func (c *Config) own() []cli.Flag {
 	return []cli.Flag{
+		&cli.StringFlag{Name: "config", Destination: &c.File, Action: fromFiles, Usage: "KubeletConfiguration `FILE`; a flag that is given wins over it"},
+		&cli.StringFlag{Name: "config-dir", Destination: &c.Dir, Action: func(ctx *cli.Context, dir string) error {
+			if ctx.IsSet("config") {
+				return nil // read already, with the file
+			}
+			return fromFiles(ctx, dir)
+		}, Usage: "`FOLDER` of more such files, named *.conf, each over those before"},
 		&cli.StringFlag{Name: "kubeconfig", Destination: &c.Kubeconfig, Usage: "`FILE` that says where the API server is and who we are"},
 		&cli.StringFlag{Name: "bootstrap-kubeconfig", Destination: &c.Bootstrap, Usage: "`FILE` by which a new node asks for its certificate; --kubeconfig is then written"},
 		&cli.StringFlag{Name: "cert-dir", Destination: &c.CertDir, Usage: "`FOLDER` of certificates that the kubelet asks for (default: pki below --root-dir)"},
@@ -134,6 +238,21 @@ func (c *Config) flags() []cli.Flag {
 		&cli.StringFlag{Name: "tls-cert-file", Destination: &c.CertFile, Usage: "`FILE` with the certificate to serve with"},
 		&cli.StringFlag{Name: "tls-private-key-file", Destination: &c.KeyFile, Usage: "`FILE` with its key"},
 		&cli.StringFlag{Name: "client-ca-file", Destination: &c.CA, Usage: "`FILE` with the authorities of clients"},
+		&cli.StringFlag{Name: "tls-min-version", Destination: &c.TLSMin, Usage: "`VERSION` of TLS that clients must speak at least: VersionTLS12 (the default) or VersionTLS13"},
+		&cli.StringSliceFlag{Name: "tls-cipher-suites", Destination: &c.Ciphers, Usage: "`SUITES` of TLS 1.2 to serve with (default: Go's)"},
+		&cli.StringSliceFlag{Name: "tls-curve-preferences", Destination: &c.Curves, Usage: "`NUMBERS` of the key exchanges to serve with (default: Go's)"},
+		&cli.StringFlag{Name: "healthz-bind-address", Value: "127.0.0.1", Destination: &c.HealthzAddress, Usage: "`ADDRESS` of /healthz for this machine, without TLS"},
+		&cli.IntFlag{Name: "healthz-port", Value: 10248, Destination: &c.HealthzPort, Usage: "port of it; 0: none"},
+		&cli.DurationFlag{Name: "streaming-connection-idle-timeout", Value: 4 * time.Hour, Destination: &c.StreamIdle, Usage: "how long exec, attach and port-forward may be silent; 0: for ever"},
+		&cli.BoolFlag{Name: "enable-debugging-handlers", Value: true, Destination: &c.Debugging, Usage: "serve logs, exec, attach and port-forward"},
+		&cli.BoolFlag{Name: "enable-profiling-handler", Value: true, Destination: &c.Profiling, Usage: "serve /debug/pprof"},
+		&cli.BoolFlag{Name: "enable-system-log-handler", Value: true, Destination: &c.NodeLogs, Usage: "serve the files of /var/log at /logs/"},
+		&cli.BoolFlag{Name: "contention-profiling", Destination: &c.Contention, Usage: "profile waiting for locks"},
+		&cli.DurationFlag{Name: "volume-stats-agg-period", Value: time.Minute, Destination: &c.VolumeStats, Usage: "how long it is kept what volumes and writable layers take"},
+		&cli.IntFlag{Name: "oom-score-adj", Value: -999, Destination: &c.OOMScore, Usage: "the kubelet's own OOM score, where it may lower it"},
+		&cli.IntFlag{Name: "pods-per-core", Destination: &c.PodsPerCore, Usage: "most pods a processor, if that is less than --max-pods; 0: no such limit"},
+		&cli.BoolFlag{Name: "fail-swap-on", Destination: &c.FailSwap, Usage: "do not run on a machine with swap"},
+		&cli.BoolFlag{Name: "fail-cgroupv1", Destination: &c.FailV1, Usage: "do not run on a machine with control groups v1"},
 		&cli.BoolFlag{Name: "anonymous-auth", Destination: &c.Access.Anonymous, Usage: "who shows nothing is system:anonymous instead of being refused"},
 		&cli.BoolFlag{Name: "authentication-token-webhook", Value: true, Destination: &c.Access.Tokens, Usage: "ask the API server whose a bearer token is"},
 		&cli.DurationFlag{Name: "authentication-token-webhook-cache-ttl", Value: 2 * time.Minute, Destination: &c.Access.TokenTTL, Usage: "how long its answer is kept"},
@@ -154,6 +273,13 @@ func (c *Config) complete() error {
 		c.CertDir = filepath.Join(c.RootDir, "pki")
 	}
 	if err := c.Access.Check(); err != nil {
+		return err
+	}
+	var err error
+	if c.tls, err = server.ReadTLS(c.TLSMin, c.Ciphers.Value(), c.Curves.Value()); err != nil {
+		return err
+	}
+	if err := c.machine(); err != nil {
 		return err
 	}
 	if c.NodeName == "" {
@@ -212,6 +338,24 @@ func (c *Config) complete() error {
 	return nil
 }
 
+// machine checks what the flags demand of the machine.
+func (c *Config) machine() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs("/sys/fs/cgroup", &st); c.FailV1 && err == nil && st.Type != unix.CGROUP2_SUPER_MAGIC {
+		return errors.New("--fail-cgroupv1: this machine has control groups v1")
+	}
+	if swaps, err := os.ReadFile("/proc/swaps"); c.FailSwap && err == nil && strings.Count(string(swaps), "\n") > 1 {
+		return errors.New("--fail-swap-on: running with swap on is not supported, please disable swap or set --fail-swap-on to false")
+	}
+	if c.PodsPerCore < 0 || c.StreamIdle < 0 || c.OOMScore < -1000 || c.OOMScore > 1000 {
+		return errors.New("--pods-per-core and --streaming-connection-idle-timeout must be 0 or more, --oom-score-adj -1000 to 1000")
+	}
+	if most := c.PodsPerCore * goruntime.NumCPU(); most > 0 && most < c.MaxPods {
+		c.MaxPods = most
+	}
+	return nil
+}
+
 // addresses reads --node-ip, or finds the address from which this machine would speak to the world; nothing is sent for that.
 func (c *Config) addresses() error {
 	if c.NodeIP == "" {
@@ -231,6 +375,19 @@ func (c *Config) addresses() error {
 		c.nodeIPs = append(c.nodeIPs, ip)
 	}
 	return nil
+}
+
+// evictions reads the flags about pods that are ended for want of something.
+func (c *Config) evictions() (err error) {
+	if c.thresholds, err = eviction.Thresholds(c.EvictionHard, c.EvictionSoft, c.EvictionGraces, c.EvictionReclaim); err != nil {
+		return fmt.Errorf("reading the eviction flags: %w", err)
+	}
+	if c.EvictionMaxGrace < 0 || c.PressureLasts < 0 {
+		return errors.New("--eviction-max-pod-grace-period and --eviction-pressure-transition-period must be 0 or more")
+	}
+	_, all, err := stats.FreeMemory()
+	c.evictionMemory = eviction.MemoryReserved(c.thresholds, all)
+	return err
 }
 
 // The rooms' own configurations.
@@ -274,7 +431,8 @@ func (c *Config) pods() pods.Config {
 }
 
 func (c *Config) server() server.Config {
-	cfg := server.Config{Address: c.Address, Port: c.Port, CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.CA, Logs: c.PodLogs}
+	cfg := server.Config{Address: c.Address, Port: c.Port, CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.CA, Logs: c.PodLogs, TLS: c.tls,
+		HealthzAddress: c.HealthzAddress, HealthzPort: c.HealthzPort, Debugging: c.Debugging, Profiling: c.Profiling, NodeLogs: c.NodeLogs, Contention: c.Contention}
 	if c.RotateServing {
 		cfg.CertFile, cfg.KeyFile, cfg.Await = c.certificates().ServingFile(), c.certificates().ServingFile(), true
 	}
@@ -290,16 +448,3 @@ func (c *Config) access() access.Config {
 	a.Node = c.NodeName
 	return a
 }
-// evictions reads the flags about pods that are ended for want of something.
-func (c *Config) evictions() (err error) {
-	if c.thresholds, err = eviction.Thresholds(c.EvictionHard, c.EvictionSoft, c.EvictionGraces, c.EvictionReclaim); err != nil {
-		return fmt.Errorf("reading the eviction flags: %w", err)
-	}
-	if c.EvictionMaxGrace < 0 || c.PressureLasts < 0 {
-		return errors.New("--eviction-max-pod-grace-period and --eviction-pressure-transition-period must be 0 or more")
-	}
-	_, all, err := stats.FreeMemory()
-	c.evictionMemory = eviction.MemoryReserved(c.thresholds, all)
-	return err
-}
-

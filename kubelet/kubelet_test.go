@@ -258,7 +258,7 @@ func TestKubelet(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"/healthz": "ok", "/pods": `"name":"web"`, "/stats/summary": `"podRef":{"name":"web"`, "/metrics/resource": `container_memory_working_set_bytes{container="web"`,
-		"/metrics": "go_goroutines", "/containerLogs/default/web/none": "not found", "/containerLogs/default/none/web": "not found",
+		"/metrics": "go_goroutines", "/containerLogs/default/web/none": "not found", "/containerLogs/default/none/web": "does not exist",
 		"/containerLogs/default/web/web?previous=true": "previous terminated container", "/containerLogs/default/web/web?tailLines=x": "tailLines",
 	} {
 		if _, text := m.get("caller", path); !strings.Contains(text, want) {

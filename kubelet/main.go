@@ -19,6 +19,7 @@ import (
 	"pilothouse.dev/kubelet/access"
 	"pilothouse.dev/kubelet/certificates"
 	"pilothouse.dev/kubelet/cgroups"
+	"pilothouse.dev/kubelet/configuration"
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/eviction"
 	"pilothouse.dev/kubelet/images"
@@ -111,9 +112,11 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	}
 	srv := server.New(cfg.server(), server.Parts{
 		Access: access.New(cfg.access(), api.Kube.AuthenticationV1().TokenReviews(), api.Kube.AuthorizationV1().SubjectAccessReviews()),
-		Pods:   workers, Runtime: rt, Streams: streaming.New(rt), Stats: numbers, Checks: checks, NodeIPs: cfg.nodeIPs,
+		Pods:   workers, Runtime: rt, Streams: streaming.New(rt, cfg.StreamIdle), Stats: numbers, Checks: checks, NodeIPs: cfg.nodeIPs,
 		Metrics: prometheus.Gatherers{prometheus.DefaultGatherer, renewed}, Resources: resources,
+		Configz: func() map[string]any { return configuration.Configz(cfg.inForce()) },
 	}, log)
+	renewed.MustRegister(srv.Collectors()...)
 
 	g := daemon.NewGroup(log)
 	for name, k := range certs {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -137,6 +138,11 @@ type question struct {
 // the method there, so that whoever may only read through nodes/proxy can run commands by a WebSocket; here they are always a create.
 var streams = []string{"/exec/", "/attach/", "/portForward/", "/run/"}
 
+// Stream says whether a request runs something in a container or reaches into it.
+func Stream(r *http.Request) bool {
+	return slices.ContainsFunc(streams, func(s string) bool { return strings.HasPrefix(r.URL.Path, s) })
+}
+
 // ask reads a request as https://kubernetes.io/docs/reference/access-authn-authz/kubelet-authn-authz/#kubelet-authorization has it.
 func ask(r *http.Request) question {
 	q := question{verb: "", subresources: []string{"proxy"}}
@@ -152,10 +158,8 @@ func ask(r *http.Request) question {
 	case http.MethodDelete:
 		q.verb = "delete"
 	}
-	for _, s := range streams {
-		if strings.HasPrefix(r.URL.Path, s) {
-			q.verb = "create"
-		}
+	if Stream(r) {
+		q.verb = "create"
 	}
 	first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	switch first {
@@ -183,7 +187,7 @@ func (a *Access) May(r *http.Request, u User) (why string, err error) {
 	for _, sub := range q.subresources {
 		ok, reason, err := a.allowed(r.Context(), u, q.verb, sub)
 		if err != nil {
-			return "", fmt.Errorf("authorization error (user=%s, verb=%s, resource=nodes, subresource(s)=%v): %w", u.Name, q.verb, q.subresources, err)
+			return "", fmt.Errorf("Authorization error (user=%s, verb=%s, resource=nodes, subresource(s)=%v): %w", u.Name, q.verb, q.subresources, err)
 		}
 		if ok {
 			return "", nil

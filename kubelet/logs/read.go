@@ -211,7 +211,10 @@ func (r *reader) next() (bool, error) {
 		if !same(first, r.path) {
 			continue
 		}
-		if n == 0 { // rotated out of existence: go on with the oldest there is
+		if n == 0 { // rotated out of existence: read what was still added to it, and go on with the oldest there is
+			if err := r.drain(context.Background()); err != nil {
+				return false, err
+			}
 			if err := r.open(oldest); !errors.Is(err, fs.ErrNotExist) {
 				return err == nil, err
 			}

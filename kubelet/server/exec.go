@@ -5,10 +5,10 @@ import (
 	"net/netip"
 
 	"github.com/gorilla/mux"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"pilothouse.dev/kubelet/containers"
-	"pilothouse.dev/pkg/pod"
 )
 
 // exec runs a command in a container.
@@ -39,15 +39,12 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// running finds the container that the path names; it must run.
+// running finds the container that the path names; it must run. The errors are worded as clients know them from upstream's kubelet.
 func (s *Server) running(r *http.Request) (string, error) {
 	v := mux.Vars(r)
-	p, err := s.pod(v["namespace"], v["pod"], types.UID(v["uid"]))
+	p, err := s.streamed(r)
 	if err != nil {
 		return "", err
-	}
-	if c, _ := pod.Container(p, v["container"]); c == nil {
-		return "", fail(http.StatusNotFound, "container %q not found in pod %q", v["container"], p.Name)
 	}
 	l, err := s.parts.Runtime.ListPod(r.Context(), string(p.UID))
 	if err != nil {
@@ -58,13 +55,22 @@ func (s *Server) running(r *http.Request) (string, error) {
 			return c.ID, nil
 		}
 	}
-	return "", fail(http.StatusBadRequest, "container %q in pod %q is not running", v["container"], p.Name)
+	return "", fail(http.StatusInternalServerError, "container not found (%q)", v["container"])
+}
+
+// streamed finds the pod that the path of a stream names.
+func (s *Server) streamed(r *http.Request) (*corev1.Pod, error) {
+	v := mux.Vars(r)
+	p, err := s.pod(v["namespace"], v["pod"], types.UID(v["uid"]))
+	if err != nil {
+		return nil, fail(http.StatusNotFound, "pod does not exist")
+	}
+	return p, nil
 }
 
 // portForward carries connections to ports of a pod.
 func (s *Server) portForward(w http.ResponseWriter, r *http.Request) error {
-	v := mux.Vars(r)
-	p, err := s.pod(v["namespace"], v["pod"], types.UID(v["uid"]))
+	p, err := s.streamed(r)
 	if err != nil {
 		return err
 	}
@@ -75,7 +81,7 @@ func (s *Server) portForward(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if len(ips) == 0 {
-		return fail(http.StatusBadRequest, "pod %q has no address yet", p.Name)
+		return fail(http.StatusInternalServerError, "pod not found (%q)", p.Name+"_"+p.Namespace)
 	}
 	if err := s.parts.Streams.PortForward(w, r, ips[0]); err != nil {
 		return fail(http.StatusBadRequest, "%s", err)

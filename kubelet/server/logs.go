@@ -51,6 +51,8 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 	}
 	err = logs.Read(r.Context(), logs.Path(s.cfg.Logs, p.Namespace, p.Name, string(p.UID), name, attempt), opts, out)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && !out.wrote && truth(q.Get("previous")):
+		return noPrevious(p, name)
 	case errors.Is(err, fs.ErrNotExist) && !out.wrote:
 		return fail(http.StatusNotFound, "container %q in pod %q has no log", name, p.Name)
 	case out.wrote:
@@ -71,26 +73,37 @@ func (s *Server) attempt(r *http.Request, p *corev1.Pod, name string, previous b
 			attempt, running = c.Attempt, c.ID
 		}
 	}
-	if st := pod.ContainerStatus(p, name); attempt < 0 && st != nil {
-		if st.ContainerID == "" && st.LastTerminationState.Terminated == nil {
-			reason := "ContainerCreating"
-			if st.State.Waiting != nil {
-				reason = st.State.Waiting.Reason
-			}
-			return 0, "", fail(http.StatusBadRequest, "container %q in pod %q is waiting to start: %s", name, p.Name, reason)
-		}
+	if st := pod.ContainerStatus(p, name); attempt < 0 && st != nil && (st.ContainerID != "" || st.LastTerminationState.Terminated != nil) {
 		attempt = int(st.RestartCount) // its record is gone, its log need not be
 	}
-	if attempt < 0 {
-		return 0, "", fail(http.StatusBadRequest, "container %q in pod %q is waiting to start: ContainerCreating", name, p.Name)
-	}
-	if previous {
-		if attempt == 0 {
-			return 0, "", fail(http.StatusBadRequest, "previous terminated container %q in pod %q not found", name, p.Name)
-		}
+	switch {
+	case previous && attempt <= 0:
+		return 0, "", noPrevious(p, name)
+	case previous:
 		return attempt - 1, "", nil
+	case attempt < 0:
+		return 0, "", fail(http.StatusBadRequest, "container %q in pod %q is waiting to start: %s", name, p.Name, waiting(p, name))
 	}
 	return attempt, running, nil
+}
+
+func noPrevious(p *corev1.Pod, name string) error {
+	return fail(http.StatusBadRequest, "previous terminated container %q in pod %q not found", name, p.Name)
+}
+
+// waiting is why a container has not started yet, in upstream's words.
+func waiting(p *corev1.Pod, name string) string {
+	st := pod.ContainerStatus(p, name)
+	if st == nil || st.State.Waiting == nil || st.State.Waiting.Reason == "" {
+		return "ContainerCreating"
+	}
+	switch st.State.Waiting.Reason {
+	case "ErrImagePull":
+		return "image can't be pulled"
+	case "ImagePullBackOff":
+		return "trying and failing to pull image"
+	}
+	return st.State.Waiting.Reason
 }
 
 func truth(s string) bool {

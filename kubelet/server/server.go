@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -36,6 +37,14 @@ type Config struct {
 	Await bool
 	// Logs is the folder of container logs.
 	Logs string
+	TLS  TLS
+	// HealthzAddress and HealthzPort are where /healthz alone is served without TLS; port 0: nowhere.
+	HealthzAddress string
+	HealthzPort    int
+	// Debugging serves logs, exec, attach and portForward; Profiling /debug/pprof; NodeLogs the files of /var/log.
+	Debugging, Profiling, NodeLogs bool
+	// Contention has waiting for locks profiled.
+	Contention bool
 }
 
 // Pods are those of this node.
@@ -45,6 +54,7 @@ type Pods interface {
 
 // Runtime tells of containers.
 type Runtime interface {
+	List(ctx context.Context) (containers.Listing, error)
 	ListPod(ctx context.Context, podUID string) (containers.Listing, error)
 	Finished(ctx context.Context, id string) (<-chan struct{}, error)
 }
@@ -62,22 +72,26 @@ type Parts struct {
 	Streams *streaming.Streams
 	Stats   Stats
 	Checks  *health.Checks
-	// Metrics of the process, Resources of pods and node (/metrics/resource).
-	Metrics, Resources prometheus.Gatherer
+	// Metrics of the process, Resources of pods and node (/metrics/resource), Containers as cAdvisor names their numbers (/metrics/cadvisor), and
+	// results of Probes (/metrics/probes; nil: none).
+	Metrics, Resources, Containers, Probes prometheus.Gatherer
+	// Configz is what /configz shows.
+	Configz func() map[string]any
 	// NodeIPs are where pods on the node's network are found.
 	NodeIPs []netip.Addr
 }
 
 // Server is the door.
 type Server struct {
-	cfg   Config
-	parts Parts
-	log   *zap.Logger
+	cfg      Config
+	parts    Parts
+	log      *zap.Logger
+	requests *requests
 }
 
 // New stores what it is given.
 func New(cfg Config, parts Parts, log *zap.Logger) *Server {
-	return &Server{cfg: cfg, parts: parts, log: log.Named("server")}
+	return &Server{cfg: cfg, parts: parts, log: log.Named("server"), requests: newRequests()}
 }
 
 // Run listens and serves until ctx ends. Streams under way are cut then: their containers go on.
@@ -95,14 +109,19 @@ func (s *Server) Run(ctx context.Context) error {
 			s.log.Error("reading renewed certificates, serving with the former ones", zap.Error(err))
 		}
 	})
+	if s.cfg.Contention {
+		runtime.SetBlockProfileRate(1)
+		runtime.SetMutexProfileFraction(1)
+	}
 	ln, err := net.Listen("tcp", net.JoinHostPort(s.cfg.Address, strconv.Itoa(s.cfg.Port)))
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
-	srv := &http.Server{Handler: s.routes(), TLSConfig: files.ServerTLS(), ReadHeaderTimeout: 10 * time.Second,
+	srv := &http.Server{Handler: s.routes(), TLSConfig: s.cfg.TLS.over(files.ServerTLS()), ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: zap.NewStdLog(s.log)}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
+	defer s.serveHealth()()
 	if err := srv.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving: %w", err)
 	}
@@ -145,5 +164,5 @@ func (s *Server) pod(namespace, name string, uid types.UID) (*corev1.Pod, error)
 			return p, nil
 		}
 	}
-	return nil, fail(http.StatusNotFound, "pod %q not found on this node", namespace+"/"+name)
+	return nil, fail(http.StatusNotFound, "pod %q does not exist", name)
 }

@@ -24,12 +24,8 @@ import (
 	"pilothouse.dev/kubelet/containers"
 )
 
-const (
-	// idle connections are closed after this.
-	idle = 4 * time.Hour
-	// creation is how long a client may take to open its streams.
-	creation = 30 * time.Second
-)
+// creation is how long a client may take to open its streams.
+const creation = 30 * time.Second
 
 // Runtime runs and attaches.
 type Runtime interface {
@@ -38,10 +34,13 @@ type Runtime interface {
 }
 
 // Streams serves upgraded connections.
-type Streams struct{ rt Runtime }
+type Streams struct {
+	rt   Runtime
+	idle time.Duration
+}
 
-// New stores what it is given.
-func New(rt Runtime) *Streams { return &Streams{rt} }
+// New stores what it is given. A connection on which nothing was said for so long as idle is closed; 0: none is.
+func New(rt Runtime, idle time.Duration) *Streams { return &Streams{rt, idle} }
 
 // Exec runs the command of the request in a container.
 func (s *Streams) Exec(w http.ResponseWriter, r *http.Request, containerID string, command []string) error {
@@ -52,12 +51,12 @@ func (s *Streams) Exec(w http.ResponseWriter, r *http.Request, containerID strin
 	w, r, done := watch(w, r)
 	defer done()
 	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) {
-		serveV5(w, r, opts, func(ctx context.Context, in io.Reader, out, errs io.WriteCloser, resize <-chan remotecommand.TerminalSize) error {
+		serveV5(w, r, opts, s.idle, func(ctx context.Context, in io.Reader, out, errs io.WriteCloser, resize <-chan remotecommand.TerminalSize) error {
 			return bridge{s.rt}.ExecInContainer(ctx, "", "", containerID, command, in, out, errs, opts.TTY, resize, 0)
 		})
 		return nil
 	}
-	remotecommand.ServeExec(w, r, bridge{s.rt}, "", "", containerID, command, opts, idle, creation, remotecommand.SupportedStreamingProtocols)
+	remotecommand.ServeExec(w, r, bridge{s.rt}, "", "", containerID, command, opts, s.idle, creation, remotecommand.SupportedStreamingProtocols)
 	return nil
 }
 
@@ -70,12 +69,12 @@ func (s *Streams) Attach(w http.ResponseWriter, r *http.Request, containerID str
 	w, r, done := watch(w, r)
 	defer done()
 	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) {
-		serveV5(w, r, opts, func(ctx context.Context, in io.Reader, out, errs io.WriteCloser, resize <-chan remotecommand.TerminalSize) error {
+		serveV5(w, r, opts, s.idle, func(ctx context.Context, in io.Reader, out, errs io.WriteCloser, resize <-chan remotecommand.TerminalSize) error {
 			return bridge{s.rt}.AttachContainer(ctx, "", "", containerID, in, out, errs, opts.TTY, resize)
 		})
 		return nil
 	}
-	remotecommand.ServeAttach(w, r, bridge{s.rt}, "", "", containerID, opts, idle, creation, remotecommand.SupportedStreamingProtocols)
+	remotecommand.ServeAttach(w, r, bridge{s.rt}, "", "", containerID, opts, s.idle, creation, remotecommand.SupportedStreamingProtocols)
 	return nil
 }
 
@@ -102,13 +101,20 @@ func options(r *http.Request) (*remotecommand.Options, error) {
 
 // PortForward carries connections to ports of a pod at ip.
 func (s *Streams) PortForward(w http.ResponseWriter, r *http.Request, ip netip.Addr) error {
+	w, r, done := watch(w, r)
+	defer done()
+	if wsstream.IsWebSocketRequestWithTunnelingProtocol(r) {
+		var tunnel *tunnelConn
+		if w, r, tunnel = openTunnel(w, r); tunnel == nil {
+			return nil // it has answered
+		}
+		defer tunnel.Close()
+	}
 	opts, err := portforward.NewV4Options(r)
 	if err != nil {
 		return err
 	}
-	w, r, done := watch(w, r)
-	defer done()
-	portforward.ServePortForward(w, r, dialer{ip, r.Context().Done()}, "", "", opts, idle, creation, portforward.SupportedProtocols)
+	portforward.ServePortForward(w, r, dialer{ip, r.Context().Done()}, "", "", opts, s.idle, creation, portforward.SupportedProtocols)
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -16,9 +15,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
-	spdytransport "k8s.io/client-go/transport/spdy"
 	utilexec "k8s.io/client-go/util/exec"
 
 	"pilothouse.dev/kubelet/containers"
@@ -63,7 +60,7 @@ func (r *runtime) Attach(_ context.Context, _ string, spec containers.AttachSpec
 
 func serve(t *testing.T) (*runtime, *url.URL) {
 	rt := &runtime{t: t, ended: make(chan struct{}), sizes: make(chan containers.Size, 1)}
-	s := New(rt)
+	s := New(rt, time.Minute)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var err error
 		switch r.URL.Path {
@@ -204,64 +201,5 @@ func TestNothingToStream(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("answer is %s", resp.Status)
-	}
-}
-
-func TestPortForward(t *testing.T) {
-	_, u := serve(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				b, err := io.ReadAll(c) // until the client has sent all
-				if err == nil {
-					fmt.Fprintf(c, "got %s", b)
-				}
-			}()
-		}
-	}()
-	transport, upgrader, err := spdytransport.RoundTripperFor(&rest.Config{Host: u.String()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	dialer := spdytransport.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, u.JoinPath("forward"))
-	stop, up := make(chan struct{}), make(chan struct{})
-	fw, err := portforward.NewOnAddresses(dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", ln.Addr().(*net.TCPAddr).Port)}, stop, up, io.Discard, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error)
-	go func() { done <- fw.ForwardPorts() }()
-	<-up
-	ports, err := fw.GetPorts()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[0].Local))
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprint(c, "hello")
-		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
-		if b, err := io.ReadAll(c); err != nil || string(b) != "got hello" {
-			t.Errorf("answer is %q, %v", b, err)
-		}
-		c.Close()
-	}
-	close(stop)
-	if err := <-done; err != nil {
-		t.Error(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
@@ -17,7 +18,7 @@ import (
 
 // serveV5 serves the protocol that kubectl speaks first, v5.channel.k8s.io: five channels in one WebSocket, each of which can be closed on its own.
 // The module cri-streaming knows the older ones only, and leaves this one to API servers that translate it.
-func serveV5(w http.ResponseWriter, r *http.Request, o *remotecommand.Options, run func(ctx context.Context, in io.Reader, out, errs io.WriteCloser, resize <-chan remotecommand.TerminalSize) error) {
+func serveV5(w http.ResponseWriter, r *http.Request, o *remotecommand.Options, idle time.Duration, run func(ctx context.Context, in io.Reader, out, errs io.WriteCloser, resize <-chan remotecommand.TerminalSize) error) {
 	channels := []wsstream.ChannelType{wsstream.IgnoreChannel, wsstream.IgnoreChannel, wsstream.IgnoreChannel, wsstream.WriteChannel, wsstream.ReadChannel}
 	if o.Stdin {
 		channels[remotecommand.StreamStdIn] = wsstream.ReadChannel
