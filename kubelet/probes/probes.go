@@ -5,6 +5,10 @@
 // after Set returned without it (but one may still lie in the channel); after startup or liveness has failed, that container is left in peace, since
 // it is about to be ended.
 //
+// A try that cannot be made at all (no such port, no such program) is told and changes nothing, as with Kubernetes. Containers that were running
+// when this kubelet began are first probed at a random moment within a period, so that not all are probed at once; any other one is probed as soon as
+// its initial delay is over.
+//
 // It leaves to others: what a result means for the pod, and events.
 package probes
 
@@ -32,8 +36,10 @@ const (
 
 // Target is a running container that wants to be probed.
 type Target struct {
-	Container   *corev1.Container
-	ContainerID string
+	// Namespace and Pod are for the metrics.
+	Namespace, Pod string
+	Container      *corev1.Container
+	ContainerID    string
 	// IP of the pod; the node's own for a pod on the node's network.
 	IP netip.Addr
 	// Since is when the container was started.
@@ -54,7 +60,19 @@ type Result struct {
 	Healthy, Changed bool
 	// Complaint is what a failed try said; empty after a success.
 	Complaint string
+	// Outcome says what the Complaint is.
+	Outcome Outcome
 }
+
+// Outcome of a try that has something to say.
+type Outcome string
+
+// The outcomes.
+const (
+	Failed  Outcome = "failed"  // it counts against the container
+	Errored Outcome = "errored" // it could not be made, and counts as nothing
+	Warned  Outcome = "warned"  // it counts as well
+)
 
 // Runner runs a command in a container.
 type Runner interface {
@@ -66,6 +84,8 @@ type Prober struct {
 	try     func(context.Context, *corev1.Probe, Target) error // set once, as all in this group
 	results chan Result
 	wake    chan struct{}
+	metrics metrics
+	born    time.Time
 
 	mu     sync.Mutex
 	wished map[types.UID]map[string]Target // by pod, then container; guarded by mu
@@ -75,7 +95,7 @@ type Prober struct {
 // New stores what it is given.
 func New(run Runner) *Prober {
 	return &Prober{
-		try: trier{run}.try, results: make(chan Result, 64), wake: make(chan struct{}, 1),
+		try: trier{run}.try, results: make(chan Result, 64), wake: make(chan struct{}, 1), metrics: newMetrics(), born: time.Now(),
 		wished: map[types.UID]map[string]Target{}, ended: map[string]context.CancelFunc{},
 	}
 }
@@ -150,68 +170,4 @@ func (p *Prober) Run(ctx context.Context) error {
 		case <-p.wake:
 		}
 	}
-}
-
-// container probes one container until ctx ends: startup first, then the others side by side.
-func (p *Prober) container(ctx context.Context, uid types.UID, t Target) {
-	c := t.Container
-	if c.StartupProbe != nil && !t.Started && !t.Ending {
-		if !p.one(ctx, uid, t, Startup, c.StartupProbe) {
-			return
-		}
-	}
-	var both sync.WaitGroup
-	if c.ReadinessProbe != nil {
-		both.Go(func() { p.one(ctx, uid, t, Readiness, c.ReadinessProbe) })
-	}
-	if c.LivenessProbe != nil && !t.Ending {
-		both.Go(func() { p.one(ctx, uid, t, Liveness, c.LivenessProbe) })
-	}
-	both.Wait()
-}
-
-// one runs one probe in its rhythm. It returns true when startup has passed, false when there is nothing more to ask.
-func (p *Prober) one(ctx context.Context, uid types.UID, t Target, kind Kind, probe *corev1.Probe) bool {
-	s := settingsOf(probe)
-	v := verdict{settings: s, healthy: kind == Liveness || kind == Readiness && t.Ready, known: kind == Liveness || kind == Readiness && t.Ready}
-	timer := time.NewTimer(time.Until(t.Since.Add(s.delay)))
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-timer.C:
-		}
-		began := time.Now()
-		err := p.attempt(ctx, probe, s, t)
-		if ctx.Err() != nil {
-			return false
-		}
-		r := Result{PodUID: uid, Container: t.Container.Name, ContainerID: t.ContainerID, Kind: kind}
-		r.Changed = v.count(err == nil)
-		r.Healthy = v.healthy
-		if err != nil {
-			r.Complaint = err.Error()
-		}
-		if r.Changed || r.Complaint != "" {
-			select {
-			case p.results <- r:
-			case <-ctx.Done():
-				return false
-			}
-		}
-		switch {
-		case kind == Startup && v.known:
-			return v.healthy
-		case kind == Liveness && !v.healthy:
-			return false
-		}
-		timer.Reset(time.Until(began.Add(s.period)))
-	}
-}
-
-func (p *Prober) attempt(ctx context.Context, probe *corev1.Probe, s settings, t Target) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	return p.try(ctx, probe, t)
 }

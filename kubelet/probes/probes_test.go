@@ -143,10 +143,14 @@ type runner struct {
 	code int
 	out  string
 	err  error
-	wait bool
+
+	wait, panics bool
 }
 
 func (r runner) Exec(ctx context.Context, _ string, spec containers.ExecSpec) (int, error) {
+	if r.panics {
+		panic("what is this")
+	}
 	if r.wait {
 		<-ctx.Done()
 		return 0, ctx.Err()
@@ -161,6 +165,14 @@ func TestTry(t *testing.T) {
 		case "/ok":
 			if r.Host != "shop.example" || r.Header.Get("X-A") != "b" || !strings.HasPrefix(r.UserAgent(), "kube-probe/") {
 				w.WriteHeader(http.StatusTeapot)
+			}
+		case "/agent":
+			if r.UserAgent() != "me" || len(r.Header["User-Agent"]) != 1 || r.Header.Get("Accept") != "" {
+				w.WriteHeader(http.StatusTeapot)
+			}
+		case "/long":
+			for range 1000 {
+				fmt.Fprintln(w, strings.Repeat("x", 1000))
 			}
 		case "/away":
 			http.Redirect(w, r, "http://elsewhere.invalid/", http.StatusFound)
@@ -205,6 +217,8 @@ func TestTry(t *testing.T) {
 	get := func(path string) corev1.ProbeHandler {
 		return corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("web"), HTTPHeaders: []corev1.HTTPHeader{{Name: "Host", Value: "shop.example"}, {Name: "X-A", Value: "b"}}}}
 	}
+	agent := get("/agent")
+	agent.HTTPGet.HTTPHeaders = []corev1.HTTPHeader{{Name: "user-agent", Value: "me"}, {Name: "Accept"}}
 	c := &corev1.Container{Name: "c", Ports: []corev1.ContainerPort{{Name: "web", ContainerPort: int32(portOf(web.URL))}}}
 	exec := corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"x", "y"}}}
 	for _, tc := range []struct {
@@ -213,13 +227,21 @@ func TestTry(t *testing.T) {
 		run    runner
 		expire bool
 		want   string // part of the complaint; empty: healthy
+		kind   error  // of what type it is; nil: a failure
 	}{
 		{name: "http", probe: get("ok")},
+		{name: "http with an agent of its own", probe: agent},
+		{name: "a long answer", probe: get("/long")},
+		{name: "nothing to try", want: "missing probe handler", kind: unknown{}},
+		{name: "a spec that makes us panic", probe: corev1.ProbeHandler{Exec: &corev1.ExecAction{}}, run: runner{panics: true}, want: "internal error", kind: unknown{}},
+		{name: "grpc that is none", probe: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: int32(portOf(web.URL))}}, want: "error: "},
+		{name: "grpc refused", probe: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: int32(deaf)}}, want: "error: failed to connect service at \"127.0.0.1:"},
+		{name: "grpc of an unknown service", probe: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: rpc, Service: new("none")}}, want: "error: health rpc probe failed"},
 		{name: "http 500", probe: get("/bad"), want: "HTTP probe failed with statuscode: 500"},
-		{name: "redirect elsewhere is not followed", probe: get("/away")},
+		{name: "redirect elsewhere is not followed", probe: get("/away"), want: "Probe terminated redirects", kind: warning{}},
 		{name: "redirect within is followed", probe: get("/near"), want: "statuscode: 500"},
 		{name: "https, any certificate", probe: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Scheme: "HTTPS", Port: intstr.FromInt(portOf(secure.URL))}}, want: "statuscode: 404"},
-		{name: "no such port", probe: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Port: intstr.FromString("no")}}, want: `no port "no"`},
+		{name: "no such port", probe: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Port: intstr.FromString("no")}}, want: `no port "no"`, kind: unknown{}},
 		{name: "tcp", probe: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("web")}}},
 		{name: "tcp refused", probe: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt(deaf)}}, want: "connection refused"},
 		{name: "grpc", probe: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: rpc}}},
@@ -227,18 +249,22 @@ func TestTry(t *testing.T) {
 		{name: "exec", probe: exec, run: runner{out: "fine"}},
 		{name: "exec fails", probe: exec, run: runner{code: 1, out: "cat: no such file\n"}, want: "cat: no such file"},
 		{name: "exec fails in silence", probe: exec, run: runner{code: 3}, want: "exit code 3"},
-		{name: "exec cannot start", probe: exec, run: runner{err: errors.New("no such command")}, want: "no such command"},
-		{name: "exec hangs", probe: exec, run: runner{wait: true}, expire: true, want: `command "x y" timed out`},
+		{name: "exec cannot start", probe: exec, run: runner{err: errors.New("no such command")}, want: "no such command", kind: unknown{}},
+		{name: "exec hangs", probe: exec, run: runner{wait: true}, expire: true, want: `command timed out: "x y" timed out after 1s`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			if tc.expire {
-				cancel()
+				ctx, cancel = context.WithDeadline(context.WithValue(ctx, timed{}, time.Second), time.Now())
+				defer cancel()
 			}
 			err := trier{tc.run}.try(ctx, &corev1.Probe{ProbeHandler: tc.probe}, Target{Container: c, ContainerID: "id", IP: netip.MustParseAddr("127.0.0.1")})
 			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 				t.Errorf("got %v, want %q", err, tc.want)
+			}
+			if kind := fmt.Sprintf("%T", err); tc.kind != nil && kind != fmt.Sprintf("%T", tc.kind) || tc.kind == nil && strings.HasPrefix(kind, "probes.") {
+				t.Errorf("it is a %s, want %T", kind, tc.kind)
 			}
 		})
 	}

@@ -3,19 +3,19 @@ package probes
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"net/url"
+	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	grpcstatus "google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -26,21 +26,34 @@ import (
 // most is how much of an answer is kept for a complaint.
 const most = 1024
 
-// trier makes one try of a probe; nil is a success.
+// unknown is the error of a try that says nothing about the container: it could not be made. It changes no verdict.
+type unknown struct{ error }
+
+// warning is a try that counts as well, with something to say all the same.
+type warning struct{ text string }
+
+func (w warning) Error() string { return w.text }
+
+// trier makes one try of a probe: nil is a success, a warning counts as one, an unknown as nothing, any other error as a failure.
 type trier struct{ run Runner }
 
-func (t trier) try(ctx context.Context, p *corev1.Probe, target Target) error {
+func (t trier) try(ctx context.Context, p *corev1.Probe, target Target) (err error) {
+	defer func() {
+		if r := recover(); r != nil { // whatever a pod's spec holds must not end the kubelet
+			err = unknown{fmt.Errorf("internal error: %v\n%s", r, debug.Stack())}
+		}
+	}()
 	switch {
 	case p.Exec != nil:
 		return t.exec(ctx, p.Exec.Command, target.ContainerID)
 	case p.HTTPGet != nil:
-		return Get(ctx, p.HTTPGet, target.Container, target.IP.String())
+		return get(ctx, p.HTTPGet, target)
 	case p.TCPSocket != nil:
 		return tcp(ctx, p.TCPSocket, target)
 	case p.GRPC != nil:
 		return health(ctx, p.GRPC, target)
 	default:
-		return errors.New("the probe names nothing to try")
+		return unknown{fmt.Errorf("missing probe handler for container %s", target.Container.Name)}
 	}
 }
 
@@ -48,16 +61,24 @@ func (t trier) exec(ctx context.Context, command []string, id string) error {
 	out := &limited{}
 	code, err := t.run.Exec(ctx, id, containers.ExecSpec{Args: command, Stdout: out, Stderr: out})
 	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("command %q timed out", strings.Join(command, " "))
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("command timed out: %q timed out after %s", strings.Join(command, " "), timeout(ctx))
 	case err != nil:
-		return err
+		return unknown{err}
 	case code != 0 && out.Len() == 0:
 		return fmt.Errorf("command ended with exit code %d", code)
 	case code != 0:
-		return errors.New(strings.TrimSpace(out.String()))
+		return errors.New(strings.TrimSpace(clip(out.Bytes())))
 	}
 	return nil
+}
+
+// timed marks a context with how long it lasts, for complaints.
+type timed struct{}
+
+func timeout(ctx context.Context) time.Duration {
+	d, _ := ctx.Value(timed{}).(time.Duration)
+	return d
 }
 
 // limited keeps the beginning of what is written to it.
@@ -69,6 +90,9 @@ func (l *limited) Write(b []byte) (int, error) {
 	}
 	return len(b), nil
 }
+
+// clip is the beginning of an answer, as text.
+func clip(b []byte) string { return strings.ToValidUTF8(string(b[:min(len(b), most)]), "\uFFFD") }
 
 // Port finds a port by number or by the name that the container gave it.
 func Port(port intstr.IntOrString, c *corev1.Container) (string, error) {
@@ -86,79 +110,16 @@ func Port(port intstr.IntOrString, c *corev1.Container) (string, error) {
 	return strconv.Itoa(n), nil
 }
 
-// Get asks by HTTP; an answer from 200 to 399 is well. Hooks ask the same way. A redirect to another host counts as well, without being followed.
-func Get(ctx context.Context, get *corev1.HTTPGetAction, c *corev1.Container, ip string) error {
-	port, err := Port(get.Port, c)
-	if err != nil {
-		return err
-	}
-	host := get.Host
-	if host == "" {
-		host = ip
-	}
-	u, err := url.Parse("/" + strings.TrimPrefix(get.Path, "/"))
-	if err != nil {
-		return fmt.Errorf("reading path %q: %w", get.Path, err)
-	}
-	if u.Scheme = "http"; get.Scheme == corev1.URISchemeHTTPS {
-		u.Scheme = "https"
-	}
-	u.Host = net.JoinHostPort(host, port)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return fmt.Errorf("making the request: %w", err)
-	}
-	req.Header.Set("User-Agent", "kube-probe/"+version.Major+"."+version.Minor)
-	req.Header.Set("Accept", "*/*")
-	for _, h := range get.HTTPHeaders {
-		if strings.EqualFold(h.Name, "Host") {
-			req.Host = h.Value
-			continue
-		}
-		if h.Value == "" && strings.EqualFold(h.Name, "Accept") {
-			req.Header.Del("Accept")
-			continue
-		}
-		req.Header.Add(h.Name, h.Value)
-	}
-	client := &http.Client{
-		Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, // a pod's own certificate: nobody vouches for it
-		CheckRedirect: func(next *http.Request, via []*http.Request) error {
-			if next.URL.Hostname() != via[0].URL.Hostname() {
-				return http.ErrUseLastResponse
-			}
-			if len(via) >= 10 {
-				return errors.New("stopped after 10 redirects")
-			}
-			return nil
-		},
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode < 200 || resp.StatusCode >= 400 {
-		return fmt.Errorf("HTTP probe failed with statuscode: %d", resp.StatusCode)
-	}
-	_, err = io.CopyN(io.Discard, resp.Body, 10*most)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("reading the answer: %w", err)
-	}
-	return nil
-}
-
 func tcp(ctx context.Context, a *corev1.TCPSocketAction, t Target) error {
 	port, err := Port(a.Port, t.Container)
 	if err != nil {
-		return err
+		return unknown{err}
 	}
 	host := a.Host
 	if host == "" {
 		host = t.IP.String()
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
 	if err != nil {
 		return err
 	}
@@ -167,10 +128,12 @@ func tcp(ctx context.Context, a *corev1.TCPSocketAction, t Target) error {
 }
 
 func health(ctx context.Context, a *corev1.GRPCAction, t Target) error {
-	conn, err := grpc.NewClient("passthrough:///"+net.JoinHostPort(t.IP.String(), strconv.Itoa(int(a.Port))),
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUserAgent("kube-probe/"+version.Major+"."+version.Minor))
+	addr := net.JoinHostPort(t.IP.String(), strconv.Itoa(int(a.Port)))
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
+		grpc.WithUserAgent("kube-probe/"+version.Major+"."+version.Minor),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", addr) }))
 	if err != nil {
-		return fmt.Errorf("making a gRPC client: %w", err)
+		return unknown{fmt.Errorf("making a gRPC client: %w", err)}
 	}
 	defer conn.Close()
 	req := &grpc_health_v1.HealthCheckRequest{}
@@ -179,7 +142,15 @@ func health(ctx context.Context, a *corev1.GRPCAction, t Target) error {
 	}
 	resp, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, req)
 	if err != nil {
-		return err
+		switch st, _ := grpcstatus.FromError(err); st.Code() {
+		case codes.Unimplemented:
+			return fmt.Errorf("error: this server does not implement the grpc health protocol (grpc.health.v1.Health): %s", st.Message())
+		case codes.DeadlineExceeded:
+			return fmt.Errorf("timeout: health rpc did not complete within %s", timeout(ctx))
+		case codes.Unavailable:
+			return fmt.Errorf("error: failed to connect service at %q: %s", addr, st.Message())
+		}
+		return fmt.Errorf("error: health rpc probe failed: %w", err)
 	}
 	if resp.Status != grpc_health_v1.HealthCheckResponse_SERVING {
 		return fmt.Errorf("service unhealthy (responded with %q)", resp.Status)
