@@ -1,5 +1,6 @@
-// Package objects keeps the ConfigMaps and Secrets that this node's pods refer to, and only those: a watch an object, by name,
-// counted by the pods that want it.
+// Package objects keeps the ConfigMaps, Secrets and ClusterTrustBundles that this node's pods refer to, and only those: a watch an object, by
+// name (bundles also by their signer), counted by the pods that want it. What is marked immutable is read once for each pod that comes to want
+// it, and not watched (https://kubernetes.io/docs/concepts/configuration/configmap/#configmap-immutable).
 //
 // The pod workers Keep a pod before they need its objects and Drop it once it is gone; resolve and volumes read. What always holds: a read
 // waits (bounded) until the object was read from the API once, so «not found» means that the API said so; when the API is away, what was
@@ -12,15 +13,13 @@ import (
 	"sync"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 )
 
 // patience is how long a read waits for the first answer of the API.
@@ -28,12 +27,13 @@ const patience = 10 * time.Second
 
 // The kinds that are kept.
 const (
-	ConfigMap = "configmaps"
-	Secret    = "secrets"
+	ConfigMap   = "configmaps"
+	Secret      = "secrets"
+	TrustBundle = "clustertrustbundles"
 )
 
-// Key names an object.
-type Key struct{ Kind, Namespace, Name string }
+// Key names an object, or all bundles of a signer.
+type Key struct{ Kind, Namespace, Name, Signer string }
 
 // Store keeps the objects.
 type Store struct {
@@ -90,10 +90,14 @@ func (s *Store) Keep(pod *corev1.Pod) {
 	refs := References(pod)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	had := s.pods[pod.UID]
 	s.pods[pod.UID] = refs
 	for key := range refs {
-		if s.slots[key] == nil {
-			s.slots[key] = &slot{key: key, first: make(chan struct{}), changed: s.note}
+		switch sl := s.slots[key]; {
+		case sl == nil:
+			s.slots[key] = newSlot(key, s.note)
+		case !had[key]:
+			sl.thaw()
 		}
 	}
 	s.wakeLocked()
@@ -116,7 +120,6 @@ func (s *Store) wakeLocked() {
 
 // Run follows the objects until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
-	running := map[Key]context.CancelFunc{}
 	var all sync.WaitGroup
 	defer all.Wait()
 	for {
@@ -128,65 +131,30 @@ func (s *Store) Run(ctx context.Context) error {
 			}
 		}
 		for key, sl := range s.slots {
-			switch {
-			case !wanted[key]:
+			if !wanted[key] {
 				delete(s.slots, key)
-				if stop := running[key]; stop != nil {
-					stop()
-					delete(running, key)
-				}
-			case running[key] == nil:
-				own, stop := context.WithCancel(ctx)
-				running[key] = stop
-				all.Go(func() { s.follow(own, sl) })
+				sl.end()
+				continue
 			}
+			own, stop := context.WithCancel(ctx)
+			if !sl.begin(stop) {
+				stop()
+				continue
+			}
+			all.Go(func() { s.follow(own, sl) })
 		}
 		s.mu.Unlock()
 		select {
 		case <-ctx.Done():
-			for _, stop := range running {
-				stop()
-			}
 			return nil
 		case <-s.wake:
 		}
 	}
 }
 
-// follow lists and watches one object until ctx ends; the reflector retries by itself.
-func (s *Store) follow(ctx context.Context, sl *slot) {
-	only := func(o *metav1.ListOptions) {
-		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, sl.key.Name).String()
-	}
-	lw, example := &cache.ListWatch{}, runtime.Object(&corev1.ConfigMap{})
-	switch core := s.kube.CoreV1(); sl.key.Kind {
-	case ConfigMap:
-		lw.ListWithContextFunc = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			only(&o)
-			return core.ConfigMaps(sl.key.Namespace).List(ctx, o)
-		}
-		lw.WatchFuncWithContext = func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			only(&o)
-			return core.ConfigMaps(sl.key.Namespace).Watch(ctx, o)
-		}
-	default:
-		example = &corev1.Secret{}
-		lw.ListWithContextFunc = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			only(&o)
-			return core.Secrets(sl.key.Namespace).List(ctx, o)
-		}
-		lw.WatchFuncWithContext = func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			only(&o)
-			return core.Secrets(sl.key.Namespace).Watch(ctx, o)
-		}
-	}
-	name := fmt.Sprintf("%s/%s/%s", sl.key.Kind, sl.key.Namespace, sl.key.Name)
-	cache.NewReflectorWithOptions(lw, example, sl, cache.ReflectorOptions{Name: name}).RunWithContext(ctx)
-}
-
 // ConfigMap reads one that some pod refers to.
 func (s *Store) ConfigMap(namespace, name string) (*corev1.ConfigMap, error) {
-	obj, err := s.read(Key{ConfigMap, namespace, name})
+	obj, err := s.one(Key{Kind: ConfigMap, Namespace: namespace, Name: name}, corev1.Resource(ConfigMap))
 	if err != nil {
 		return nil, err
 	}
@@ -195,14 +163,47 @@ func (s *Store) ConfigMap(namespace, name string) (*corev1.ConfigMap, error) {
 
 // Secret reads one that some pod refers to.
 func (s *Store) Secret(namespace, name string) (*corev1.Secret, error) {
-	obj, err := s.read(Key{Secret, namespace, name})
+	obj, err := s.one(Key{Kind: Secret, Namespace: namespace, Name: name}, corev1.Resource(Secret))
 	if err != nil {
 		return nil, err
 	}
 	return obj.(*corev1.Secret), nil
 }
 
-func (s *Store) read(key Key) (runtime.Object, error) {
+// TrustBundle reads one that some pod refers to by its name.
+func (s *Store) TrustBundle(name string) (*certificatesv1.ClusterTrustBundle, error) {
+	obj, err := s.one(Key{Kind: TrustBundle, Name: name}, certificatesv1.Resource(TrustBundle))
+	if err != nil {
+		return nil, err
+	}
+	return obj.(*certificatesv1.ClusterTrustBundle), nil
+}
+
+// TrustBundles reads those of a signer that some pod refers to.
+func (s *Store) TrustBundles(signer string) ([]*certificatesv1.ClusterTrustBundle, error) {
+	objs, err := s.read(Key{Kind: TrustBundle, Signer: signer})
+	if err != nil {
+		return nil, err
+	}
+	bundles := make([]*certificatesv1.ClusterTrustBundle, 0, len(objs))
+	for _, o := range objs {
+		bundles = append(bundles, o.(*certificatesv1.ClusterTrustBundle))
+	}
+	return bundles, nil
+}
+
+func (s *Store) one(key Key, resource schema.GroupResource) (runtime.Object, error) {
+	objs, err := s.read(key)
+	if err != nil {
+		return nil, err
+	}
+	if len(objs) == 0 {
+		return nil, apierrors.NewNotFound(resource, key.Name)
+	}
+	return objs[0], nil
+}
+
+func (s *Store) read(key Key) ([]runtime.Object, error) {
 	s.mu.Lock()
 	sl := s.slots[key]
 	s.mu.Unlock()
@@ -211,13 +212,18 @@ func (s *Store) read(key Key) (runtime.Object, error) {
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
+	silent := false
 	select {
-	case <-sl.first:
+	case <-sl.answered():
 	case <-timer.C:
+		silent = true
+	}
+	objs, err := sl.all()
+	switch {
+	case len(objs) > 0: // also what was last known, while the API is away or does not let us read any more
+		return objs, nil
+	case silent:
 		return nil, fmt.Errorf("reading %s %s/%s: no answer from the API for %s", key.Kind, key.Namespace, key.Name, patience)
 	}
-	if obj := sl.get(); obj != nil {
-		return obj, nil
-	}
-	return nil, apierrors.NewNotFound(corev1.Resource(key.Kind), key.Name)
+	return nil, err
 }

@@ -6,12 +6,12 @@ import (
 	"pilothouse.dev/pkg/pod"
 )
 
-// References are the ConfigMaps and Secrets that a pod's spec names: by variables, by volumes, to pull images.
+// References are the objects that a pod's spec names: by variables, by volumes, to pull images.
 func References(p *corev1.Pod) map[Key]bool {
 	refs := map[Key]bool{}
 	add := func(kind, name string) {
 		if name != "" {
-			refs[Key{kind, p.Namespace, name}] = true
+			refs[Key{Kind: kind, Namespace: p.Namespace, Name: name}] = true
 		}
 	}
 	for _, s := range p.Spec.ImagePullSecrets {
@@ -54,6 +54,11 @@ func References(p *corev1.Pod) map[Key]bool {
 			}
 			if src.Secret != nil {
 				add(Secret, src.Secret.Name)
+			}
+			if b := src.ClusterTrustBundle; b != nil && b.Name != nil {
+				refs[Key{Kind: TrustBundle, Name: *b.Name}] = true
+			} else if b != nil && b.SignerName != nil {
+				refs[Key{Kind: TrustBundle, Signer: *b.SignerName}] = true
 			}
 		}
 	}

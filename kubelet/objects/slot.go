@@ -1,61 +1,179 @@
 package objects
 
 import (
+	"cmp"
+	"context"
+	"slices"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// slot holds one object; it is the store of a reflector that sees nothing else.
+// slot holds the objects of one key: one, or all those of a signer. It is the store of a reflector that sees nothing else.
 type slot struct {
 	key     Key
 	changed func(Key)
-	first   chan struct{} // closed when the API has answered once
 
-	mu     sync.Mutex
-	object runtime.Object // nil: there is none; guarded by mu
-	heard  bool           // guarded by mu
+	mu      sync.Mutex
+	first   chan struct{}             // closed when the API has answered; guarded by mu, as all in this group
+	heard   bool                      // first is closed
+	objects map[string]runtime.Object // by name
+	err     error                     // why the API refuses to tell
+	stop    context.CancelFunc        // ends the following; nil while nobody follows
+	frozen  bool                      // the object cannot change any more: nobody follows
 }
 
-func (s *slot) get() runtime.Object {
+func newSlot(key Key, changed func(Key)) *slot {
+	return &slot{key: key, changed: changed, first: make(chan struct{}), objects: map[string]runtime.Object{}}
+}
+
+// answered is closed when the API has answered.
+func (s *slot) answered() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.object
+	return s.first
 }
 
-func (s *slot) put(obj any) {
+// all are the objects, in the order of their names, and why there may be none.
+func (s *slot) all() ([]runtime.Object, error) {
 	s.mu.Lock()
-	was := s.object
-	s.object, _ = obj.(runtime.Object)
-	now := s.object
-	if !s.heard {
-		s.heard = true
-		close(s.first)
+	defer s.mu.Unlock()
+	names := make([]string, 0, len(s.objects))
+	for n := range s.objects {
+		names = append(names, n)
 	}
+	slices.SortFunc(names, cmp.Compare[string])
+	out := make([]runtime.Object, 0, len(names))
+	for _, n := range names {
+		out = append(out, s.objects[n])
+	}
+	return out, s.err
+}
+
+// thaw asks the API anew for an object that could not change: under its name there may be another one by now.
+func (s *slot) thaw() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.frozen {
+		s.frozen, s.heard, s.first = false, false, make(chan struct{})
+	}
+}
+
+// begin notes that somebody follows from now on, unless somebody does or it is of no use.
+func (s *slot) begin(stop context.CancelFunc) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stop != nil || s.frozen {
+		return false
+	}
+	s.stop = stop
+	return true
+}
+
+// end has whoever follows stop.
+func (s *slot) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stop != nil {
+		s.stop()
+		s.stop = nil
+	}
+}
+
+// apply takes in what the API said.
+func (s *slot) apply(change func(map[string]runtime.Object)) {
+	s.mu.Lock()
+	had := len(s.objects)
+	change(s.objects)
+	told := had > 0 || len(s.objects) > 0 || s.err != nil
+	s.err = nil
+	if len(s.objects) == 1 {
+		for _, o := range s.objects {
+			s.frozen = immutable(o)
+		}
+	}
+	if s.frozen && s.stop != nil { // no watch is kept for what cannot change
+		s.stop()
+		s.stop = nil
+	}
+	s.hear()
 	s.mu.Unlock()
-	if was != nil || now != nil {
+	if told {
 		s.changed(s.key)
 	}
 }
 
+// refuse takes in that the API does not let this node read. Other errors are no answer.
+func (s *slot) refuse(err error) {
+	if !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+	s.hear()
+}
+
+func (s *slot) hear() {
+	if !s.heard {
+		s.heard = true
+		close(s.first)
+	}
+}
+
+// put keeps an object, without the part that only writers need.
+func put(objects map[string]runtime.Object, obj any) {
+	o, ok := obj.(runtime.Object)
+	if !ok {
+		return
+	}
+	if m, ok := obj.(metav1.Object); ok {
+		m.SetManagedFields(nil)
+		objects[m.GetName()] = o
+	}
+}
+
 // Add, Update, Delete, Replace and Resync are what a reflector calls.
-func (s *slot) Add(obj any) error { s.put(obj); return nil }
+func (s *slot) Add(obj any) error {
+	s.apply(func(objects map[string]runtime.Object) { put(objects, obj) })
+	return nil
+}
 
 // Update is Add.
-func (s *slot) Update(obj any) error { s.put(obj); return nil }
+func (s *slot) Update(obj any) error { return s.Add(obj) }
 
-// Delete empties the slot.
-func (s *slot) Delete(any) error { s.put(nil); return nil }
-
-// Replace takes the list of the one object, or of none.
-func (s *slot) Replace(list []any, _ string) error {
-	if len(list) == 0 {
-		s.put(nil)
-		return nil
+// Delete forgets an object.
+func (s *slot) Delete(obj any) error {
+	if m, ok := obj.(metav1.Object); ok {
+		s.apply(func(objects map[string]runtime.Object) { delete(objects, m.GetName()) })
 	}
-	s.put(list[0])
+	return nil
+}
+
+// Replace takes a whole list.
+func (s *slot) Replace(list []any, _ string) error {
+	s.apply(func(objects map[string]runtime.Object) {
+		clear(objects)
+		for _, obj := range list {
+			put(objects, obj)
+		}
+	})
 	return nil
 }
 
 // Resync does nothing.
 func (s *slot) Resync() error { return nil }
+
+// immutable: whoever wrote the object has said that it will never change.
+func immutable(obj runtime.Object) bool {
+	switch o := obj.(type) {
+	case *corev1.ConfigMap:
+		return o.Immutable != nil && *o.Immutable
+	case *corev1.Secret:
+		return o.Immutable != nil && *o.Immutable
+	}
+	return false
+}

@@ -122,7 +122,7 @@ func TestClaimRefused(t *testing.T) {
 		"strange mount": {func(_ *storage, _ *claim, v *pv) { v.Spec.MountOptions = []string{"noatime", "hard"} }, `mount option "hard" is not supported`},
 		"a node's file that is a folder": {func(_ *storage, _ *claim, v *pv) {
 			v.Spec.HostPath, v.Spec.Local = &corev1.HostPathVolumeSource{Path: "/proc", Type: new(corev1.HostPathFile)}, nil
-		}, "is not a File"},
+		}, "is not a file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStorage()

@@ -5,15 +5,23 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
-// mountTmpfs makes dir a tmpfs, unless it is a mount already. limit is in bytes, 0 for none of its own.
-func mountTmpfs(dir string, limit int64) error {
+// mountTmpfs makes dir a tmpfs that never goes to swap space, unless it is a mount already.
+func mountTmpfs(dir string, options ...string) error {
+	err := mountAt(dir, "tmpfs", append(options, "noswap")...)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) { // a kernel before 6.4, or not ours to say
+		err = mountAt(dir, "tmpfs", options...)
+	}
+	return err
+}
+
+// mountAt mounts a file system that needs no device, unless dir is a mount already.
+func mountAt(dir, kind string, options ...string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("making a mount point: %w", err)
 	}
@@ -24,12 +32,8 @@ func mountTmpfs(dir string, limit int64) error {
 	if mounted {
 		return nil
 	}
-	options := "mode=0755"
-	if limit > 0 {
-		options += ",size=" + strconv.FormatInt(limit, 10)
-	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-		return fmt.Errorf("mounting a tmpfs: %w", err)
+	if err := unix.Mount(kind, dir, kind, unix.MS_NOSUID|unix.MS_NODEV, strings.Join(options, ",")); err != nil {
+		return fmt.Errorf("mounting a %s: %w", kind, err)
 	}
 	return nil
 }

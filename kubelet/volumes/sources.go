@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"pilothouse.dev/kubelet/resolve"
-	"pilothouse.dev/pkg/pod"
 )
 
 // The four kinds whose content comes from the API: each collects files, write puts them on the disk.
@@ -37,7 +35,7 @@ func setupSecret(_ context.Context, g Ground) (Volume, error) {
 	if err != nil {
 		return Volume{}, err
 	}
-	if err := mountTmpfs(g.Dir, 0); err != nil {
+	if err := mountTmpfs(g.Dir, "mode=0755"); err != nil {
 		return Volume{}, err
 	}
 	return g.content(files)
@@ -49,90 +47,6 @@ func setupDownward(_ context.Context, g Ground) (Volume, error) {
 		return Volume{}, err
 	}
 	return g.content(files)
-}
-
-// setupProjected joins several sources; where two write the same path the later one wins. In memory, since secrets may be among them.
-func setupProjected(ctx context.Context, g Ground) (Volume, error) {
-	files, def := map[string]file{}, mode(g.Volume.Projected.DefaultMode)
-	var renew time.Time
-	for _, src := range g.Volume.Projected.Sources {
-		var part map[string]file
-		var err error
-		switch {
-		case src.ConfigMap != nil:
-			part, err = g.configMap(src.ConfigMap.Name, src.ConfigMap.Items, src.ConfigMap.Optional, def)
-		case src.Secret != nil:
-			part, err = g.secret(src.Secret.Name, src.Secret.Items, src.Secret.Optional, def)
-		case src.DownwardAPI != nil:
-			part, err = g.downward(src.DownwardAPI.Items, def)
-		case src.ServiceAccountToken != nil:
-			var due time.Time
-			part, due, err = g.token(ctx, src.ServiceAccountToken, def)
-			renew = sooner(renew, due)
-		default:
-			err = fmt.Errorf("source of a projected volume: %w", ErrUnsupported)
-		}
-		if err != nil {
-			return Volume{}, err
-		}
-		for name, f := range part {
-			files[name] = f
-		}
-	}
-	if err := mountTmpfs(g.Dir, 0); err != nil {
-		return Volume{}, err
-	}
-	v, err := g.content(files)
-	v.Renew = renew
-	return v, err
-}
-
-// token is the file of a service account token. Only who the pod's containers run as may read it, where that can be told
-// (https://kubernetes.io/docs/concepts/storage/projected-volumes/#securitycontext-interactions).
-func (g Ground) token(ctx context.Context, p *corev1.ServiceAccountTokenProjection, def int32) (map[string]file, time.Time, error) {
-	name, err := inside(p.Path)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	text, renew, err := g.Tokens.Token(ctx, g.Pod, p)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	f := file{data: []byte(text), mode: def}
-	if user := onlyUser(g.Pod); user != nil && fsGroup(g.Pod) == nil {
-		f.uid = user
-	}
-	if f.uid != nil || fsGroup(g.Pod) != nil {
-		f.mode = 0o600
-	}
-	return map[string]file{name: f}, renew, nil
-}
-
-// onlyUser is the user whom all containers of a pod run as, nil when they differ or it is left to the image.
-func onlyUser(p *corev1.Pod) *int64 {
-	var whole, only *int64
-	if s := p.Spec.SecurityContext; s != nil {
-		whole = s.RunAsUser
-	}
-	for _, c := range pod.Containers(p) {
-		user := whole
-		if c.SecurityContext != nil && c.SecurityContext.RunAsUser != nil {
-			user = c.SecurityContext.RunAsUser
-		}
-		if user == nil || only != nil && *user != *only {
-			return nil
-		}
-		only = user
-	}
-	return only
-}
-
-// sooner is the earlier of two times, of which the zero time is none.
-func sooner(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
 }
 
 func (g Ground) content(files map[string]file) (Volume, error) {
@@ -183,10 +97,15 @@ func nothing(err error, kind, name string, optional *bool) (map[string]file, err
 	return nil, err
 }
 
+// noKey is what users know to be said of a key that is not there.
+var noKey = map[string]string{
+	"configmap": "configmap references non-existent config key", "secret": "references non-existent secret key",
+}
+
 // pick chooses the files: all keys under their own names, or the items under theirs.
 func pick(data map[string][]byte, items []corev1.KeyToPath, optional *bool, def int32, kind, name string) (map[string]file, error) {
 	files := map[string]file{}
-	if items == nil {
+	if len(items) == 0 {
 		for k, v := range data {
 			files[k] = file{data: v, mode: def}
 		}
@@ -198,7 +117,7 @@ func pick(data map[string][]byte, items []corev1.KeyToPath, optional *bool, def 
 			if optional != nil && *optional {
 				continue
 			}
-			return nil, fmt.Errorf("%s %q has no key %q", kind, name, item.Key)
+			return nil, fmt.Errorf("%s %q: %s: %s", kind, name, noKey[kind], item.Key)
 		}
 		p, err := inside(item.Path)
 		if err != nil {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -31,6 +32,8 @@ var ErrUnsupported = errors.New("kind of volume is not supported by this kubelet
 type Volume struct {
 	// Path on the node.
 	Path string
+	// Device on the node, instead of a Path: the volume is given to containers as a block device.
+	Device string
 	// ReadOnly volumes are never written by containers, whatever the mount says.
 	ReadOnly bool
 	// Renew is when the content will be too old, whatever objects do; the zero time is never.
@@ -47,6 +50,14 @@ type Tokens interface {
 	Forget(uid types.UID)
 }
 
+// Lookup finds the objects that a pod's volumes show. A missing one is an API «not found» error.
+type Lookup interface {
+	resolve.Lookup
+	TrustBundle(name string) (*certificatesv1.ClusterTrustBundle, error)
+	// TrustBundles are all of a signer, by name.
+	TrustBundles(signer string) ([]*certificatesv1.ClusterTrustBundle, error)
+}
+
 // Ground is what a volume is made of: the pod, its volume, and where.
 type Ground struct {
 	Pod    *corev1.Pod
@@ -54,7 +65,7 @@ type Ground struct {
 	// Dir is the volume's own folder; it need not exist yet.
 	Dir     string
 	Facts   resolve.Facts
-	Look    resolve.Lookup
+	Look    Lookup
 	Tokens  Tokens
 	Storage Storage
 
@@ -77,7 +88,7 @@ type kind struct {
 // Manager keeps the volumes of this node.
 type Manager struct {
 	root string // set once, as all in this group
-	look resolve.Lookup
+	look Lookup
 	toks Tokens
 	stor Storage
 	log  *zap.Logger
@@ -102,7 +113,7 @@ type podVolumes struct {
 }
 
 // New stores what it is given. root is the kubelet's folder.
-func New(root string, look resolve.Lookup, tokens Tokens, storage Storage, log *zap.Logger) *Manager {
+func New(root string, look Lookup, tokens Tokens, storage Storage, log *zap.Logger) *Manager {
 	return &Manager{
 		root: root, look: look, toks: tokens, stor: storage, log: log.Named("volumes"), wake: make(chan struct{}, 1), released: make(chan struct{}, 1),
 		pods: map[types.UID]*podVolumes{}, dirty: map[types.UID]bool{}, due: map[types.UID]time.Time{},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -45,6 +46,29 @@ func (o objects) Secret(ns, name string) (*corev1.Secret, error) {
 		s.Data[k] = []byte(v)
 	}
 	return s, nil
+}
+
+func (o objects) TrustBundle(name string) (*certificatesv1.ClusterTrustBundle, error) {
+	d, ok := o["bundle//"+name]
+	if !ok {
+		return nil, apierrors.NewNotFound(certificatesv1.Resource("clustertrustbundles"), name)
+	}
+	return &certificatesv1.ClusterTrustBundle{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"use": d["use"]}},
+		Spec: certificatesv1.ClusterTrustBundleSpec{SignerName: d["signer"], TrustBundle: d["pem"]}}, nil
+}
+
+func (o objects) TrustBundles(signer string) ([]*certificatesv1.ClusterTrustBundle, error) {
+	var all []*certificatesv1.ClusterTrustBundle
+	for key, d := range o {
+		if name, is := strings.CutPrefix(key, "bundle//"); is && d["signer"] == signer {
+			b, err := o.TrustBundle(name)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, b)
+		}
+	}
+	return all, nil
 }
 
 // tokens gives out token 1, 2 … each time it is asked; a moment after it is given, the first is to be renewed.
@@ -169,7 +193,7 @@ func volume(name string, src corev1.VolumeSource) corev1.Volume {
 }
 
 // manager is a Manager that leaves nothing mounted.
-func manager(t *testing.T, look resolve.Lookup) *Manager {
+func manager(t *testing.T, look Lookup) *Manager {
 	t.Helper()
 	m := New(t.TempDir(), look, &tokens{}, nil, logging.ForTest(t))
 	t.Cleanup(func() {
@@ -337,10 +361,10 @@ func TestMissing(t *testing.T) {
 		{"map", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "no"}}}, `configmap "no" not found`},
 		{"optional map", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "no"}, Optional: &yes}}, ""},
 		{"secret", corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "no"}}, `secret "no" not found`},
-		{"key", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}, Items: []corev1.KeyToPath{{Key: "no", Path: "p"}}}}, `no key "no"`},
+		{"key", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}, Items: []corev1.KeyToPath{{Key: "no", Path: "p"}}}}, "configmap references non-existent config key: no"},
 		{"path that leaves", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}, Items: []corev1.KeyToPath{{Key: "a", Path: "../p"}}}}, "does not stay"},
 		{"kind", corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}, "not supported"},
-		{"host file", corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/dev/null", Type: new(corev1.HostPathDirectory)}}, "is not a Directory"},
+		{"host file", corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/dev/null", Type: new(corev1.HostPathDirectory)}}, "hostPath type check failed: /dev/null is not a directory"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := manager(t, objects{"configmap/shop/settings": {"a": "1"}})
