@@ -126,6 +126,7 @@ func (r *Runtime) sandbox(ctx context.Context, id string) (Sandbox, error) {
 // sandboxOf completes a record with what the file system knows.
 func (r *Runtime) sandboxOf(rec containers.Container) Sandbox {
 	s := sandboxFrom(rec.ID, rec.Labels, rec.CreatedAt)
+	s.Features = r.FeaturesOf(s.Handler)
 	dir := r.pinDir(s.ID)
 	s.Ready = s.HostIPC || isPinned(filepath.Join(dir, pinIPC))
 	if !s.HostNetwork {

@@ -97,6 +97,8 @@ type Sandbox struct {
 	PausePID  int
 	// Handler is the name of the OCI runtime as the spec gave it.
 	Handler string
+	// Features of that runtime.
+	Features Features
 	// IPs as Connect said them; empty with HostNetwork.
 	IPs []netip.Addr
 	// NetNS is the path of the pinned network namespace; empty with HostNetwork.

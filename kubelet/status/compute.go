@@ -25,6 +25,8 @@ type Facts struct {
 	Reason, Message string
 
 	HostIPs, PodIPs []netip.Addr
+	// RecursiveReadOnly: the pod's OCI runtime can mount so.
+	RecursiveReadOnly bool
 	// Networked: the sandbox is there and has its addresses.
 	Networked bool
 	// Initialized: the init containers have passed.
@@ -36,6 +38,10 @@ type Facts struct {
 	Waiting map[string]corev1.ContainerStateWaiting
 	// Started and Ready, by container ID.
 	Started, Ready map[string]bool
+	// Resources are what running containers have, by container ID; where nothing is said they have what the pod says. Resize are the conditions of
+	// resizes, as they should be.
+	Resources map[string]*corev1.ResourceRequirements
+	Resize    []corev1.PodCondition
 	// Notes are termination messages, by container ID.
 	Notes map[string]string
 }
@@ -107,13 +113,27 @@ func (f *Facts) container(kind pod.Kind, c *corev1.Container) corev1.ContainerSt
 	if cs.ImageID == "" {
 		cs.ImageID = r.ImageID
 	}
+	if u := r.User; u != nil {
+		cs.User = &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: int64(u.UID), GID: int64(u.GID)}}
+		for _, g := range u.Groups {
+			cs.User.Linux.SupplementalGroups = append(cs.User.Linux.SupplementalGroups, int64(g))
+		}
+	}
+	if r.StopSignal != "" {
+		cs.StopSignal = new(corev1.Signal(r.StopSignal))
+	}
+	cs.VolumeMounts = mounts(c, f.RecursiveReadOnly)
+	if kind != pod.Ephemeral {
+		cs.AllocatedResources, cs.Resources = c.Resources.Requests.DeepCopy(), f.Resources[r.ID]
+		if r.State != containers.Running || cs.Resources == nil {
+			cs.Resources = c.Resources.DeepCopy()
+		}
+	}
 	switch r.State {
 	case containers.Running:
 		cs.State.Running = &corev1.ContainerStateRunning{StartedAt: second(r.Started)}
 		*cs.Started = f.Started[r.ID]
 		cs.Ready = f.Started[r.ID] && f.Ready[r.ID]
-		cs.Resources = c.Resources.DeepCopy()
-		cs.AllocatedResources = c.Resources.Requests.DeepCopy()
 		if len(records) > 1 {
 			cs.LastTerminationState.Terminated = f.terminated(records[1])
 		} else if was != nil && was.ContainerID == cs.ContainerID {
@@ -184,6 +204,7 @@ func (f *Facts) conditions(st *corev1.PodStatus) {
 		pod.SetCondition(st, c, f.Now.Truncate(time.Second))
 		return ok
 	}
+	f.resizes(st)
 	set(corev1.PodReadyToStartContainers, f.Networked, "", "")
 
 	over := ""
@@ -245,6 +266,17 @@ func (f *Facts) conditions(st *corev1.PodStatus) {
 	set(corev1.PodReady, ready, reason, message)
 	if pod.Condition(&corev1.Pod{Status: *st}, corev1.PodScheduled) == nil {
 		set(corev1.PodScheduled, true, "", "")
+	}
+}
+
+// resizes are conditions that are there only as long as they are true.
+func (f *Facts) resizes(st *corev1.PodStatus) {
+	st.Conditions = slices.DeleteFunc(st.Conditions, func(c corev1.PodCondition) bool {
+		return slices.Contains(passing, c.Type) && !slices.ContainsFunc(f.Resize, func(want corev1.PodCondition) bool { return want.Type == c.Type })
+	})
+	for _, c := range f.Resize {
+		c.LastTransitionTime = metav1.Time{} // kept while the status stays
+		pod.SetCondition(st, c, f.Now.Truncate(time.Second))
 	}
 }
 
