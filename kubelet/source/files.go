@@ -1,133 +1,202 @@
 package source
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/yaml"
-
-	"pilothouse.dev/pkg/pod"
 )
 
-// look is how often the folder is looked at.
-const look = 2 * time.Second
+const (
+	// calm is how long a folder must be left alone before it is read: a file that is being written is not a pod yet.
+	calm = 100 * time.Millisecond
+	// mostBytes of a manifest.
+	mostBytes = 10 << 20
+)
 
-// files finds static pods in a folder. Owned by one goroutine.
+// files finds static pods in a folder, or in one file. Owned by one goroutine.
 type files struct {
-	folder, node string
-	log          *zap.Logger
-	known        map[string]*corev1.Pod // by file name
-	said         map[string]string      // what was complained about, by file name
+	path, node string
+	every      time.Duration // how often it is read although nothing was heard
+	log        *zap.Logger
+	known      map[string][]*corev1.Pod // by file name
+	said       map[string]string        // what was complained about, by file name
 }
 
-func (f *files) run(ctx context.Context, tell func(any, bool)) {
-	if f.folder == "" {
+// run reads again whenever something changes, until ctx ends.
+func (f *files) run(ctx context.Context, tell func(*corev1.Pod, bool)) {
+	if f.path == "" {
 		return
 	}
-	tick := time.NewTicker(look)
+	tick := time.NewTicker(f.every)
 	defer tick.Stop()
+	quiet := time.NewTimer(f.every)
+	quiet.Stop()
+	defer quiet.Stop()
+	watch, err := fsnotify.NewWatcher()
+	if err != nil {
+		f.complain("", fmt.Errorf("watching the folder: %w", err)) // the tick still comes
+		watch = &fsnotify.Watcher{}
+	} else {
+		defer watch.Close()
+	}
+	watched := false
 	for {
+		if !watched && err == nil { // the folder may come later, or come anew
+			if watched = watch.Add(f.path) == nil; watched {
+				quiet.Reset(0) // what came before the watch
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case e := <-watch.Events:
+			if e.Name == f.path && (e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename)) {
+				watched = false
+			}
+			quiet.Reset(calm)
+		case e := <-watch.Errors:
+			f.complain("", e)
+			quiet.Reset(calm)
+		case <-quiet.C:
+			f.scan(tell)
 		case <-tick.C:
 			f.scan(tell)
 		}
 	}
 }
 
-// scan reads the folder and tells what changed. A file that cannot be read leaves its pod as it was.
-func (f *files) scan(tell func(any, bool)) {
-	if f.folder == "" {
+// scan reads the folder and tells what changed. A file that cannot be read, or holds what is no pod, leaves its pod as it was.
+func (f *files) scan(tell func(*corev1.Pod, bool)) {
+	if f.path == "" {
 		return
 	}
-	entries, err := os.ReadDir(f.folder)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	paths, err := f.list()
+	if err != nil {
 		f.complain("", err)
 		return
 	}
 	here := map[string]bool{}
-	for _, e := range entries {
-		ext := filepath.Ext(e.Name())
-		if e.IsDir() || strings.HasPrefix(e.Name(), ".") || ext != ".yaml" && ext != ".yml" && ext != ".json" {
+	for _, path := range paths {
+		name := filepath.Base(path)
+		here[name] = true
+		pods, err := f.read(path)
+		f.complain(name, err)
+		if pods == nil {
 			continue
 		}
-		here[e.Name()] = true
-		p, err := f.read(e.Name())
-		if err != nil {
-			f.complain(e.Name(), err)
-			continue
-		}
-		was := f.known[e.Name()]
-		if was != nil && was.UID == p.UID {
-			continue
-		}
-		if f.known == nil {
-			f.known = map[string]*corev1.Pod{}
-		}
-		f.known[e.Name()] = p
-		if was != nil {
-			tell(was, true)
-		}
-		tell(p, false)
+		f.replace(name, pods, tell)
 	}
-	for name, p := range f.known {
+	for name := range f.known {
 		if !here[name] {
-			delete(f.known, name)
-			tell(p, true)
+			f.replace(name, nil, tell)
 		}
 	}
 }
 
+// list names the files to read; a folder that is not there has none.
+func (f *files) list() ([]string, error) {
+	entries, err := os.ReadDir(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if info, statErr := os.Stat(f.path); statErr == nil && info.Mode().IsRegular() {
+		return []string{f.path}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		path := filepath.Join(f.path, e.Name())
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && !strings.HasPrefix(e.Name(), ".") {
+			out = append(out, path)
+		}
+	}
+	return out, nil
+}
+
+// replace makes the pods those of that file.
+func (f *files) replace(name string, pods []*corev1.Pod, tell func(*corev1.Pod, bool)) {
+	if f.known == nil {
+		f.known = map[string][]*corev1.Pod{}
+	}
+	f.known[name] = swap(f.known[name], pods, tell)
+	if len(f.known[name]) == 0 {
+		delete(f.known, name)
+	}
+}
+
+// swap tells which of the pods went and which are new, and returns those that are known then. A pod that is the same keeps its object.
+func swap(was, now []*corev1.Pod, tell func(*corev1.Pod, bool)) []*corev1.Pod {
+	find := func(list []*corev1.Pod, p *corev1.Pod) *corev1.Pod {
+		for _, o := range list {
+			if o.UID == p.UID {
+				return o
+			}
+		}
+		return nil
+	}
+	for _, p := range was {
+		if find(now, p) == nil {
+			tell(p, true)
+		}
+	}
+	var out []*corev1.Pod
+	for _, p := range now {
+		if old := find(was, p); old != nil {
+			p = old
+		} else {
+			tell(p, false)
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// complain logs what is wrong with a file, once as long as it stays the same; nil: nothing is.
 func (f *files) complain(name string, err error) {
 	if f.said == nil {
 		f.said = map[string]string{}
 	}
+	if err == nil {
+		delete(f.said, name)
+		return
+	}
 	if f.said[name] != err.Error() {
 		f.said[name] = err.Error()
-		f.log.Warn("reading a static pod", zap.String("file", filepath.Join(f.folder, name)), zap.Error(err))
+		f.log.Warn("reading a static pod", zap.String("file", filepath.Join(f.path, name)), zap.Error(err))
 	}
 }
 
-// read makes a pod of a file. Its UID follows from the content: a changed file is another pod.
-func (f *files) read(name string) (*corev1.Pod, error) {
-	data, err := os.ReadFile(filepath.Join(f.folder, name))
+// read makes a pod of a file. It may return one with an error: then something else is wrong with the file.
+func (f *files) read(path string) ([]*corev1.Pod, error) {
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	p := &corev1.Pod{}
-	if err := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(data), 4096).Decode(p); err != nil {
-		return nil, fmt.Errorf("decoding: %w", err)
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, mostBytes))
+	if err != nil {
+		return nil, err
 	}
-	if p.Kind != "Pod" || p.Name == "" || len(p.Spec.Containers) == 0 {
-		return nil, errors.New("this is no pod with a name and a container")
+	pods, more := manifest(data, false)
+	if pods == nil {
+		return nil, more
 	}
-	sum := sha256.Sum256(append([]byte(f.node+"\n"+name+"\n"), data...))
-	hash := hex.EncodeToString(sum[:16])
-	p.UID = types.UID(hash)
-	p.Name += "-" + f.node
-	if p.Namespace == "" {
-		p.Namespace = "default"
+	for _, p := range pods {
+		if err := static(p, f.node, "file", filepath.Base(path)); err != nil {
+			return nil, err
+		}
 	}
-	if p.Annotations == nil {
-		p.Annotations = map[string]string{}
-	}
-	p.Annotations[pod.AnnotationSource], p.Annotations[pod.AnnotationHash] = "file", hash
-	p.Spec.NodeName = f.node
-	if p.Spec.RestartPolicy == "" {
-		p.Spec.RestartPolicy = corev1.RestartPolicyAlways
-	}
-	return p, nil
+	return pods, more
 }

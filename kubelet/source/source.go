@@ -1,15 +1,20 @@
-// Package source says which pods this node should run: those the API has bound to it and those in a folder of files, as one stream.
+// Package source says which pods this node should run: those the API has bound to it, and the static ones in a folder of files or at an address, as one
+// stream.
 //
-// The pod workers read Updates. What always holds: of one pod, only the newest state waits in the stream, and a pod that went is told as Gone with its
-// last state; Synced is told once, after everything that was there when the kubelet started. When the API is away, nothing is told: pods go on.
-//
-// Static pods have no mirror in the API yet.
+// The pod workers read Updates, mirror asks for Static. What always holds: of one pod, only the newest state waits in the stream, and a pod that went is
+// told as Gone with its last state; Synced is told once, after everything that was there when the kubelet started. When the API is away, nothing is told of
+// its pods: they go on, and static pods need it for nothing. A manifest that is wrong leaves its pod as it was. Mirrors of static pods in the API are not
+// wishes, and not told.
 package source
 
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/http"
+	"slices"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +24,8 @@ import (
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"pilothouse.dev/pkg/pod"
 )
 
 // Update is news of one pod, or, with Synced, of none.
@@ -32,20 +39,28 @@ type Update struct {
 type Source struct {
 	informer cache.SharedIndexInformer // set once, as all in this group
 	files    files
+	web      *web // nil without an address
 	updates  chan Update
 	wake     chan struct{}
 
 	mu      sync.Mutex
-	pending map[types.UID]Update // guarded by mu, as the next one
+	pending map[types.UID]Update // guarded by mu, as all below
 	order   []types.UID          // INVARIANT: the keys of pending, each once, oldest first
+	static  map[types.UID]*corev1.Pod
+	scanned bool // every place of static pods was read
 }
 
 // Config of the stream.
 type Config struct {
 	// Node is this node's name.
 	Node string
-	// Folder of files with pods, one a file; empty: none.
-	Folder string
+	// Path of a folder of files with pods, one a file, or of one file; empty: none. It is read at every change, and every Check at least (0 means 20 s).
+	Path  string
+	Check time.Duration
+	// URL of a pod or a list of pods, asked with the Header every URLCheck (0 means 20 s); empty: none.
+	URL      string
+	Header   http.Header
+	URLCheck time.Duration
 }
 
 // Informer makes the informer of one node's pods, for the process's factory.
@@ -58,10 +73,28 @@ func Informer(kube kubernetes.Interface, node string) cache.SharedIndexInformer 
 
 // New stores what it is given; the informer (see Informer) is run by its factory.
 func New(cfg Config, pods cache.SharedIndexInformer, log *zap.Logger) *Source {
-	return &Source{
-		informer: pods, files: files{folder: cfg.Folder, node: cfg.Node, log: log.Named("source")},
-		updates: make(chan Update), wake: make(chan struct{}, 1), pending: map[types.UID]Update{},
+	log = log.Named("source")
+	if cfg.Check <= 0 {
+		cfg.Check = 20 * time.Second
 	}
+	if cfg.URLCheck <= 0 {
+		cfg.URLCheck = 20 * time.Second
+	}
+	s := &Source{
+		informer: pods, files: files{path: cfg.Path, node: cfg.Node, every: cfg.Check, log: log},
+		updates: make(chan Update), wake: make(chan struct{}, 1), pending: map[types.UID]Update{}, static: map[types.UID]*corev1.Pod{},
+	}
+	if cfg.URL != "" {
+		s.web = &web{address: cfg.URL, node: cfg.Node, header: cfg.Header, every: cfg.URLCheck, client: &http.Client{}, log: log}
+	}
+	return s
+}
+
+// Static are the static pods that this node should run, as they were told; complete says that every place where they may be was read.
+func (s *Source) Static() (pods []*corev1.Pod, complete bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.static)), s.scanned
 }
 
 // Updates is for one reader.
@@ -70,9 +103,9 @@ func (s *Source) Updates() <-chan Update { return s.updates }
 // Run feeds the stream until ctx ends.
 func (s *Source) Run(ctx context.Context) error {
 	reg, err := s.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { s.tell(obj, false) },
-		UpdateFunc: func(_, obj any) { s.tell(obj, false) },
-		DeleteFunc: func(obj any) { s.tell(obj, true) },
+		AddFunc:    func(obj any) { s.api(obj, false) },
+		UpdateFunc: func(_, obj any) { s.api(obj, false) },
+		DeleteFunc: func(obj any) { s.api(obj, true) },
 	})
 	if err != nil {
 		return fmt.Errorf("listening to the pod informer: %w", err)
@@ -83,14 +116,28 @@ func (s *Source) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	synced := make(chan struct{})
-	scanned := make(chan struct{})
+	scanned, answered := make(chan struct{}), make(chan struct{})
 	all.Go(func() {
-		s.files.scan(s.tell)
+		s.files.scan(s.local)
 		close(scanned)
-		s.files.run(ctx, s.tell)
+		s.files.run(ctx, s.local)
 	})
+	if s.web == nil {
+		close(answered)
+	} else {
+		all.Go(func() { s.web.run(ctx, s.local, sync.OnceFunc(func() { close(answered) })) })
+	}
 	all.Go(func() {
-		<-scanned
+		for _, read := range []chan struct{}{scanned, answered} {
+			select {
+			case <-read:
+			case <-ctx.Done():
+				return
+			}
+		}
+		s.mu.Lock()
+		s.scanned = true
+		s.mu.Unlock()
 		if cache.WaitForCacheSync(ctx.Done(), reg.HasSynced) {
 			close(synced)
 		}
@@ -126,15 +173,30 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 }
 
-// tell puts news of a pod into the stream, over older news of it.
-func (s *Source) tell(obj any, gone bool) {
+// api takes news of the API.
+func (s *Source) api(obj any, gone bool) {
 	if late, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 		obj = late.Obj
 	}
-	p, ok := obj.(*corev1.Pod)
-	if !ok {
-		return
+	if p, ok := obj.(*corev1.Pod); ok && !pod.Mirror(p) {
+		s.tell(p, gone)
 	}
+}
+
+// local takes news of a static pod.
+func (s *Source) local(p *corev1.Pod, gone bool) {
+	s.mu.Lock()
+	if gone {
+		delete(s.static, p.UID)
+	} else {
+		s.static[p.UID] = p
+	}
+	s.mu.Unlock()
+	s.tell(p, gone)
+}
+
+// tell puts news of a pod into the stream, over older news of it.
+func (s *Source) tell(p *corev1.Pod, gone bool) {
 	s.mu.Lock()
 	if _, waits := s.pending[p.UID]; !waits {
 		s.order = append(s.order, p.UID)

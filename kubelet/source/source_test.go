@@ -17,7 +17,7 @@ import (
 	"pilothouse.dev/pkg/logging"
 )
 
-const manifest = `apiVersion: v1
+const manifestText = `apiVersion: v1
 kind: Pod
 metadata: {name: static, namespace: kube-system}
 spec: {containers: [{name: c, image: img}]}
@@ -42,7 +42,7 @@ func TestOneStream(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("a.yaml", manifest)
+	write("a.yaml", manifestText)
 	write("broken.yaml", "kind: [")
 	write("note.txt", "not a manifest")
 
@@ -54,7 +54,7 @@ func TestOneStream(t *testing.T) {
 		},
 		WatchFuncWithContext: func(context.Context, metav1.ListOptions) (watch.Interface, error) { return feed, nil },
 	}, unlisted{}), &corev1.Pod{}, 0, cache.Indexers{})
-	s := New(Config{Node: "n1", Folder: folder}, informer, logging.ForTest(t))
+	s := New(Config{Node: "n1", Path: folder}, informer, logging.ForTest(t))
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 2)
 	go func() { done <- s.Run(ctx) }()
@@ -97,7 +97,7 @@ func TestOneStream(t *testing.T) {
 	}
 
 	// A changed file is another pod.
-	write("a.yaml", strings.Replace(manifest, "img", "other", 1))
+	write("a.yaml", strings.Replace(manifestText, "img", "other", 1))
 	if u := next(t, s); !u.Gone || u.Pod.UID != st.UID {
 		t.Errorf("after the change came %+v", u)
 	}
