@@ -25,10 +25,11 @@ type input struct {
 	volumes map[string]volumes.Volume
 	image   images.Image
 	facts   resolve.Facts
+	records map[string][]containers.Container
 }
 
 func (w *worker) input(s *state) input {
-	in := input{pod: s.pod, sandbox: s.seen.Sandbox, group: s.group, volumes: s.volumes}
+	in := input{pod: s.pod, sandbox: s.seen.Sandbox, group: s.group, volumes: s.volumes, records: s.seen.Records}
 	in.facts = resolve.Facts{NodeName: w.cfg.Node, HostIPs: w.cfg.NodeIPs}
 	if in.sandbox != nil {
 		in.facts.PodIPs = in.sandbox.IPs
@@ -53,6 +54,8 @@ func (w *worker) perform(ctx context.Context, a Action, in input) (apply func(*s
 		return w.start(ctx, a, in)
 	case Stop:
 		return w.stop(ctx, a, in)
+	case Resize:
+		return w.resize(ctx, in)
 	case Remove:
 		return nil, w.remove(ctx, a, in)
 	case Rebuild:
@@ -84,34 +87,6 @@ func (w *worker) step(ctx context.Context, a Action, in input) (func(*state), er
 	return nil, fmt.Errorf("no such step: %s", a.Name)
 }
 
-// pull makes a container's image present.
-func (w *worker) pull(ctx context.Context, a Action, in input) (func(*state), error) {
-	c, _ := pod.Container(in.pod, a.Name)
-	if c == nil {
-		return nil, fmt.Errorf("container %s is not in the pod", a.Name)
-	}
-	spec := images.PullSpec{Image: c.Image, Policy: c.ImagePullPolicy, PodUID: string(in.pod.UID), OnPull: func() {
-		w.tell(in.pod, c.Name, corev1.EventTypeNormal, "Pulling", "Pulling image %q", c.Image)
-	}}
-	for _, ref := range in.pod.Spec.ImagePullSecrets {
-		if s, err := w.parts.Objects.Secret(in.pod.Namespace, ref.Name); err == nil { // a missing one is no reason not to try
-			spec.Secrets = append(spec.Secrets, *s)
-		}
-	}
-	img, err := w.parts.Images.Ensure(ctx, spec)
-	if err != nil {
-		return nil, err
-	}
-	if img.Pulled {
-		w.tell(in.pod, c.Name, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %s. Image size: %d bytes.", c.Image, img.Took.Round(time.Millisecond), img.Size)
-	} else {
-		w.tell(in.pod, c.Name, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", c.Image)
-	}
-	return func(s *state) {
-		s.seen.Images[c.Name], s.images[c.Name] = true, img
-	}, nil
-}
-
 // refusal is an error with the reason that a container's waiting state shows.
 type refusal struct {
 	reason string
@@ -133,7 +108,7 @@ func (w *worker) start(ctx context.Context, a Action, in input) (func(*state), e
 	used := func(s *state) { // the next start asks for the image again: its policy may be Always
 		delete(s.seen.Images, c.Name)
 	}
-	spec, err := w.containerSpec(in, c, a)
+	spec, err := w.containerSpec(ctx, in, c, a)
 	if err != nil {
 		return used, refusal{"CreateContainerConfigError", err}
 	}
@@ -272,14 +247,11 @@ func (w *worker) complain(s *state, a Action, err error) (reason, message string
 	message = err.Error()
 	switch a.Verb {
 	case Pull:
-		reason = images.Reason(err)
-		if errors.Is(err, images.ErrBackOff) {
-			w.tell(s.pod, a.Name, corev1.EventTypeNormal, "BackOff", "%s", capital(message))
-		} else {
-			w.tell(s.pod, a.Name, corev1.EventTypeWarning, "Failed", "%s", capital(message))
-			w.tell(s.pod, a.Name, corev1.EventTypeWarning, "Failed", "Error: %s", reason)
-		}
+		return w.complainOfImage(s, a, err)
 	case Step:
+		if _, ok := images.FailureOf(err); ok {
+			return w.complainOfImage(s, a, err)
+		}
 		for _, st := range steps {
 			if st.name == a.Name {
 				w.tell(s.pod, "", corev1.EventTypeWarning, st.reason, "%s", capital(message))

@@ -124,7 +124,7 @@ func (m *machine) phase() corev1.PodPhase {
 		switch {
 		case r == nil || r.State == containers.Created:
 			none++
-		case r.State == containers.Running || restarts(p, c, pod.Regular, r.ExitCode):
+		case r.State == containers.Running || restarts(p, c, pod.Regular, r.ExitCode) || m.stoppedToResize(c, r):
 			running++
 		case r.ExitCode != 0:
 			failed++

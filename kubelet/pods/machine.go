@@ -27,6 +27,8 @@ type machine struct {
 	s    Seen
 	b    Backoff
 	plan Plan
+	// tight: the pod's group is too small for what the pod was given.
+	tight bool
 }
 
 // run brings the pod up and keeps it up.
@@ -48,6 +50,7 @@ func (m *machine) run() {
 		return
 	}
 	m.steps()
+	m.resizes()
 	if !m.inits() {
 		return
 	}
@@ -164,6 +167,8 @@ func (m *machine) keep(c *corev1.Container, kind pod.Kind) {
 		m.do(Action{Verb: Remove, Name: c.Name, ID: r.ID})
 	case kind == pod.Init && !m.current(r): // a new sandbox: what it has done is done again
 		m.begin(c, r.Attempt+1, 0)
+	case m.stoppedToResize(c, r):
+		m.begin(c, r.Attempt+1, 0)
 	case restarts(m.w.Pod, c, kind, r.ExitCode):
 		m.restart(c, *r)
 	}
@@ -177,6 +182,9 @@ func (m *machine) watchOver(c *corev1.Container, r *containers.Container) {
 	why, sick := m.s.Sick[r.ID]
 	if !sick && r.Labels[labelImage] != "" && r.Labels[labelImage] != c.Image {
 		why, sick = fmt.Sprintf("Container %s definition changed, will be restarted", c.Name), true
+	}
+	if !sick && m.outgrown(c, r) {
+		why, sick = fmt.Sprintf("Container %s resize requires restart", c.Name), true
 	}
 	if sick {
 		m.stop(c.Name, r.ID, m.s.Now.Add(graceOf(m.w.Pod, c)), why)
@@ -202,7 +210,7 @@ func (m *machine) begin(c *corev1.Container, attempt int, backoff time.Duration)
 		m.do(Action{Verb: Pull, Name: c.Name})
 		return
 	}
-	if m.prepared() {
+	if m.prepared() && !m.tight {
 		m.do(Action{Verb: Start, Name: c.Name, Attempt: attempt, Backoff: backoff})
 	}
 }
@@ -228,13 +236,16 @@ func (m *machine) current(r *containers.Container) bool {
 	return m.s.Sandbox != nil && r.SandboxID == m.s.Sandbox.ID
 }
 
-// fault is the last failure of pulling the container's image or of starting it.
+// fault is the last failure of pulling the container's image or that of one of the pod's volumes, or of starting it.
 func (m *machine) fault(name string) (Fault, bool) {
 	if f, ok := m.s.Faults["container/"+name]; ok {
 		return f, true
 	}
-	f, ok := m.s.Faults["pull/"+name]
-	return f, ok
+	if f, ok := m.s.Faults["pull/"+name]; ok {
+		return f, true
+	}
+	f := m.s.Faults["step/volumes"]
+	return f, f.Reason != ""
 }
 
 // busy: something is being done, or is about to be, with the container.

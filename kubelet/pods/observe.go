@@ -47,7 +47,7 @@ func (w *worker) observe(ctx context.Context, s *state) error {
 			}
 		}
 	}
-	return nil
+	return w.measure(s)
 }
 
 // take sorts a listing: sandboxes and containers, newest first.

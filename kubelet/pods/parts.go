@@ -32,6 +32,7 @@ type Containers interface {
 	StartContainer(ctx context.Context, id string) error
 	StopContainer(ctx context.Context, id string, grace time.Duration) error
 	RemoveContainer(ctx context.Context, id string) error
+	UpdateResources(ctx context.Context, id string, res cgroups.Resources) error
 	Exec(ctx context.Context, id string, spec containers.ExecSpec) (int, error)
 }
 
@@ -60,6 +61,9 @@ type Groups interface {
 	RemovePod(ctx context.Context, podUID string) error
 	PodUIDs() ([]string, error)
 	SetQoS(q cgroups.QoS) error
+	Update(path string, res cgroups.Resources) error
+	Actual(path string) (cgroups.Actual, error)
+	Stats(path string) (cgroups.Stats, error)
 }
 
 // Volumes makes volumes.
@@ -118,6 +122,8 @@ type Parts struct {
 	// Node is this node as it is now, nil if not known yet; Services are all services, for variables.
 	Node     func() *corev1.Node
 	Services func() ([]*corev1.Service, error)
+	// Handler is the name of the OCI runtime that a RuntimeClass stands for.
+	Handler func(ctx context.Context, class string) (string, error)
 }
 
 // Config of the pods of this node.
@@ -128,7 +134,16 @@ type Config struct {
 	// Root is the kubelet's folder, Logs that of the containers' logs.
 	Root, Logs string
 	DNS        DNS
-	Backoff    Backoff
+	Sizing     Sizing
+	// ExclusiveCPUs: the CPU manager's policy is static, so containers of guaranteed pods cannot be given other CPUs while they run.
+	ExclusiveCPUs bool
+	// SeccompDefault gives containers that name no seccomp profile that of the runtime instead of none.
+	SeccompDefault bool
+	// UnsafeSysctls are names and beginnings of names, with a star, of sysctls that pods may set beside the safe ones.
+	UnsafeSysctls []string
+	// AppArmor: the kernel has it.
+	AppArmor bool
+	Backoff  Backoff
 	// Relist is how often everything is looked at again although nothing happened; 0 means 30 s.
 	Relist time.Duration
 }

@@ -14,6 +14,8 @@ type Wish struct {
 	Pod *corev1.Pod
 	// End asks for its end; nil: it should run.
 	End *End
+	// Sizing is how amounts become limits on this node.
+	Sizing Sizing
 }
 
 // End is how a pod ends.
@@ -40,6 +42,7 @@ const (
 	Start    Verb = "start"    // create and start container Name as number Attempt
 	Stop     Verb = "stop"     // stop container ID by Deadline
 	Remove   Verb = "remove"   // forget the ended container ID
+	Resize   Verb = "resize"   // bring running containers and the pod's group to the sizes that the pod was given
 	Rebuild  Verb = "rebuild"  // remove the dead sandbox ID, so that a new one can be made
 	Teardown Verb = "teardown" // undo all start steps in reverse
 	Finish   Verb = "finish"   // have the API object deleted
@@ -101,6 +104,9 @@ type Seen struct {
 	Started map[string]bool
 	// Hooked are the containers, by ID, whose preStop hook has been run.
 	Hooked map[string]bool
+	// Sizes are what running containers have, by ID, and Group what the pod's group has; nil while it is not known.
+	Sizes map[string]Size
+	Group *Size
 	// Recorded: the final status has reached the API. Torn: all steps are undone. Asked: the deletion of the API object is asked for.
 	Recorded, Torn, Asked bool
 }
@@ -119,6 +125,8 @@ type Plan struct {
 	Initialized bool
 	// Waiting by container name, where there is something to say.
 	Waiting map[string]Waiting
+	// Resizing: something that runs has not the size yet that the pod was given.
+	Resizing bool
 	// Final: the phase will not change any more. Over: the worker has nothing left to do.
 	Final, Over bool
 }

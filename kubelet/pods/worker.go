@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
+	"pilothouse.dev/kubelet/cgroups"
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/images"
 	"pilothouse.dev/kubelet/logs"
@@ -29,19 +30,27 @@ type worker struct {
 	parts *Parts
 	log   *zap.Logger
 	wake  chan struct{}
+	roomy func() // tells that others' resizes may have room now; nil: nobody asks
+
+	saving sync.Mutex // held while the allocation's file is written
 
 	mu     sync.Mutex
 	pod    *corev1.Pod    // the slot: the newest object; guarded by mu, as all below
+	given  *allocation    // the resources that it was given; nil for a pod that nobody wishes for
 	gone   bool           // it is not wished for any more
 	posted []func(*state) // what happened, to be applied by the worker
 }
 
 // state is what the worker's goroutine owns. Actions get copies of what they need and post what they found.
 type state struct {
-	pod  *corev1.Pod // the newest object, with the status this worker computed last
-	raw  *corev1.Pod // the newest object as it came
-	gone bool
-	seen Seen
+	pod               *corev1.Pod               // the newest object, with the status this worker computed last
+	raw               *corev1.Pod               // the newest object as it came
+	has               map[string]cgroups.Actual // what running containers have, by ID; read again where remeasure says so
+	given             *allocation
+	remeasure         bool
+	pending, progress *corev1.PodCondition // of resizes; nil without
+	gone              bool
+	seen              Seen
 
 	dirty   bool // containers must be listed again
 	evicted *End
@@ -157,10 +166,10 @@ func (w *worker) bury(p *corev1.Pod) error {
 func newState(p *corev1.Pod) *state {
 	s := &state{
 		dirty: true, cancels: map[string]context.CancelFunc{}, ready: map[string]bool{}, notes: map[string]string{}, waited: map[string]string{},
-		images: map[string]images.Image{},
+		images: map[string]images.Image{}, has: map[string]cgroups.Actual{}, pending: pod.Condition(p, corev1.PodResizePending), progress: pod.Condition(p, corev1.PodResizeInProgress),
 		seen: Seen{
 			Done: map[string]bool{}, Doing: map[string]Action{}, Faults: map[string]Fault{}, Images: map[string]bool{}, Sick: map[string]string{},
-			Started: map[string]bool{}, Hooked: map[string]bool{},
+			Started: map[string]bool{}, Hooked: map[string]bool{}, Sizes: map[string]Size{},
 		},
 	}
 	// A kubelet that was started again believes what it wrote about running containers until it knows better.
@@ -181,12 +190,15 @@ func newState(p *corev1.Pod) *state {
 // take empties the slot and applies what was posted.
 func (w *worker) take(s *state) {
 	w.mu.Lock()
-	newest, gone, posted := w.pod, w.gone, w.posted
+	newest, given, gone, posted := w.pod, w.given, w.gone, w.posted
 	w.posted = nil
 	w.mu.Unlock()
-	if s.raw != newest {
-		s.raw = newest
-		p := newest.DeepCopy()
+	if s.raw != newest || s.given != given {
+		s.raw, s.given = newest, given
+		p := given.onto(newest)
+		if p == newest {
+			p = newest.DeepCopy()
+		}
 		if s.last != nil {
 			p.Status = *status.WithOthers(s.last, &newest.Status)
 		}
@@ -208,13 +220,14 @@ func (w *worker) take(s *state) {
 func (w *worker) turn(s *state) Plan {
 	s.seen.Now = time.Now()
 	var again time.Time
-	wish := Wish{Pod: s.pod}
+	wish := Wish{Pod: s.pod, Sizing: w.cfg.Sizing}
 	wish.End, again = s.goal(s.seen.Now)
 	s.seen.Recorded = s.final != nil && s.acked == s.final.Phase
 	plan := Decide(wish, s.seen, w.cfg.Backoff)
 	if !again.IsZero() {
 		plan.again(again)
 	}
+	w.tellResize(s, plan)
 	w.tellStatus(s, wish, plan)
 	w.tellProbes(s, wish, plan)
 	if plan.Final && s.final == nil {
@@ -282,11 +295,24 @@ func (w *worker) tellStatus(s *state, wish Wish, plan Plan) {
 		f.Reason, f.Message = wish.End.Reason, wish.End.Message
 	}
 	if box := s.seen.Sandbox; box != nil && box.Ready {
-		f.PodIPs, f.Networked = box.IPs, true
+		f.PodIPs, f.Networked, f.RecursiveReadOnly = box.IPs, true, box.Features.RecursiveReadOnly
 	}
 	for name, wait := range plan.Waiting {
 		f.Waiting[name] = corev1.ContainerStateWaiting{Reason: wait.Reason, Message: wait.Message}
 		w.tellWaiting(s, name, wait)
+	}
+	f.Resources = map[string]*corev1.ResourceRequirements{}
+	for kind, c := range pod.Containers(s.pod) {
+		if rs := s.seen.Records[c.Name]; kind != pod.Ephemeral && len(rs) > 0 {
+			if has, known := s.has[rs[0].ID]; known {
+				f.Resources[rs[0].ID] = measured(c, s.seen.Sizes[rs[0].ID], has, w.cfg.Sizing.NoQuota)
+			}
+		}
+	}
+	for _, c := range []*corev1.PodCondition{s.pending, s.progress} {
+		if c != nil {
+			f.Resize = append(f.Resize, *c)
+		}
 	}
 	st := status.Compute(f)
 	if wish.End != nil {

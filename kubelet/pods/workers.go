@@ -31,11 +31,18 @@ type Workers struct {
 
 	mu   sync.Mutex
 	pods map[types.UID]*worker // guarded by mu; changed by Run only
+
+	room chan struct{} // there may be room for resizes that wait
+
+	// The rest is owned by Run.
+	synced  bool                   // all pods of the node are known
+	waiting map[types.UID]*waiting // resizes that are not let in yet
 }
 
 // New stores what it is given.
 func New(cfg Config, parts Parts, log *zap.Logger) *Workers {
-	return &Workers{cfg: cfg, parts: parts, log: log.Named("pods"), pods: map[types.UID]*worker{}}
+	return &Workers{cfg: cfg, parts: parts, log: log.Named("pods"), pods: map[types.UID]*worker{},
+		room: make(chan struct{}, 1), waiting: map[types.UID]*waiting{}}
 }
 
 // Pods are the pods that this node has been told of and that are not gone yet, as they were told.
@@ -86,6 +93,8 @@ func (ws *Workers) Run(ctx context.Context) error {
 		case u := <-ws.parts.Updates:
 			if u.Synced {
 				ws.adopt(ctx, found, &all, over)
+				ws.synced = true
+				ws.letIn()
 			} else {
 				ws.told(ctx, u, found, &all, over)
 			}
@@ -102,7 +111,10 @@ func (ws *Workers) Run(ctx context.Context) error {
 					w.post(retryNow)
 				}
 			}
+		case <-ws.room:
+			ws.letIn()
 		case <-relist.C:
+			ws.letIn()
 			ws.happened(containers.Event{Kind: containers.EventRelist})
 		case uid := <-over:
 			ws.forget(uid)
@@ -140,7 +152,7 @@ func (ws *Workers) adopt(ctx context.Context, found map[types.UID]*corev1.Pod, a
 	for uid, p := range found {
 		if ws.worker(uid) == nil {
 			ws.log.Info("ending a pod that nobody wishes for", zap.String("namespace", p.Namespace), zap.String("name", p.Name), zap.String("uid", string(uid)))
-			ws.employ(ctx, p, all, over, func(s *state) { s.gone = true })
+			ws.employ(ctx, p, nil, all, over, func(s *state) { s.gone = true })
 		}
 		delete(found, uid)
 	}
@@ -190,17 +202,18 @@ func (ws *Workers) told(ctx context.Context, u source.Update, found map[types.UI
 		}
 		var first []func(*state)
 		if n := ws.parts.Node(); n != nil && fresh(u.Pod) && found[u.Pod.UID] == nil {
-			if no := admit(&ws.cfg, u.Pod, n, ws.Pods(), ws.parts.Guards); no != nil {
+			if no := admit(&ws.cfg, u.Pod, n, ws.held(), ws.parts.Guards); no != nil {
 				first = append(first, no.apply)
 			}
 		}
-		w = ws.employ(ctx, u.Pod, all, over, first...)
+		w = ws.employ(ctx, u.Pod, ws.given(u.Pod), all, over, first...)
 		if len(first) > 0 {
 			w.post(func(s *state) {
 				w.tell(s.pod, "", corev1.EventTypeWarning, s.final.Reason, "%s", s.final.Message)
 			})
 		}
 		ws.weigh()
+		ws.resized(w, u.Pod, time.Now())
 		return
 	}
 	was := w.newest()
@@ -213,6 +226,10 @@ func (ws *Workers) told(ctx context.Context, u source.Update, found map[types.UI
 		}
 	}
 	w.wish(u.Pod, u.Gone)
+	ws.resized(w, u.Pod, time.Now())
+	if pod.Terminal(u.Pod) && !pod.Terminal(was) {
+		ws.letIn() // what it held is free
+	}
 }
 
 // fresh: no kubelet has worked on the pod yet.
@@ -220,10 +237,10 @@ func fresh(p *corev1.Pod) bool {
 	return !pod.Terminal(p) && p.DeletionTimestamp == nil && p.Status.StartTime == nil
 }
 
-// employ starts a worker for a pod; first is applied before it does anything.
-func (ws *Workers) employ(ctx context.Context, p *corev1.Pod, all *sync.WaitGroup, over chan types.UID, first ...func(*state)) *worker {
+// employ starts a worker for a pod with what it was given (nil: nobody wishes for it); first is applied before it does anything.
+func (ws *Workers) employ(ctx context.Context, p *corev1.Pod, given *allocation, all *sync.WaitGroup, over chan types.UID, first ...func(*state)) *worker {
 	w := newWorker(p, &ws.cfg, &ws.parts, ws.log)
-	w.posted = first
+	w.posted, w.given, w.roomy = first, given, ws.roomy
 	ws.mu.Lock()
 	ws.pods[p.UID] = w
 	ws.mu.Unlock()
@@ -245,26 +262,37 @@ func (ws *Workers) forget(uid types.UID) {
 	ws.parts.Objects.Drop(uid)
 	ws.parts.Probes.Set(uid, nil)
 	ws.parts.Status.Forget(uid)
+	ws.leave(uid)
 	ws.weigh()
 }
 
-// weigh gives the burstable pods as a whole the processor time they asked for.
+// weigh gives the burstable pods as a whole the processor time they asked for, and keeps memory for the classes where the node is to.
 func (ws *Workers) weigh() {
-	var milli int64
-	for _, p := range ws.Pods() {
-		if pod.QoS(p) == corev1.PodQOSBurstable && pod.Active(p) {
-			requests := pod.SpecRequests(p)
-			milli += requests.Cpu().MilliValue()
+	var q cgroups.QoS
+	for _, p := range ws.held() {
+		if !pod.Active(p) {
+			continue
+		}
+		size := ws.cfg.Sizing.podSize(p)
+		switch class := pod.QoS(p); {
+		case class == corev1.PodQOSBurstable:
+			q.BurstableMilli += size.CPURequest
+			q.BurstableMemory += size.MemoryRequest
+		case class == corev1.PodQOSGuaranteed:
+			q.GuaranteedMemory += size.MemoryRequest
 		}
 	}
-	if err := ws.parts.Groups.SetQoS(cgroups.QoS{BurstableMilli: milli}); err != nil {
-		ws.log.Warn("weighing burstable pods", zap.Error(err))
+	if !ws.cfg.Sizing.V2 || !ws.cfg.Sizing.Protect {
+		q.GuaranteedMemory, q.BurstableMemory = 0, 0
+	}
+	if err := ws.parts.Groups.SetQoS(q); err != nil {
+		ws.log.Warn("weighing pods", zap.Error(err))
 	}
 }
 
 // happened wakes the worker of an event, or all if events may have been missed.
 func (ws *Workers) happened(e containers.Event) {
-	look := func(s *state) { s.dirty = true }
+	look := func(s *state) { s.dirty, s.remeasure = true, s.remeasure || e.Kind == containers.EventRelist }
 	if e.Kind != containers.EventRelist {
 		if w := ws.worker(types.UID(e.PodUID)); w != nil {
 			w.post(look)

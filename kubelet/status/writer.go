@@ -218,7 +218,11 @@ func (w *Writer) write(ctx context.Context, p *corev1.Pod, want *corev1.PodStatu
 // owned are the conditions that only a kubelet writes.
 var owned = []corev1.PodConditionType{
 	corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady,
+	corev1.PodResizePending, corev1.PodResizeInProgress,
 }
+
+// passing are those of them that go again: one that is not wanted is taken away.
+var passing = []corev1.PodConditionType{corev1.PodResizePending, corev1.PodResizeInProgress}
 
 // WithOthers is the status wanted, with what other hands wrote as the API has it now.
 func WithOthers(want, have *corev1.PodStatus) *corev1.PodStatus {
@@ -230,8 +234,11 @@ func WithOthers(want, have *corev1.PodStatus) *corev1.PodStatus {
 	for _, c := range have.Conditions {
 		known[c.Type] = true
 		if slices.Contains(owned, c.Type) {
-			if i := slices.IndexFunc(want.Conditions, func(w corev1.PodCondition) bool { return w.Type == c.Type }); i >= 0 {
+			i := slices.IndexFunc(want.Conditions, func(w corev1.PodCondition) bool { return w.Type == c.Type })
+			if i >= 0 {
 				c = want.Conditions[i]
+			} else if slices.Contains(passing, c.Type) {
+				continue
 			}
 		}
 		st.Conditions = append(st.Conditions, c)
