@@ -10,6 +10,7 @@ import (
 
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/resolve"
+	"pilothouse.dev/kubelet/status"
 	"pilothouse.dev/kubelet/volumes"
 )
 
@@ -28,6 +29,9 @@ func (w *worker) mounts(in input, c *corev1.Container, a Action, env []string) (
 				return nil, fmt.Errorf("sub path %q refers to a variable that is not set", m.SubPathExpr)
 			}
 		}
+		if vol.Device != "" {
+			return nil, fmt.Errorf("volume %q has volumeMode Block, but is specified in volumeMounts", m.Name)
+		}
 		src, err := vol.Sub(sub, c.Name, i)
 		if err != nil {
 			return nil, fmt.Errorf("volume %q: %w", m.Name, err)
@@ -35,6 +39,9 @@ func (w *worker) mounts(in input, c *corev1.Container, a Action, env []string) (
 		mount := containers.Mount{Source: src, Target: m.MountPath, ReadOnly: m.ReadOnly || vol.ReadOnly}
 		if !strings.HasPrefix(m.MountPath, "/") {
 			mount.Target = "/" + m.MountPath
+		}
+		if mount.RecursiveReadOnly, err = status.RecursiveReadOnly(m, in.sandbox.Features.RecursiveReadOnly); err != nil {
+			return nil, err
 		}
 		if m.MountPropagation != nil {
 			mount.Propagation = map[corev1.MountPropagationMode]string{

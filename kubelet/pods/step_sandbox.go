@@ -19,11 +19,23 @@ func doSandbox(ctx context.Context, w *worker, in input) (apply func(*state), er
 		return nil, nil // of a former life
 	}
 	p := in.pod
+	name, err := kernelName(p, w.cfg.DNS.Domain)
+	if err != nil {
+		return nil, sandboxError(err)
+	}
 	spec := containers.SandboxSpec{
-		PodUID: string(p.UID), PodNamespace: p.Namespace, PodName: p.Name, Hostname: hostname(p),
+		PodUID: string(p.UID), PodNamespace: p.Namespace, PodName: p.Name, Hostname: name,
 		HostNetwork: p.Spec.HostNetwork, HostIPC: p.Spec.HostIPC, HostPID: p.Spec.HostPID,
-		ShareProcessNamespace: p.Spec.ShareProcessNamespace != nil && *p.Spec.ShareProcessNamespace,
+		ShareProcessNamespace: is(p.Spec.ShareProcessNamespace),
 		Labels:                map[string]string{labelGrace: strconv.Itoa(int(grace(p) / time.Second))},
+	}
+	if spec.Handler, err = w.handler(ctx, p); err != nil {
+		return nil, sandboxError(err)
+	}
+	if spec.ShareProcessNamespace {
+		if spec.CgroupParent, err = groupNow(ctx, w, in); err != nil {
+			return nil, sandboxError(err)
+		}
 	}
 	if in.sandbox != nil {
 		spec.Attempt = in.sandbox.Attempt + 1
@@ -31,7 +43,7 @@ func doSandbox(ctx context.Context, w *worker, in input) (apply func(*state), er
 	if sc := p.Spec.SecurityContext; sc != nil && len(sc.Sysctls) > 0 {
 		spec.Sysctls = map[string]string{}
 		for _, ctl := range sc.Sysctls {
-			spec.Sysctls[ctl.Name] = ctl.Value
+			spec.Sysctls[dotted(ctl.Name)] = ctl.Value
 		}
 	}
 	connected := ""
@@ -51,9 +63,39 @@ func doSandbox(ctx context.Context, w *worker, in input) (apply func(*state), er
 			defer cancel()
 			err = errors.Join(err, w.parts.Network.Teardown(ctx, connected, string(p.UID)))
 		}
-		return nil, fmt.Errorf("creating the pod's sandbox: %w", err)
+		return nil, sandboxError(err)
 	}
 	return nil, nil
+}
+
+// sandboxError is how users of Kubernetes know that a sandbox could not be made.
+func sandboxError(err error) error { return fmt.Errorf("failed to create pod sandbox: %w", err) }
+
+// handler is the OCI runtime that the pod's RuntimeClass names, empty for the usual one.
+func (w *worker) handler(ctx context.Context, p *corev1.Pod) (string, error) {
+	class := p.Spec.RuntimeClassName
+	if class == nil || *class == "" {
+		return "", nil
+	}
+	handler, err := w.parts.Handler(ctx, *class)
+	if err != nil {
+		return "", fmt.Errorf("failed to lookup RuntimeClass %s: %w", *class, err)
+	}
+	return handler, nil
+}
+
+// groupNow is the pod's control group, made now if the step that makes it, which runs beside this one, has not: to make it twice changes nothing.
+func groupNow(ctx context.Context, w *worker, in input) (string, error) {
+	if in.group != "" {
+		return in.group, nil
+	}
+	apply, err := doGroup(ctx, w, in)
+	if err != nil {
+		return "", err
+	}
+	found := state{}
+	apply(&found)
+	return found.group, nil
 }
 
 func undoSandbox(ctx context.Context, w *worker, _ input) error { return w.removeSandboxes(ctx) }
@@ -75,19 +117,4 @@ func (w *worker) removeSandboxes(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// hostname of the pod, at most 63 characters as the kernel's users expect.
-func hostname(p *corev1.Pod) string {
-	name := p.Name
-	if p.Spec.Hostname != "" {
-		name = p.Spec.Hostname
-	}
-	if p.Spec.HostnameOverride != nil {
-		name = *p.Spec.HostnameOverride
-	}
-	for len(name) > 63 || len(name) > 0 && (name[len(name)-1] == '-' || name[len(name)-1] == '.') {
-		name = name[:min(len(name)-1, 63)]
-	}
-	return name
 }
