@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
@@ -17,17 +19,20 @@ const subPaths = "sub-paths"
 // Sub is where a file or folder within the volume can be mounted from, by a mount of the container that is told. It is what the sub path
 // led to when it was looked at, never anything outside of the volume: it is opened within the volume and bound by that handle to a path
 // that containers cannot reach, so neither a link in the volume nor one that is put there in between leads the runtime elsewhere
-// (CVE-2017-1002101, CVE-2021-25741). A missing one is made as a folder, unless the volume is read-only. Teardown takes it away.
+// (CVE-2017-1002101, CVE-2021-25741). A missing one is made as a folder with the volume's mode, unless the volume is read-only. Teardown takes it away.
 func (v Volume) Sub(subPath, container string, mount int) (string, error) {
-	if subPath == "" {
+	if subPath == "" || filepath.Clean(subPath) == "." {
 		return v.Path, nil
 	}
-	if _, err := inside(subPath); err != nil {
-		return "", err
+	if filepath.IsAbs(subPath) {
+		return "", fmt.Errorf("error SubPath `%s` must not be an absolute path", subPath)
+	}
+	if slices.Contains(strings.Split(subPath, "/"), "..") {
+		return "", fmt.Errorf("unable to provision SubPath `%s`: must not contain '..'", subPath)
 	}
 	bound, err := v.bind(subPath, filepath.Join(v.subs, container, fmt.Sprint(mount)))
 	if err != nil {
-		return "", fmt.Errorf("sub path %q: %w", subPath, err)
+		return "", fmt.Errorf("failed to prepare subPath %q for container %q: %w", subPath, container, err)
 	}
 	return bound, nil
 }
@@ -59,16 +64,31 @@ func (v Volume) bind(subPath, to string) (_ string, err error) {
 	return to, nil
 }
 
-// makeFolder makes folders for everybody within root, and returns the last.
+// makeFolder makes the folders of a path within root, each with the mode (and, where that says so, the group) of root itself, and returns the
+// last.
 func makeFolder(root *os.File, subPath string) (*os.File, error) {
-	made, err := pathrs.MkdirAllHandle(root, subPath, 0o750)
+	info, err := root.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(handle(made), 0o777); err != nil {
-		return nil, errors.Join(err, made.Close())
+	mode := info.Mode() & (fs.ModePerm | fs.ModeSetgid | fs.ModeSticky)
+	parts := strings.Split(filepath.Clean(subPath), string(filepath.Separator))
+	for i := range parts {
+		upTo := filepath.Join(parts[:i+1]...)
+		found, err := pathrs.OpenatInRoot(root, upTo)
+		if errors.Is(err, fs.ErrNotExist) {
+			if found, err = pathrs.MkdirAllHandle(root, upTo, mode.Perm()); err == nil {
+				err = os.Chmod(handle(found), mode) // whatever the mask of new files is
+			}
+		}
+		if err != nil || i+1 == len(parts) {
+			return found, err
+		}
+		if err := found.Close(); err != nil {
+			return nil, err
+		}
 	}
-	return made, nil
+	return nil, fs.ErrInvalid // a path has at least one part
 }
 
 // place makes an empty file or folder to mount on, without what a former life of the container had mounted there.

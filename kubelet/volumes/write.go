@@ -59,6 +59,11 @@ func write(dir string, files map[string]file, gid *int64) (err error) {
 			return err
 		}
 	}
+	if gid != nil {
+		if err := forGroup(next, int(*gid)); err != nil {
+			return err
+		}
+	}
 	temp := filepath.Join(dir, dataTemp)
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -91,11 +96,30 @@ func put(name string, f file, gid *int64) error {
 			return err
 		}
 	}
+	return os.Chmod(name, f.shown(gid))
+}
+
+// shown is the mode that the file gets: the pod's group may read it, and so may its owner, whatever was asked for
+// (https://kubernetes.io/docs/tasks/configure-pod-container/security-context/, fsGroup).
+func (f file) shown(gid *int64) fs.FileMode {
 	mode := fs.FileMode(f.mode) & fs.ModePerm
 	if gid != nil {
-		mode |= mode & 0o400 >> 3 // the group may read what the owner may
+		mode |= 0o440
 	}
-	return os.Chmod(name, mode)
+	return mode
+}
+
+// forGroup gives the folders at and below dir to a group.
+func forGroup(dir string, gid int) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		if err := os.Chown(path, 0, gid); err != nil {
+			return err
+		}
+		return os.Chmod(path, 0o755|fs.ModeSetgid)
+	})
 }
 
 // holds says whether a content folder is these files and no others.
@@ -118,11 +142,7 @@ func holds(dir string, files map[string]file, gid *int64) bool {
 		if err != nil {
 			return err
 		}
-		mode := fs.FileMode(f.mode) & fs.ModePerm
-		if gid != nil {
-			mode |= mode & 0o400 >> 3
-		}
-		if !wanted || info.Mode().Perm() != mode || !bytes.Equal(data, f.data) {
+		if !wanted || info.Mode().Perm() != f.shown(gid) || !bytes.Equal(data, f.data) {
 			return fs.ErrInvalid
 		}
 		found++
