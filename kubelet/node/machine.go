@@ -1,18 +1,15 @@
 package node
 
 import (
-	"bufio"
 	"context"
 	"maps"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"pilothouse.dev/pkg/version"
@@ -66,40 +63,6 @@ func (n *Node) wish(ctx context.Context) *corev1.Node {
 	return node
 }
 
-// capacity is what the machine has, and what of it pods may use.
-func (n *Node) capacity(st *corev1.NodeStatus) {
-	memory := memTotal()
-	st.Capacity = corev1.ResourceList{
-		corev1.ResourceCPU:    *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
-		corev1.ResourceMemory: *resource.NewQuantity(memory, resource.BinarySI),
-		corev1.ResourcePods:   *resource.NewQuantity(int64(n.cfg.MaxPods), resource.DecimalSI),
-	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(n.cfg.Root, &fs); err == nil {
-		st.Capacity[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(int64(fs.Blocks)*fs.Bsize, resource.BinarySI)
-	}
-	st.Allocatable = st.Capacity.DeepCopy()
-	st.Allocatable[corev1.ResourceMemory] = *resource.NewQuantity(max(memory-n.cfg.ReservedMemory, 0), resource.BinarySI)
-}
-
-func memTotal() int64 {
-	f, err := os.Open("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if words := strings.Fields(lines.Text()); len(words) >= 2 && words[0] == "MemTotal:" {
-			kib, err := strconv.ParseInt(words[1], 10, 64)
-			if err != nil {
-				return 0
-			}
-			return kib * 1024
-		}
-	}
-	return 0
-}
-
 // facts are what a machine says of itself; a file that is not there leaves its field empty.
 func facts() corev1.NodeSystemInfo {
 	read := func(path string) string {
@@ -109,9 +72,21 @@ func facts() corev1.NodeSystemInfo {
 		}
 		return strings.TrimSpace(string(data))
 	}
+	first := func(paths ...string) string {
+		for _, path := range paths {
+			if text := read(path); text != "" {
+				return strings.Trim(text, "\x00")
+			}
+		}
+		return ""
+	}
 	info := corev1.NodeSystemInfo{
-		MachineID: read("/etc/machine-id"), SystemUUID: read("/sys/class/dmi/id/product_uuid"), BootID: read("/proc/sys/kernel/random/boot_id"),
+		MachineID: first("/etc/machine-id", "/var/lib/dbus/machine-id"), BootID: read("/proc/sys/kernel/random/boot_id"),
+		SystemUUID:     first("/sys/class/dmi/id/product_uuid", "/proc/device-tree/system-id", "/proc/device-tree/vm,uuid", "/etc/machine-id"),
 		KubeletVersion: version.Kubernetes, OperatingSystem: runtime.GOOS, Architecture: runtime.GOARCH,
+	}
+	if swap := meminfo("SwapTotal:"); swap > 0 {
+		info.Swap = &corev1.NodeSwapStatus{Capacity: &swap}
 	}
 	var u unix.Utsname
 	if err := unix.Uname(&u); err == nil {

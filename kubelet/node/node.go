@@ -45,8 +45,13 @@ type Config struct {
 	Port int
 	// LeaseInterval is how often the Lease is renewed; it lasts four times as long.
 	LeaseInterval time.Duration
-	// ReservedMemory is kept from pods, in bytes.
-	ReservedMemory int64
+	// Reserve is kept for the node's own daemons. ReservedMemory, in bytes, and ReservedStorage, of all storage (nil: none), are what the hard
+	// thresholds of eviction keep from pods.
+	Reserve         Reserve
+	ReservedMemory  int64
+	ReservedStorage func(all uint64) int64
+	// HugePages says how many of each size, in bytes, are set aside; nil: none are told of.
+	HugePages func() map[int64]int64
 }
 
 // Runtime is what the node asks of the container runtime.

@@ -1,14 +1,23 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"pilothouse.dev/kubelet/images"
+	"pilothouse.dev/kubelet/network"
 )
 
 func TestConditions(t *testing.T) {
@@ -94,3 +103,76 @@ func TestFacts(t *testing.T) {
 		t.Errorf("capacity %v, allocatable %v", st.Capacity, st.Allocatable)
 	}
 }
+
+func TestReserve(t *testing.T) {
+	for name, tc := range map[string]struct {
+		kube, system, cpus string
+		want               Reserve
+		err                string
+	}{
+		"nothing":     {},
+		"both":        {"cpu=200m,memory=1Gi", "cpu=1, ephemeral-storage=5Gi,pid=100", "", Reserve{1200, 1 << 30, 5 << 30, 100}, ""},
+		"processors":  {"cpu=200m,memory=1Gi", "cpu=1", "0-1,1,4", Reserve{3000, 1 << 30, 0, 0}, ""},
+		"unknown":     {"pods=3", "", "", Reserve{}, `--kube-reserved value failed to parse: cannot reserve "pods" resource`},
+		"negative":    {"", "cpu=-1", "", Reserve{}, `--system-reserved value failed to parse: resource quantity for "cpu" cannot be negative: -1`},
+		"no number":   {"", "memory=much", "", Reserve{}, `--system-reserved value failed to parse: failed to parse quantity "much"`},
+		"no name":     {"1Gi", "", "", Reserve{}, `--kube-reserved value failed to parse: "1Gi": want NAME=AMOUNT`},
+		"bad range":   {"", "", "3-1", Reserve{}, `--reserved-cpus "3-1": "3-1" is no processor, nor a range of them`},
+		"huge ranges": {"", "", "0-99999999", Reserve{}, `--reserved-cpus "0-99999999"`},
+	} {
+		got, err := ReadReserve(tc.kube, tc.system, tc.cpus)
+		if got != tc.want || (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
+			t.Errorf("%s: got %+v, %v", name, got, err)
+		}
+	}
+	if left, err := (Reserve{CPU: 100, Memory: 1 << 20, PIDs: 10}).Left(); err != nil || left.CPU <= 0 || left.Memory != memTotal()-1<<20 || left.PIDs != maxPIDs()-10 {
+		t.Errorf("left %+v, %v", left, err)
+	}
+	if _, err := (Reserve{CPU: 1 << 40}).Left(); err == nil {
+		t.Error("more is reserved than there is, and nobody says so")
+	}
+}
+
+func TestShare(t *testing.T) {
+	cfg := &Config{
+		MaxPods: 30, Reserve: Reserve{CPU: 250, Memory: 1 << 30, Storage: 1 << 30}, ReservedMemory: 100 << 20,
+		ReservedStorage: func(all uint64) int64 { return int64(all / 10) },
+	}
+	m := machine{cpus: 4, memory: 8 << 30, storage: 100 << 30, pages: map[int64]int64{2 << 20: 512, 1 << 30: 0}}
+	capacity, allocatable := m.share(cfg)
+	text := func(list corev1.ResourceList) string {
+		var words []string
+		for _, name := range slices.Sorted(maps.Keys(list)) {
+			q := list[name]
+			words = append(words, string(name)+"="+q.String())
+		}
+		return strings.Join(words, " ")
+	}
+	if got, want := text(capacity), "cpu=4 ephemeral-storage=100Gi hugepages-1Gi=0 hugepages-2Mi=1Gi memory=8Gi pods=30"; got != want {
+		t.Errorf("capacity %s, want %s", got, want)
+	}
+	if got, want := text(allocatable), "cpu=3750m ephemeral-storage=89Gi hugepages-1Gi=0 hugepages-2Mi=1Gi memory=6044Mi pods=30"; got != want {
+		t.Errorf("allocatable %s, want %s", got, want)
+	}
+}
+
+// TestContribute: other rooms have the last word on the status.
+func TestContribute(t *testing.T) {
+	n := New(Config{Name: "n1", Root: t.TempDir()}, Parts{Nodes: cache.NewSharedIndexInformer(nil, &corev1.Node{}, 0, nil), Network: still{}, Runtime: still{}, Images: still{},
+		Contribute: []func(*corev1.Node){
+			func(n *corev1.Node) { n.Status.Allocatable["x.io/thing"] = n.Status.Capacity[corev1.ResourceCPU] },
+			func(n *corev1.Node) { delete(n.Status.Allocatable, corev1.ResourceCPU) },
+		}}, zap.NewNop())
+	got := n.wish(t.Context())
+	if thing := got.Status.Allocatable["x.io/thing"]; thing.Value() < 1 || !got.Status.Allocatable.Cpu().IsZero() {
+		t.Errorf("allocatable %v", got.Status.Allocatable)
+	}
+}
+
+type still struct{}
+
+func (still) SetPodCIDR(context.Context, netip.Prefix) error   { return nil }
+func (still) SetRoutes(context.Context, []network.Route) error { return nil }
+func (still) Ready() error                                     { return nil }
+func (still) Version(context.Context) (string, error)          { return "containerd://1", nil }
+func (still) List(context.Context) ([]images.Image, error)     { return nil, nil }
