@@ -138,7 +138,7 @@ func (w *worker) start(ctx context.Context, a Action, in input) (func(*state), e
 		}
 		w.tell(in.pod, c.Name, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed: %v", err)
 		why := fmt.Sprintf("FailedPostStartHook: %v", err)
-		return func(s *state) { used(s); s.seen.Sick[id] = why }, nil
+		return func(s *state) { used(s); s.seen.Sick[id] = Sickness{Why: why} }, nil
 	}
 	return up, nil
 }
@@ -150,7 +150,12 @@ func (w *worker) stop(ctx context.Context, a Action, in input) (func(*state), er
 	if why == "" {
 		why = "Stopping container " + a.Name
 	}
-	hooked := func(s *state) { s.seen.Hooked[a.ID] = true }
+	hooked := func(s *state) {
+		s.seen.Hooked[a.ID] = true
+		if a.Replace {
+			s.seen.Replaced[a.ID] = true
+		}
+	}
 	if !a.NoHook {
 		w.tell(in.pod, a.Name, corev1.EventTypeNormal, "Killing", "%s", why)
 		if c != nil && c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
@@ -165,11 +170,8 @@ func (w *worker) stop(ctx context.Context, a Action, in input) (func(*state), er
 			}
 		}
 	}
-	left := time.Until(a.Deadline)
-	if c != nil && c.Lifecycle != nil && c.Lifecycle.PreStop != nil && !a.NoHook {
-		left = max(left, 2*time.Second) // what a hook left of the time may be nothing: TERM must still be heard
-	}
-	if err := w.parts.Containers.StopContainer(ctx, a.ID, max(left, 0)); err != nil {
+	left := max(time.Until(a.Deadline), a.Least) // what a hook or other containers left of the time may be nothing: TERM must still be heard
+	if err := w.parts.Containers.StopContainer(ctx, a.ID, left); err != nil {
 		return hooked, fmt.Errorf("stopping container %s: %w", a.Name, err)
 	}
 	return hooked, nil

@@ -29,10 +29,10 @@ func (m *machine) end() {
 		}
 	}
 	slices.Sort(m.plan.Cancel)
-	if m.stopAll(e.By, "") || len(m.s.Doing) > 0 {
+	if m.stopAll(e.By, min(max(e.Grace, 0), least), "") || len(m.s.Doing) > 0 {
 		if !finished(m.w.Pod.Status.Phase) {
 			if m.plan.Phase = m.phase(); finished(m.plan.Phase) {
-				m.plan.Phase = corev1.PodRunning // not its last one before all have ended
+				m.plan.Phase = m.unfinished() // not its last one before all have ended
 			}
 		}
 		return
@@ -42,7 +42,7 @@ func (m *machine) end() {
 }
 
 // stopAll stops what runs, the sidecars after all others, and says whether something still runs.
-func (m *machine) stopAll(by time.Time, why string) bool {
+func (m *machine) stopAll(by time.Time, least time.Duration, why string) bool {
 	running := false
 	sidecars := map[string]bool{}
 	for i := range m.w.Pod.Spec.InitContainers {
@@ -59,27 +59,27 @@ func (m *machine) stopAll(by time.Time, why string) bool {
 		for _, r := range m.s.Records[name] {
 			if r.State == containers.Running && !sidecars[name] {
 				running = true
-				m.stop(name, r.ID, by, why)
+				m.stop(name, r.ID, by, least, why)
 			}
 		}
 	}
-	return running || m.stopSidecars(by)
+	return running || m.stopSidecars(by, least)
 }
 
 // stopSidecars stops the last sidecar that runs, one at a time, and says whether one was running.
-func (m *machine) stopSidecars(by time.Time) bool {
+func (m *machine) stopSidecars(by time.Time, least time.Duration) bool {
 	for i := len(m.w.Pod.Spec.InitContainers) - 1; i >= 0; i-- {
 		c := &m.w.Pod.Spec.InitContainers[i]
 		if r := m.newest(c.Name); r != nil && pod.Sidecar(c) && r.State == containers.Running {
-			m.stop(c.Name, r.ID, by, "")
+			m.stop(c.Name, r.ID, by, least, "")
 			return true
 		}
 	}
 	return false
 }
 
-func (m *machine) stop(name, id string, by time.Time, why string) {
-	m.do(Action{Verb: Stop, Name: name, ID: id, Deadline: by, Why: why, NoHook: m.s.Hooked[id]})
+func (m *machine) stop(name, id string, by time.Time, least time.Duration, why string) {
+	m.do(Action{Verb: Stop, Name: name, ID: id, Deadline: by, Least: least, Why: why, NoHook: m.s.Hooked[id]})
 }
 
 // settle gives back what a pod held that will not run again. Its records go with the sandbox, so unless the pod is being deleted the API must know
@@ -124,13 +124,15 @@ func (m *machine) phase() corev1.PodPhase {
 		switch {
 		case r == nil || r.State == containers.Created:
 			none++
-		case r.State == containers.Running || restarts(p, c, pod.Regular, r.ExitCode) || m.stoppedToResize(c, r):
+		case r.State == containers.Running || restarts(p, c, pod.Regular, r.ExitCode) || m.stoppedToResize(c, r) || m.s.Replaced[r.ID] || m.former(r):
 			running++
 		case r.ExitCode != 0:
 			failed++
 		}
 	}
 	switch {
+	case p.Status.Phase == corev1.PodRunning && (!m.plan.Initialized || none > 0):
+		return corev1.PodRunning // a phase never goes back
 	case !m.plan.Initialized:
 		return corev1.PodPending
 	case none == len(p.Spec.Containers):

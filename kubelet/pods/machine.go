@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/probes"
 	"pilothouse.dev/pkg/pod"
 )
 
@@ -37,8 +38,8 @@ func (m *machine) run() {
 	m.plan.Initialized = m.initialized()
 	m.plan.Phase = m.phase()
 	if finished(m.plan.Phase) {
-		if m.stopSidecars(m.s.Now.Add(grace(p))) {
-			m.plan.Phase = corev1.PodRunning // until the last sidecar has ended
+		if m.stopSidecars(m.lastEnd().Add(grace(p)), least) {
+			m.plan.Phase = m.unfinished() // until the last sidecar has ended
 			return
 		}
 		m.plan.Final = true
@@ -47,6 +48,9 @@ func (m *machine) run() {
 	}
 	if m.s.Sandbox != nil && !m.s.Sandbox.Ready {
 		m.rebuild()
+		return
+	}
+	if !m.anew() {
 		return
 	}
 	m.steps()
@@ -63,7 +67,7 @@ func (m *machine) run() {
 	}
 	for i := range p.Spec.EphemeralContainers {
 		c := corev1.Container(p.Spec.EphemeralContainers[i].EphemeralContainerCommon)
-		if m.newest(c.Name) == nil {
+		if r := m.newest(c.Name); r == nil || r.State == containers.Created {
 			m.keep(&c, pod.Ephemeral)
 		}
 	}
@@ -93,7 +97,7 @@ func (m *machine) prepared() bool {
 
 // rebuild replaces a sandbox that is gone (the machine was restarted): what still runs of it is stopped first.
 func (m *machine) rebuild() {
-	if m.stopAll(m.s.Now.Add(grace(m.w.Pod)), "the pod's sandbox is gone") || len(m.s.Doing) > 0 {
+	if m.stopAll(m.s.Now.Add(grace(m.w.Pod)), least, "the pod's sandbox is gone") || len(m.s.Doing) > 0 {
 		return
 	}
 	m.do(Action{Verb: Rebuild, ID: m.s.Sandbox.ID})
@@ -125,9 +129,22 @@ func (m *machine) passed(c *corev1.Container) bool {
 		return false
 	}
 	if pod.Sidecar(c) {
-		return r.State == containers.Running && m.s.Started[r.ID]
+		return r.State == containers.Running && m.s.Started[r.ID] || m.beyond(c.Name)
 	}
 	return r.State == containers.Exited && r.ExitCode == 0
+}
+
+// beyond: an init container behind that one was begun, so that one has passed, whatever became of it since.
+func (m *machine) beyond(name string) bool {
+	behind := false
+	for i := range m.w.Pod.Spec.InitContainers {
+		c := &m.w.Pod.Spec.InitContainers[i]
+		if r := m.newest(c.Name); behind && r != nil && m.current(r) {
+			return true
+		}
+		behind = behind || c.Name == name
+	}
+	return false
 }
 
 // inits tends the init containers: one after the other, sidecars kept up. It says whether the regular ones may run.
@@ -162,14 +179,14 @@ func (m *machine) keep(c *corev1.Container, kind pod.Kind) {
 	case r == nil:
 		m.begin(c, m.firstAttempt(c.Name), 0)
 	case r.State == containers.Running:
-		m.watchOver(c, r)
+		m.watchOver(c, kind, r)
 	case r.State == containers.Created: // the kubelet ended between making and starting it
 		m.do(Action{Verb: Remove, Name: c.Name, ID: r.ID})
-	case kind == pod.Init && !m.current(r): // a new sandbox: what it has done is done again
-		m.begin(c, r.Attempt+1, 0)
+	case kind == pod.Init && !m.current(r), m.former(r): // a new sandbox, or all begins anew: what it has done is done again
+		m.begin(c, r.Attempt+1, m.next(r))
 	case m.stoppedToResize(c, r):
 		m.begin(c, r.Attempt+1, 0)
-	case restarts(m.w.Pod, c, kind, r.ExitCode):
+	case restarts(m.w.Pod, c, kind, r.ExitCode) || m.s.Replaced[r.ID]:
 		m.restart(c, *r)
 	}
 	if len(records) > 2 && !m.busy(c.Name) {
@@ -178,17 +195,22 @@ func (m *machine) keep(c *corev1.Container, kind pod.Kind) {
 }
 
 // watchOver ends a running container that is sick or was changed.
-func (m *machine) watchOver(c *corev1.Container, r *containers.Container) {
-	why, sick := m.s.Sick[r.ID]
-	if !sick && r.Labels[labelImage] != "" && r.Labels[labelImage] != c.Image {
-		why, sick = fmt.Sprintf("Container %s definition changed, will be restarted", c.Name), true
+func (m *machine) watchOver(c *corev1.Container, kind pod.Kind, r *containers.Container) {
+	a := Action{Verb: Stop, Name: c.Name, ID: r.ID, NoHook: m.s.Hooked[r.ID], Least: least, Deadline: m.s.Now.Add(grace(m.w.Pod))}
+	switch ill, sick := m.s.Sick[r.ID]; {
+	case sick:
+		a.Why, a.Deadline = ill.Why, m.s.Now.Add(graceOf(m.w.Pod, c, ill.Probe))
+		if ill.Probe != "" && restarts(m.w.Pod, c, kind, killed) {
+			a.Why += ", will be restarted"
+		}
+	case r.Labels[labelImage] != "" && r.Labels[labelImage] != c.Image:
+		a.Why, a.Replace = fmt.Sprintf("Container %s definition changed, will be restarted", c.Name), true
+	case m.outgrown(c, r):
+		a.Why = fmt.Sprintf("Container %s resize requires restart", c.Name)
+	default:
+		return
 	}
-	if !sick && m.outgrown(c, r) {
-		why, sick = fmt.Sprintf("Container %s resize requires restart", c.Name), true
-	}
-	if sick {
-		m.stop(c.Name, r.ID, m.s.Now.Add(graceOf(m.w.Pod, c)), why)
-	}
+	m.do(a)
 }
 
 // restart starts an ended container again when its back-off is over.
@@ -231,9 +253,9 @@ func (m *machine) newest(name string) *containers.Container {
 	return nil
 }
 
-// current: the record is of the sandbox that is in use.
+// current: the record is of the sandbox that is in use, and of the present round of all containers.
 func (m *machine) current(r *containers.Container) bool {
-	return m.s.Sandbox != nil && r.SandboxID == m.s.Sandbox.ID
+	return m.s.Sandbox != nil && r.SandboxID == m.s.Sandbox.ID && !m.former(r)
 }
 
 // fault is the last failure of pulling the container's image or that of one of the pod's volumes, or of starting it.
@@ -284,11 +306,37 @@ func grace(p *corev1.Pod) time.Duration {
 }
 
 // graceOf is how long a container gets that is restarted because of a probe, which may name its own time.
-func graceOf(p *corev1.Pod, c *corev1.Container) time.Duration {
-	for _, probe := range []*corev1.Probe{c.LivenessProbe, c.StartupProbe} {
-		if probe != nil && probe.TerminationGracePeriodSeconds != nil {
-			return time.Duration(*probe.TerminationGracePeriodSeconds) * time.Second
-		}
+func graceOf(p *corev1.Pod, c *corev1.Container, by probes.Kind) time.Duration {
+	probe := map[probes.Kind]*corev1.Probe{probes.Liveness: c.LivenessProbe, probes.Startup: c.StartupProbe}[by]
+	if probe != nil && probe.TerminationGracePeriodSeconds != nil {
+		return time.Duration(*probe.TerminationGracePeriodSeconds) * time.Second
 	}
 	return grace(p)
 }
+
+// lastEnd is when the last of the pod's own containers ended: from then on its sidecars have the grace period.
+func (m *machine) lastEnd() time.Time {
+	last := time.Time{}
+	for kind, c := range pod.Containers(m.w.Pod) {
+		if r := m.newest(c.Name); r != nil && (kind != pod.Init || !pod.Sidecar(c)) && r.Finished.After(last) {
+			last = r.Finished
+		}
+	}
+	if last.IsZero() {
+		return m.s.Now
+	}
+	return last
+}
+
+// unfinished is the phase of a pod that is to have its last one when the rest has ended.
+func (m *machine) unfinished() corev1.PodPhase {
+	if !m.plan.Initialized && m.w.Pod.Status.Phase != corev1.PodRunning {
+		return corev1.PodPending
+	}
+	return corev1.PodRunning
+}
+
+const (
+	least  = 2 * time.Second // what every container has to hear TERM
+	killed = 137             // the exit code of what is stopped by force, for the question whether it would be started again
+)

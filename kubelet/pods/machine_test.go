@@ -18,17 +18,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/probes"
 )
 
 var update = flag.Bool("update", false, "rewrite the transcripts in testdata")
 
 // The transcripts: each line of a script is a command and, below it, what the machine answers, indented. The world does at once what it is told:
 //
-//	pod name… [init:name…] [sidecar:name…] [hook:name] [policy:Never]   a new pod; the machine is asked at once
+//	pod name… [init:name…] [sidecar:name…] [hook:name] [all:name] [graces:name] [ephemeral:name] [policy:Never]   a new pod; the machine is asked at once
 //	done KEY…        the actions under way by these keys succeed (a start makes the container run, a stop makes it exit with 143)
 //	fail KEY WHY     one fails, to be tried again in 1 s
 //	gone KEY…        cancelled ones end without an effect
 //	exit NAME CODE   a container ends;  up NAME: its startup probe passed;  sick NAME WHY: a probe condemns it
+//	fails NAME Liveness   its probe condemns it;  phase Running: as the API has it;  created NAME: it was made, not started
 //	tick 5s · end SECONDS [delete|orphan|evict] · image NAME · reboot · recorded · forget (the kubelet starts anew)
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -99,6 +101,9 @@ func (w *world) decide(out *bytes.Buffer) {
 			if a.Why != "" {
 				fmt.Fprintf(out, ": %s", a.Why)
 			}
+			if a.Least > 0 {
+				fmt.Fprintf(out, ", at least %s", a.Least)
+			}
 			if a.NoHook {
 				fmt.Fprint(out, " (hook has run)")
 			}
@@ -158,7 +163,14 @@ func (w *world) command(words []string) error {
 	case "up":
 		w.s.Started[w.s.Records[args[0]][0].ID] = true
 	case "sick":
-		w.s.Sick[w.s.Records[args[0]][0].ID] = args[1]
+		w.s.Sick[w.s.Records[args[0]][0].ID] = Sickness{Why: args[1]}
+	case "fails": // a probe
+		w.s.Sick[w.s.Records[args[0]][0].ID] = Sickness{Why: "Container " + args[0] + " failed " + args[1] + " probe", Probe: probes.Kind(args[1])}
+	case "phase": // as the API has it
+		w.w.Pod.Status.Phase = corev1.PodPhase(args[0])
+	case "created": // a container was made and not started when the kubelet ended
+		w.s.Records[args[0]] = append([]containers.Container{{ID: args[0] + "-made", SandboxID: w.s.Sandbox.ID, Name: args[0], State: containers.Created,
+			Created: w.s.Now}}, w.s.Records[args[0]]...)
 	case "image":
 		for i := range w.w.Pod.Spec.Containers {
 			if w.w.Pod.Spec.Containers[i].Name == args[0] {
@@ -176,7 +188,7 @@ func (w *world) command(words []string) error {
 		if err != nil {
 			return err
 		}
-		e := &End{By: w.s.Now.Add(time.Duration(sec) * time.Second)}
+		e := &End{By: w.s.Now.Add(time.Duration(sec) * time.Second), Grace: time.Duration(sec) * time.Second}
 		if w.w.End != nil {
 			e.Phase = w.w.End.Phase
 		}
@@ -220,6 +232,16 @@ func (w *world) newPod(args []string) {
 		case "hook":
 			c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{}}
 			p.Spec.Containers = append(p.Spec.Containers, c)
+		case "all": // its exit code 42 starts all anew
+			c.RestartPolicy = new(corev1.ContainerRestartPolicyNever)
+			c.RestartPolicyRules = []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestartAllContainers,
+				ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: corev1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{42}}}}
+			p.Spec.Containers = append(p.Spec.Containers, c)
+		case "graces": // a liveness probe with a grace period of its own
+			c.LivenessProbe = &corev1.Probe{TerminationGracePeriodSeconds: new(int64(3))}
+			p.Spec.Containers = append(p.Spec.Containers, c)
+		case "ephemeral":
+			p.Spec.EphemeralContainers = append(p.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon(c)})
 		case "sidecar":
 			c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
 			p.Spec.InitContainers = append(p.Spec.InitContainers, c)
@@ -231,7 +253,7 @@ func (w *world) newPod(args []string) {
 	}
 	*w = world{w: Wish{Pod: p}, s: Seen{
 		Now: t0, Done: map[string]bool{}, Records: map[string][]containers.Container{}, Doing: map[string]Action{}, Faults: map[string]Fault{},
-		Images: map[string]bool{}, Sick: map[string]string{}, Started: map[string]bool{}, Hooked: map[string]bool{},
+		Images: map[string]bool{}, Sick: map[string]Sickness{}, Replaced: map[string]bool{}, Started: map[string]bool{}, Hooked: map[string]bool{},
 	}}
 }
 
@@ -254,10 +276,10 @@ func (w *world) finish(a Action) {
 			id += "-" + w.s.Sandbox.ID
 		}
 		r := containers.Container{ID: id, SandboxID: w.s.Sandbox.ID, Name: a.Name, Attempt: a.Attempt, State: containers.Running,
-			Started: w.s.Now, Labels: map[string]string{labelBackoff: a.Backoff.String(), labelImage: w.image(a.Name)}}
+			Created: w.s.Now, Started: w.s.Now, Labels: map[string]string{labelBackoff: a.Backoff.String(), labelImage: w.image(a.Name)}}
 		w.s.Records[a.Name] = append([]containers.Container{r}, w.s.Records[a.Name]...)
 	case Stop:
-		w.s.Hooked[a.ID] = true
+		w.s.Hooked[a.ID], w.s.Replaced[a.ID] = true, a.Replace
 		w.exit(a.Name, 143)
 	case Remove:
 		w.s.Records[a.Name] = slices.DeleteFunc(w.s.Records[a.Name], func(r containers.Container) bool { return r.ID == a.ID })

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -98,9 +100,9 @@ func (w *worker) noteFile(container string, attempt int) string {
 
 // note reads the termination message of an ended container, or the end of its log where the pod asks for that.
 func (w *worker) note(ctx context.Context, c *corev1.Container, r containers.Container) string {
-	text, err := head(w.noteFile(c.Name, r.Attempt))
+	text, err := end(w.noteFile(c.Name, r.Attempt))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err.Error()
+		return fmt.Sprintf("Error on reading termination log: %v", err)
 	}
 	if text != "" || c.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError || r.ExitCode == 0 || r.LogPath == "" {
 		return text
@@ -109,20 +111,27 @@ func (w *worker) note(ctx context.Context, c *corev1.Container, r containers.Con
 	if err := logs.Read(ctx, r.LogPath, logs.Options{TailLines: new(int64(80))}, &b); err != nil {
 		return ""
 	}
-	if tail := b.Bytes(); len(tail) > 2048 {
-		return string(tail[len(tail)-2048:])
-	}
-	return b.String()
+	tail := b.Bytes()
+	return strings.ToValidUTF8(string(tail[max(0, len(tail)-2048):]), "\uFFFD")
 }
 
-func head(path string) (string, error) {
-	f, err := os.Open(path)
+// end is the last part of a file, as text that the API can hold. It is the container's file: it may have become anything.
+func end(path string) (string, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, noteLimit))
-	return string(data), err
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	data := make([]byte, min(info.Size(), noteLimit))
+	n, err := f.ReadAt(data, info.Size()-int64(len(data)))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	return strings.ToValidUTF8(string(data[:n]), "\uFFFD"), nil
 }
 
 // containerOf takes the runtime's name off a container ID of a status.

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/probes"
 )
 
 // Wish is what a pod should be.
@@ -20,8 +21,9 @@ type Wish struct {
 
 // End is how a pod ends.
 type End struct {
-	// By is when containers that still run are killed.
-	By time.Time
+	// By is when containers that still run are killed; Grace is how long that was when it was asked for.
+	By    time.Time
+	Grace time.Duration
 	// Phase that the pod then has; empty: Failed if a container failed, else Succeeded.
 	Phase corev1.PodPhase
 	// Reason and Message of the pod's status: Evicted, DeadlineExceeded …
@@ -58,10 +60,13 @@ type Action struct {
 	Attempt int
 	// Backoff goes into the label of a started container.
 	Backoff time.Duration
-	// Deadline of a stop, Why for its event, NoHook: preStop has been run already.
+	// Deadline of a stop, Why for its event, NoHook: preStop has been run already, Replace: it is stopped to run with another image.
 	Deadline time.Time
 	Why      string
 	NoHook   bool
+	Replace  bool
+	// Least is what the container has to hear TERM and end by itself, even when what came before it has used up the time.
+	Least time.Duration
 }
 
 // key: two actions of one key are never under way at once.
@@ -98,8 +103,10 @@ type Seen struct {
 	Faults map[string]Fault
 	// Images are the containers whose image is present for their next start.
 	Images map[string]bool
-	// Sick are the containers, by ID, that a probe or hook condemned, and why.
-	Sick map[string]string
+	// Sick are the containers, by ID, that a probe or hook condemned.
+	Sick map[string]Sickness
+	// Replaced are the containers, by ID, that were stopped because their image was changed.
+	Replaced map[string]bool
 	// Started are the containers, by ID, that are up: postStart done, startup probe passed.
 	Started map[string]bool
 	// Hooked are the containers, by ID, whose preStop hook has been run.
@@ -109,6 +116,13 @@ type Seen struct {
 	Group *Size
 	// Recorded: the final status has reached the API. Torn: all steps are undone. Asked: the deletion of the API object is asked for.
 	Recorded, Torn, Asked bool
+}
+
+// Sickness is why a container is to be ended.
+type Sickness struct {
+	Why string
+	// Probe that said so, whose own grace period then counts; empty: something else did.
+	Probe probes.Kind
 }
 
 // Waiting is why a container does not run.
@@ -127,6 +141,8 @@ type Plan struct {
 	Waiting map[string]Waiting
 	// Resizing: something that runs has not the size yet that the pod was given.
 	Resizing bool
+	// Anew: all containers are being started again, as a rule of one of them demands.
+	Anew bool
 	// Final: the phase will not change any more. Over: the worker has nothing left to do.
 	Final, Over bool
 }

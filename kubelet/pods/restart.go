@@ -39,6 +39,20 @@ func (b Backoff) calm(ended containers.Container) bool {
 	return !ended.Started.IsZero() && ended.Finished.Sub(ended.Started) >= b.Calm
 }
 
+// ruled is what the first of the container's own rules that fits the exit code demands; empty: none fits.
+func ruled(c *corev1.Container, code int) corev1.ContainerRestartRuleAction {
+	for _, rule := range c.RestartPolicyRules {
+		if rule.ExitCodes == nil || rule.Action != corev1.ContainerRestartRuleActionRestart && rule.Action != corev1.ContainerRestartRuleActionRestartAllContainers {
+			continue
+		}
+		in := slices.Contains(rule.ExitCodes.Values, int32(code))
+		if in == (rule.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn) {
+			return rule.Action
+		}
+	}
+	return ""
+}
+
 // restarts says whether a container that ended with that code is to be started again while its pod is wished to run.
 func restarts(p *corev1.Pod, c *corev1.Container, kind pod.Kind, code int) bool {
 	if kind == pod.Init && pod.Sidecar(c) {
@@ -47,13 +61,8 @@ func restarts(p *corev1.Pod, c *corev1.Container, kind pod.Kind, code int) bool 
 	if kind == pod.Ephemeral {
 		return false
 	}
-	for _, rule := range c.RestartPolicyRules {
-		if rule.ExitCodes != nil && rule.Action == corev1.ContainerRestartRuleActionRestart {
-			in := slices.Contains(rule.ExitCodes.Values, int32(code))
-			if in == (rule.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn) {
-				return true
-			}
-		}
+	if ruled(c, code) != "" {
+		return true
 	}
 	policy := p.Spec.RestartPolicy
 	if c.RestartPolicy != nil {

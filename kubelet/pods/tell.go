@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"pilothouse.dev/kubelet/probes"
 	"pilothouse.dev/pkg/pod"
 )
 
@@ -35,9 +36,16 @@ func (w *worker) tellWaiting(s *state, name string, wait Waiting) {
 	w.tell(p, name, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)", name, p.Name, p.Namespace, p.UID)
 }
 
-// tellProbe records a failed try of a probe.
-func (w *worker) tellProbe(p *corev1.Pod, container, kind, complaint string) {
-	w.tell(p, container, corev1.EventTypeWarning, "Unhealthy", "%s probe failed: %s", kind, complaint)
+// tellProbe records what a probe's try has to say.
+func (w *worker) tellProbe(p *corev1.Pod, r probes.Result) {
+	switch r.Outcome {
+	case probes.Warned:
+		w.tell(p, r.Container, corev1.EventTypeWarning, "ProbeWarning", "%s probe warning: %s", r.Kind, r.Complaint)
+	case probes.Errored:
+		w.tell(p, r.Container, corev1.EventTypeWarning, "Unhealthy", "%s probe errored and resulted in unknown state: %s", r.Kind, r.Complaint)
+	default:
+		w.tell(p, r.Container, corev1.EventTypeWarning, "Unhealthy", "%s probe failed: %s", r.Kind, r.Complaint)
+	}
 }
 
 // mountsAt says whether the container mounts a volume of its own at the path.

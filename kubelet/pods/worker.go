@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -168,15 +169,22 @@ func newState(p *corev1.Pod) *state {
 		dirty: true, cancels: map[string]context.CancelFunc{}, ready: map[string]bool{}, notes: map[string]string{}, waited: map[string]string{},
 		images: map[string]images.Image{}, has: map[string]cgroups.Actual{}, pending: pod.Condition(p, corev1.PodResizePending), progress: pod.Condition(p, corev1.PodResizeInProgress),
 		seen: Seen{
-			Done: map[string]bool{}, Doing: map[string]Action{}, Faults: map[string]Fault{}, Images: map[string]bool{}, Sick: map[string]string{},
+			Done: map[string]bool{}, Doing: map[string]Action{}, Faults: map[string]Fault{}, Images: map[string]bool{}, Sick: map[string]Sickness{}, Replaced: map[string]bool{},
 			Started: map[string]bool{}, Hooked: map[string]bool{}, Sizes: map[string]Size{},
 		},
 	}
 	// A kubelet that was started again believes what it wrote about running containers until it knows better.
 	for _, list := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses} {
 		for _, cs := range list {
-			if id, ok := containerOf(cs.ContainerID); ok && cs.State.Running != nil {
-				s.seen.Started[id], s.ready[id] = cs.Started != nil && *cs.Started, cs.Ready
+			id, ok := containerOf(cs.ContainerID)
+			if !ok || cs.State.Running == nil {
+				continue
+			}
+			if cs.Started != nil && *cs.Started { // one that was not may be so by now: its postStart hook was under way, and is not run again
+				s.seen.Started[id] = true
+			}
+			if cs.Ready {
+				s.ready[id] = true
 			}
 		}
 	}
@@ -252,11 +260,13 @@ func (s *state) goal(now time.Time) (*End, time.Time) {
 	case s.gone, s.pod.DeletionTimestamp != nil:
 		end.Orphan, end.Delete = s.gone, !s.gone
 		end.By = s.by(now, time.Duration(pod.GracePeriod(s.pod))*time.Second)
+		end.Grace = s.endGrace
 		return &end, time.Time{}
 	case s.final != nil:
 		return &end, time.Time{}
 	case s.evicted != nil:
 		end.By = s.by(now, max(s.evicted.By.Sub(now), 0))
+		end.Grace = s.endGrace
 		return &end, time.Time{}
 	}
 	if limit := s.pod.Spec.ActiveDeadlineSeconds; limit != nil && s.pod.Status.StartTime != nil {
@@ -265,7 +275,7 @@ func (s *state) goal(now time.Time) (*End, time.Time) {
 			return nil, at
 		}
 		return &End{Phase: corev1.PodFailed, Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline",
-			By: s.by(now, grace(s.pod))}, time.Time{}
+			By: s.by(now, grace(s.pod)), Grace: s.endGrace}, time.Time{}
 	}
 	return nil, time.Time{}
 }
@@ -342,7 +352,7 @@ func (w *worker) tellProbes(s *state, wish Wish, plan Plan) {
 			}
 			id := rs[0].ID
 			targets = append(targets, probes.Target{
-				Container: c, ContainerID: id, IP: ip[0], Since: rs[0].Started, Started: s.seen.Started[id], Ready: s.ready[id], Ending: wish.End != nil,
+				Namespace: s.pod.Namespace, Pod: s.pod.Name, Container: c, ContainerID: id, IP: ip[0], Since: rs[0].Started, Started: s.seen.Started[id], Ready: s.ready[id], Ending: wish.End != nil,
 			})
 		}
 	}
@@ -387,8 +397,7 @@ func (s *state) probed(r probes.Result) {
 			s.seen.Started[r.ContainerID] = true
 		}
 		if r.Changed && !r.Healthy {
-			s.seen.Sick[r.ContainerID] = "Container " + r.Container + " failed " + map[probes.Kind]string{
-				probes.Startup: "startup", probes.Liveness: "liveness"}[r.Kind] + " probe, will be restarted"
+			s.seen.Sick[r.ContainerID] = Sickness{Probe: r.Kind, Why: "Container " + r.Container + " failed " + strings.ToLower(string(r.Kind)) + " probe"}
 		}
 	}
 }

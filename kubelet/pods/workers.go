@@ -316,7 +316,7 @@ func (ws *Workers) probed(r probes.Result) {
 			return
 		}
 		if r.Complaint != "" {
-			w.tellProbe(s.pod, r.Container, string(r.Kind), r.Complaint)
+			w.tellProbe(s.pod, r)
 		}
 		s.probed(r)
 	})
