@@ -4,15 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -22,6 +25,7 @@ import (
 	"pilothouse.dev/kubelet/cgroups"
 	"pilothouse.dev/kubelet/configuration"
 	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/credentials"
 	"pilothouse.dev/kubelet/eviction"
 	"pilothouse.dev/kubelet/images"
 	"pilothouse.dev/kubelet/logs"
@@ -48,17 +52,46 @@ type Config struct {
 	LocalPathDir   string
 	NetnsDir       string
 	Manifests      string
+	ManifestURL    string
+	ManifestHeader string // «key:value», a comma between two
+	ManifestCheck  time.Duration
+	URLCheck       time.Duration
 	PodLogs        string
 	MaxPods        int
 	LeaseInterval  time.Duration
 
 	Endpoint          string
 	OCIRuntime        string
+	RuntimeHandlers   cli.StringSlice
+	SeccompDefault    bool
+	UnsafeSysctls     cli.StringSlice
 	CgroupRoot        string
+	KubeReserved      string
+	SystemReserved    string
+	ReservedCPUs      string // a list as 0-1,4
+	Enforced          cli.StringSlice
+	PodPIDs           int64
+	Quota             bool
+	QuotaPeriod       time.Duration
+	MemoryThrottle    float64
+	MemoryProtection  string
 	StartsInFlight    int
 	ParallelPulls     int
 	PlainHTTP         cli.StringSlice
 	RegistryHosts     string
+	SerializePulls    bool
+	PullProgress      time.Duration
+	PullBackOff       time.Duration
+	MaxPullBackOff    time.Duration
+	PullVerify        string
+	PullAllowlist     cli.StringSlice
+	PinnedImages      cli.StringSlice
+	ProviderConfig    string
+	ProviderDir       string
+	ImageGCHigh       int
+	ImageGCLow        int
+	ImageMinAge       time.Duration
+	ImageMaxAge       time.Duration
 	LogMaxSize        string
 	LogMaxFiles       int
 	MaxRestartBackoff time.Duration
@@ -96,9 +129,14 @@ type Config struct {
 	// Made of the above by complete.
 	nodeIPs        []netip.Addr
 	labels         map[string]string
+	handlers       map[string]string // OCI runtimes by name
 	taints         []corev1.Taint
 	logMax         int64
 	thresholds     []eviction.Threshold
+	manifestHeader http.Header
+	reserve        node.Reserve
+	left           cgroups.Resources // of the machine for all pods
+	abilities      cgroups.Abilities
 	evictionMemory int64 // what the hard threshold of memory keeps from pods
 	tls            server.TLS
 	others         map[string]*string // flags that are only known, as given; made by flags
@@ -205,16 +243,45 @@ func (c *Config) own() []cli.Flag {
 		&cli.StringFlag{Name: "root-dir", Value: "/var/lib/kubelet", Destination: &c.RootDir, Usage: "`FOLDER` of pods and their volumes"},
 		&cli.StringFlag{Name: "local-path-dir", Value: localvolume.DefaultDir, Destination: &c.LocalPathDir, Usage: "`FOLDER` of the volumes that the provisioner pilothouse.dev/local-path makes; the controller manager has the same flag"},
 		&cli.StringFlag{Name: "netns-dir", Value: "/run/pilothouse/pods", Destination: &c.NetnsDir, Usage: "`FOLDER` of pinned namespaces and streams, best on a tmpfs; a short path"},
-		&cli.StringFlag{Name: "pod-manifest-path", Destination: &c.Manifests, Usage: "`FOLDER` of static pods"},
+		&cli.StringFlag{Name: "pod-manifest-path", Destination: &c.Manifests, Usage: "`FOLDER` of static pods, a file each; or one such file"},
+		&cli.DurationFlag{Name: "file-check-frequency", Value: 20 * time.Second, Destination: &c.ManifestCheck, Usage: "how often it is read at least; changes are heard at once"},
+		&cli.StringFlag{Name: "manifest-url", Destination: &c.ManifestURL, Usage: "`ADDRESS` of a static pod, or of a list of them"},
+		&cli.StringFlag{Name: "manifest-url-header", Destination: &c.ManifestHeader, Usage: "`HEADERS` to ask it with: key:value,key:value"},
+		&cli.DurationFlag{Name: "http-check-frequency", Value: 20 * time.Second, Destination: &c.URLCheck, Usage: "how often it is asked"},
 		&cli.StringFlag{Name: "pod-logs-dir", Destination: &c.PodLogs, Usage: "`FOLDER` of container logs (default: logs below --root-dir)"},
 		&cli.IntFlag{Name: "max-pods", Value: 110, Destination: &c.MaxPods, Usage: "most pods on this node"},
 		&cli.DurationFlag{Name: "node-lease-interval", Value: time.Second, Destination: &c.LeaseInterval, Usage: "how often the node's lease is renewed; it lasts four times as long"},
 
 		&cli.StringFlag{Name: "container-runtime-endpoint", Value: "unix:///run/containerd/containerd.sock", Destination: &c.Endpoint, Usage: "`SOCKET` of containerd"},
 		&cli.StringFlag{Name: "oci-runtime", Value: "runc", Destination: &c.OCIRuntime, Usage: "`PROGRAM` that runs containers"},
+		&cli.StringSliceFlag{Name: "runtime-handlers", Destination: &c.RuntimeHandlers, Usage: "`NAME=PROGRAM` of other programs that run containers, for pods whose RuntimeClass has the handler"},
+		&cli.BoolFlag{Name: "seccomp-default", Destination: &c.SeccompDefault, Usage: "containers that name no seccomp profile get the runtime's instead of none"},
+		&cli.StringSliceFlag{Name: "allowed-unsafe-sysctls", Destination: &c.UnsafeSysctls, Usage: "`SYSCTL` that pods may set beside the safe ones; a star at its end stands for the rest of a name"},
 		&cli.StringFlag{Name: "cgroup-root", Destination: &c.CgroupRoot, Usage: "control `GROUP` above kubepods (default: the top)"},
+		&cli.StringFlag{Name: "kube-reserved", Destination: &c.KubeReserved, Usage: "`LIST` as cpu=200m,memory=500Mi,ephemeral-storage=1Gi,pid=1000 of what pods cannot have because the daemons of Kubernetes need it"},
+		&cli.StringFlag{Name: "system-reserved", Destination: &c.SystemReserved, Usage: "`LIST` of what other daemons need"},
+		&cli.StringFlag{Name: "reserved-cpus", Destination: &c.ReservedCPUs, Usage: "`LIST` of processors, as 0-1,4, that are kept for daemons; replaces the cpu of both"},
+		&cli.StringSliceFlag{Name: "enforce-node-allocatable", Value: cli.NewStringSlice("pods"), Destination: &c.Enforced, Usage: "pods: their control group as a whole gets no more than is not reserved; none"},
+		&cli.Int64Flag{Name: "pod-max-pids", Value: -1, Destination: &c.PodPIDs, Usage: "most processes and threads of a pod; -1: no limit"},
+		&cli.BoolFlag{Name: "cpu-cfs-quota", Value: true, Destination: &c.Quota, Usage: "enforce CPU limits"},
+		&cli.DurationFlag{Name: "cpu-cfs-quota-period", Value: 100 * time.Millisecond, Destination: &c.QuotaPeriod, Usage: "time over which CPU limits are counted, 1ms to 1s"},
+		&cli.Float64Flag{Name: "memory-throttling-factor", Destination: &c.MemoryThrottle, Usage: "`PART` of a container's memory between request and limit from where it is slowed down (memory.high), on control groups v2; 0: never"},
+		&cli.StringFlag{Name: "memory-reservation-policy", Value: "None", Destination: &c.MemoryProtection, Usage: "None, or TieredReservation: requested memory is kept for pods (memory.min of guaranteed, memory.low of burstable ones), on control groups v2"},
 		&cli.IntFlag{Name: "max-parallel-container-starts", Value: 4, Destination: &c.StartsInFlight, Usage: "containers started at the same time"},
 		&cli.IntFlag{Name: "max-parallel-image-pulls", Value: 4, Destination: &c.ParallelPulls, Usage: "images pulled at the same time"},
+		&cli.BoolFlag{Name: "serialize-image-pulls", Destination: &c.SerializePulls, Usage: "pull one image after the other, whatever --max-parallel-image-pulls says"},
+		&cli.DurationFlag{Name: "image-pull-progress-deadline", Value: time.Minute, Destination: &c.PullProgress, Usage: "how long a pull may wait for bytes before it is given up"},
+		&cli.DurationFlag{Name: "image-pull-back-off", Value: 10 * time.Second, Destination: &c.PullBackOff, Usage: "first wait after a pull that failed; it doubles each time"},
+		&cli.DurationFlag{Name: "max-image-pull-back-off", Value: 5 * time.Minute, Destination: &c.MaxPullBackOff, Usage: "longest wait after a pull that failed"},
+		&cli.StringFlag{Name: "image-pull-credentials-verification-policy", Value: string(images.NeverVerifyPreloaded), Destination: &c.PullVerify, Usage: "`POLICY`: which images that are here are given only to pods whose credentials open them: NeverVerify, NeverVerifyPreloadedImages, NeverVerifyAllowlistedImages, AlwaysVerify"},
+		&cli.StringSliceFlag{Name: "preloaded-images-verification-allowlist", Destination: &c.PullAllowlist, Usage: "`IMAGE` that NeverVerifyAllowlistedImages gives to all, without tag; with /* at its end all below"},
+		&cli.StringSliceFlag{Name: "pinned-images", Destination: &c.PinnedImages, Usage: "`IMAGE` that is never removed"},
+		&cli.StringFlag{Name: "image-credential-provider-config", Destination: &c.ProviderConfig, Usage: "`FILE` or folder with the configuration of credential provider plugins"},
+		&cli.StringFlag{Name: "image-credential-provider-bin-dir", Destination: &c.ProviderDir, Usage: "`FOLDER` of their programs"},
+		&cli.IntFlag{Name: "image-gc-high-threshold", Value: 85, Destination: &c.ImageGCHigh, Usage: "percent of the disk in use from which on unused images are removed; 100: never"},
+		&cli.IntFlag{Name: "image-gc-low-threshold", Value: 80, Destination: &c.ImageGCLow, Usage: "percent of the disk in use at which that ends"},
+		&cli.DurationFlag{Name: "minimum-image-ttl-duration", Value: 2 * time.Minute, Destination: &c.ImageMinAge, Usage: "how long an image stays at least"},
+		&cli.DurationFlag{Name: "maximum-image-gc-age", Aliases: []string{"image-maximum-gc-age"}, Destination: &c.ImageMaxAge, Usage: "how long an image may be unused; 0: as long as there is room"},
 		&cli.StringSliceFlag{Name: "registry-plain-http", Destination: &c.PlainHTTP, Usage: "`HOST:PORT` of registries spoken to without TLS"},
 		&cli.StringFlag{Name: "registry-hosts-dir", Destination: &c.RegistryHosts, Usage: "`FOLDER` of HOST/hosts.toml files as containerd reads them: mirrors, authorities"},
 		&cli.StringFlag{Name: "container-log-max-size", Value: "10Mi", Destination: &c.LogMaxSize, Usage: "`SIZE` at which a container's log is rotated"},
@@ -301,6 +368,17 @@ func (c *Config) complete() error {
 	if err := c.evictions(); err != nil {
 		return err
 	}
+	if err := c.images(nil).Check(); err != nil {
+		return err
+	}
+	if err := c.imageGC().Check(); err != nil {
+		return err
+	}
+	header, err := source.Header(c.ManifestHeader)
+	if err != nil {
+		return fmt.Errorf("--manifest-url-header: %w", err)
+	}
+	c.manifestHeader = header
 	for flag, read := range map[string]struct {
 		text string
 		into *int64
@@ -312,6 +390,17 @@ func (c *Config) complete() error {
 		*read.into = q.Value()
 	}
 	c.labels = map[string]string{}
+	c.handlers = map[string]string{}
+	for _, h := range c.RuntimeHandlers.Value() {
+		name, program, ok := strings.Cut(h, "=")
+		if !ok || name == "" || program == "" {
+			return fmt.Errorf("--runtime-handlers %q: want NAME=PROGRAM", h)
+		}
+		c.handlers[name] = program
+	}
+	if err := pods.CheckSysctls(c.UnsafeSysctls.Value()); err != nil {
+		return fmt.Errorf("--allowed-unsafe-sysctls: %w", err)
+	}
 	for _, l := range c.Labels.Value() {
 		k, v, ok := strings.Cut(l, "=")
 		if !ok || k == "" {
@@ -385,38 +474,90 @@ func (c *Config) evictions() (err error) {
 	if c.EvictionMaxGrace < 0 || c.PressureLasts < 0 {
 		return errors.New("--eviction-max-pod-grace-period and --eviction-pressure-transition-period must be 0 or more")
 	}
+	if err := c.amounts(); err != nil {
+		return err
+	}
 	_, all, err := stats.FreeMemory()
 	c.evictionMemory = eviction.MemoryReserved(c.thresholds, all)
 	return err
 }
 
+// amounts reads the flags about what pods may use.
+func (c *Config) amounts() (err error) {
+	if c.reserve, err = node.ReadReserve(c.KubeReserved, c.SystemReserved, c.ReservedCPUs); err != nil {
+		return err
+	}
+	if c.QuotaPeriod < time.Millisecond || c.QuotaPeriod > time.Second {
+		return fmt.Errorf("--cpu-cfs-quota-period %s must be 1ms to 1s", c.QuotaPeriod)
+	}
+	if c.MemoryThrottle < 0 || c.MemoryThrottle > 1 || !slices.Contains([]string{"", "None", "TieredReservation"}, c.MemoryProtection) {
+		return errors.New("--memory-throttling-factor must be 0 to 1, --memory-reservation-policy None or TieredReservation")
+	}
+	for _, what := range c.Enforced.Value() {
+		switch what {
+		case "pods":
+			left, err := c.reserve.Left()
+			if err != nil {
+				return err
+			}
+			c.left = cgroups.Limits(left.CPU, 0, left.Memory)
+			c.left.PIDs = left.PIDs
+		case "none", "":
+		default:
+			return fmt.Errorf("--enforce-node-allocatable %q: only pods are held to what is allocatable", what)
+		}
+	}
+	c.abilities, err = cgroups.New(cgroups.Config{}, zap.NewNop()).Abilities()
+	return err
+}
+
+func (c *Config) sizing() pods.Sizing {
+	return pods.Sizing{NoQuota: !c.Quota, Period: uint64(c.QuotaPeriod / time.Microsecond), PodPIDs: c.PodPIDs, V2: c.abilities.V2, HugePages: c.abilities.HugePages,
+		Throttle: c.MemoryThrottle, Protect: c.MemoryProtection == "TieredReservation"}
+}
+
 // The rooms' own configurations.
 
 func (c *Config) containers() containers.Config {
-	return containers.Config{Address: strings.TrimPrefix(c.Endpoint, "unix://"), StateDir: c.NetnsDir, OCIRuntime: c.OCIRuntime, StartsInFlight: c.StartsInFlight}
+	return containers.Config{Address: strings.TrimPrefix(c.Endpoint, "unix://"), StateDir: c.NetnsDir, OCIRuntime: c.OCIRuntime, Handlers: c.handlers, StartsInFlight: c.StartsInFlight}
 }
 
-func (c *Config) images() images.Config {
-	return images.Config{PlainHTTP: c.PlainHTTP.Value(), HostsDir: c.RegistryHosts, Parallel: c.ParallelPulls}
+func (c *Config) images(keys images.Keyring) images.Config {
+	cfg := images.Config{PlainHTTP: c.PlainHTTP.Value(), HostsDir: c.RegistryHosts, Parallel: c.ParallelPulls, Progress: c.PullProgress,
+		BackOff: c.PullBackOff, MaxBackOff: c.MaxPullBackOff, Verify: images.VerifyPolicy(c.PullVerify), Allowlist: c.PullAllowlist.Value(),
+		Pinned: c.PinnedImages.Value(), Keyring: keys}
+	if c.SerializePulls {
+		cfg.Parallel = 1
+	}
+	return cfg
+}
+
+func (c *Config) credentials() credentials.Config {
+	return credentials.Config{Files: credentials.NodeFiles(c.RootDir), PluginConfig: c.ProviderConfig, PluginDir: c.ProviderDir}
+}
+
+func (c *Config) imageGC() images.GCConfig {
+	return images.GCConfig{Node: c.NodeName, High: c.ImageGCHigh, Low: c.ImageGCLow, MinAge: c.ImageMinAge, MaxAge: c.ImageMaxAge}
 }
 
 func (c *Config) network() network.Config {
 	return network.Config{NodeIP: c.nodeIPs[0], CNIConfDir: c.CNIConfDir, CNIBinDirs: []string{c.CNIBinDir}, CNICacheDir: filepath.Join(c.RootDir, "cni")}
 }
 
-func (c *Config) groups() cgroups.Config { return cgroups.Config{Root: c.CgroupRoot} }
+func (c *Config) groups() cgroups.Config { return cgroups.Config{Root: c.CgroupRoot, Pods: c.left} }
 
 func (c *Config) logs() logs.Limits {
 	return logs.Limits{MaxSize: c.logMax, MaxFiles: c.LogMaxFiles}
 }
 
 func (c *Config) source() source.Config {
-	return source.Config{Node: c.NodeName, Folder: c.Manifests}
+	return source.Config{Node: c.NodeName, Path: c.Manifests, Check: c.ManifestCheck, URL: c.ManifestURL, Header: c.manifestHeader, URLCheck: c.URLCheck}
 }
 
 func (c *Config) node() node.Config {
 	return node.Config{Name: c.NodeName, IPs: c.nodeIPs, Labels: c.labels, Taints: c.taints, Root: c.RootDir, MaxPods: c.MaxPods, Port: c.Port,
-		LeaseInterval: c.LeaseInterval, ReservedMemory: c.evictionMemory}
+		LeaseInterval: c.LeaseInterval, Reserve: c.reserve, ReservedMemory: c.evictionMemory,
+		ReservedStorage: func(all uint64) int64 { return eviction.Reserved(c.thresholds, "nodefs.available", all) }, HugePages: cgroups.HugePagesOrNone}
 }
 
 func (c *Config) eviction() eviction.Config {
@@ -426,8 +567,14 @@ func (c *Config) eviction() eviction.Config {
 
 func (c *Config) pods() pods.Config {
 	return pods.Config{Node: c.NodeName, NodeIPs: c.nodeIPs, Root: c.RootDir, Logs: c.PodLogs,
-		DNS:     pods.DNS{Cluster: c.ClusterDNS.Value(), Domain: c.ClusterDomain, NodeFile: c.ResolvConf},
+		DNS:            pods.DNS{Cluster: c.ClusterDNS.Value(), Domain: c.ClusterDomain, NodeFile: c.ResolvConf},
+		Sizing:         c.sizing(),
+		SeccompDefault: c.SeccompDefault, UnsafeSysctls: c.UnsafeSysctls.Value(), AppArmor: containers.AppArmor(),
 		Backoff: pods.Backoff{First: time.Second, Max: c.MaxRestartBackoff, Calm: 10 * time.Minute}}
+}
+
+func (c *Config) stats() stats.Config {
+	return stats.Config{Node: c.NodeName, Root: c.RootDir, Logs: c.PodLogs, Keep: c.VolumeStats}
 }
 
 func (c *Config) server() server.Config {

@@ -83,6 +83,15 @@ func HugePages() (map[int64]int64, error) {
 	return hugePages("/sys/kernel/mm/hugepages")
 }
 
+// HugePagesOrNone is HugePages, none where they cannot be counted.
+func HugePagesOrNone() map[int64]int64 {
+	pages, err := HugePages()
+	if err != nil {
+		return nil
+	}
+	return pages
+}
+
 // Open makes kubepods and its QoS groups. What all pods together may use is set too; where they use more already (the node was told to keep
 // more for itself since), that is tried again with every SetQoS, until pods have gone.
 func (t *Tree) Open() error {
