@@ -34,7 +34,8 @@ type Storage interface {
 //
 //	volume   the name of the PersistentVolume, from before it is looked at: nobody removes it from under us then
 //	ready    once it was set up: what runs again after this disturbs nothing
-//	mount    where it is mounted, if it has mount options
+//	mount    where it is mounted, if it has mount options or is NFS
+//	device   the file that it is given a loop device of
 const (
 	claimKind = "persistent-claim"
 	usedFile  = "volume"
@@ -63,7 +64,7 @@ func setupClaim(ctx context.Context, g Ground) (_ Volume, err error) {
 	}
 	defer func() {
 		if err != nil && fresh {
-			err = errors.Join(err, g.unuse())
+			err = g.undo(claim.Spec.VolumeName, err)
 		}
 	}()
 	v, err := g.Storage.Volume(ctx, claim.Spec.VolumeName)
@@ -76,7 +77,7 @@ func setupClaim(ctx context.Context, g Ground) (_ Volume, err error) {
 	if err := fits(v, claim, g.Storage.Node(), fresh); err != nil {
 		return Volume{}, err
 	}
-	made, err := g.source(ctx, v, fresh)
+	made, err := g.source(ctx, claim, v, fresh)
 	if err != nil {
 		return Volume{}, fmt.Errorf("persistentvolume %q: %w", v.Name, err)
 	}
@@ -113,8 +114,6 @@ func usable(c *corev1.PersistentVolumeClaim, fresh bool) error {
 		return fmt.Errorf("persistentvolumeclaim %q is being deleted", c.Name)
 	case c.Status.Phase != corev1.ClaimBound || c.Spec.VolumeName == "":
 		return fmt.Errorf("persistentvolumeclaim %q is not bound", c.Name)
-	case c.Spec.VolumeMode != nil && *c.Spec.VolumeMode != corev1.PersistentVolumeFilesystem:
-		return fmt.Errorf("persistentvolumeclaim %q: volume mode %s: %w", c.Name, *c.Spec.VolumeMode, ErrUnsupported)
 	}
 	return nil
 }
@@ -148,7 +147,18 @@ func fits(v *corev1.PersistentVolume, c *corev1.PersistentVolumeClaim, n *corev1
 }
 
 // source makes what the volume says of itself.
-func (g Ground) source(ctx context.Context, v *corev1.PersistentVolume, fresh bool) (Volume, error) {
+func (g Ground) source(ctx context.Context, c *corev1.PersistentVolumeClaim, v *corev1.PersistentVolume, fresh bool) (Volume, error) {
+	block := isBlock(v.Spec.VolumeMode)
+	switch {
+	case v.Spec.CSI != nil:
+		return g.driver(ctx, c, v)
+	case v.Spec.Local != nil && block:
+		return g.localDevice(v.Spec.Local.Path)
+	case block:
+		return Volume{}, fmt.Errorf("%s: volume mode %s: %w", sourceName(v), corev1.PersistentVolumeBlock, ErrUnsupported)
+	case v.Spec.NFS != nil:
+		return mountNFS(ctx, v.Spec.NFS, filepath.Join(g.Dir, mountDir), v.Spec.NFS.ReadOnly || g.readOnly(), v.Spec.MountOptions)
+	}
 	var made Volume
 	switch {
 	case v.Spec.Local != nil:
@@ -166,10 +176,10 @@ func (g Ground) source(ctx context.Context, v *corev1.PersistentVolume, fresh bo
 	default:
 		return Volume{}, fmt.Errorf("%s: %w", sourceName(v), ErrUnsupported)
 	}
-	made.ReadOnly = g.Volume.PersistentVolumeClaim != nil && g.Volume.PersistentVolumeClaim.ReadOnly
-	if gid := fsGroup(g.Pod); gid != nil && v.Spec.Local != nil && fresh && !made.ReadOnly {
-		if err := giveToGroup(made.Path, int(*gid), onMismatch(g.Pod)); err != nil {
-			return Volume{}, fmt.Errorf("giving it to group %d: %w", *gid, err)
+	made.ReadOnly = g.readOnly()
+	if v.Spec.Local != nil && fresh && !made.ReadOnly {
+		if err := g.own(made.Path); err != nil {
+			return Volume{}, err
 		}
 	}
 	if len(v.Spec.MountOptions) == 0 {
@@ -181,6 +191,11 @@ func (g Ground) source(ctx context.Context, v *corev1.PersistentVolume, fresh bo
 	}
 	made.Path = to
 	return made, nil
+}
+
+// readOnly says whether the pod asks for its claim to be read only.
+func (g Ground) readOnly() bool {
+	return g.Volume.PersistentVolumeClaim != nil && g.Volume.PersistentVolumeClaim.ReadOnly
 }
 
 // local wants the folder to be there; the cluster's own provisioner has it made, on the node that the label names: another, which the
@@ -255,8 +270,22 @@ func (g Ground) use(c *corev1.PersistentVolumeClaim, fresh bool) error {
 	return nil
 }
 
+// undo takes back what use noted, after an error, unless a driver may have done something for the pod: then it is its user until it ends.
+func (g Ground) undo(volume string, why error) error {
+	if g.Drivers != nil {
+		held, err := g.Drivers.Holds(g.Pod.UID, volume)
+		if held || err != nil {
+			return errors.Join(why, err)
+		}
+	}
+	return errors.Join(why, g.unuse())
+}
+
 // unuse takes back what use noted.
 func (g Ground) unuse() error {
+	if err := freeDevice(g.root, g.using, g.Dir); err != nil {
+		return err
+	}
 	if err := unmountBelow(g.Dir); err != nil {
 		return fmt.Errorf("unmounting a volume: %w", err)
 	}

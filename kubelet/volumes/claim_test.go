@@ -101,12 +101,18 @@ func TestClaimRefused(t *testing.T) {
 		change func(*storage, *claim, *pv)
 		want   string
 	}{
-		"not there":            {func(s *storage, _ *claim, _ *pv) { delete(s.claims, "data") }, `persistentvolumeclaim "data" not found`},
-		"not bound":            {func(_ *storage, c *claim, _ *pv) { c.Status.Phase = corev1.ClaimPending }, `persistentvolumeclaim "data" is not bound`},
-		"bound to nothing":     {func(_ *storage, c *claim, _ *pv) { c.Spec.VolumeName = "" }, `persistentvolumeclaim "data" is not bound`},
-		"lost":                 {func(_ *storage, c *claim, _ *pv) { c.Status.Phase = corev1.ClaimLost }, `persistentvolumeclaim "data" is not bound`},
-		"going":                {func(_ *storage, c *claim, _ *pv) { c.DeletionTimestamp = &now }, `persistentvolumeclaim "data" is being deleted`},
-		"a device":             {func(_ *storage, c *claim, _ *pv) { c.Spec.VolumeMode = new(corev1.PersistentVolumeBlock) }, "volume mode Block: kind of volume is not supported"},
+		"not there":                       {func(s *storage, _ *claim, _ *pv) { delete(s.claims, "data") }, `persistentvolumeclaim "data" not found`},
+		"not bound":                       {func(_ *storage, c *claim, _ *pv) { c.Status.Phase = corev1.ClaimPending }, `persistentvolumeclaim "data" is not bound`},
+		"bound to nothing":                {func(_ *storage, c *claim, _ *pv) { c.Spec.VolumeName = "" }, `persistentvolumeclaim "data" is not bound`},
+		"lost":                            {func(_ *storage, c *claim, _ *pv) { c.Status.Phase = corev1.ClaimLost }, `persistentvolumeclaim "data" is not bound`},
+		"going":                           {func(_ *storage, c *claim, _ *pv) { c.DeletionTimestamp = &now }, `persistentvolumeclaim "data" is being deleted`},
+		"a folder that is to be a device": {func(_ *storage, c *claim, v *pv) { v.Spec.VolumeMode = new(corev1.PersistentVolumeBlock) }, "is not a block device"},
+		"no such device": {func(_ *storage, c *claim, v *pv) {
+			v.Spec.VolumeMode, v.Spec.Local.Path = new(corev1.PersistentVolumeBlock), "/none"
+		}, `path "/none" does not exist`},
+		"a node's folder that is to be a device": {func(_ *storage, _ *claim, v *pv) {
+			v.Spec.HostPath, v.Spec.Local, v.Spec.VolumeMode = &corev1.HostPathVolumeSource{Path: "/proc"}, nil, new(corev1.PersistentVolumeBlock)
+		}, "HostPath: volume mode Block: kind of volume is not supported"},
 		"no volume":            {func(s *storage, _ *claim, _ *pv) { clear(s.volumes) }, `persistentvolume "pv-data" not found`},
 		"another's volume":     {func(_ *storage, _ *claim, v *pv) { v.Spec.ClaimRef.UID = "other" }, `persistentvolume "pv-data" is not bound to persistentvolumeclaim "data"`},
 		"nobody's volume":      {func(_ *storage, _ *claim, v *pv) { v.Spec.ClaimRef = nil }, `persistentvolume "pv-data" is not bound to`},
@@ -118,7 +124,9 @@ func TestClaimRefused(t *testing.T) {
 		"a driver's": {func(_ *storage, _ *claim, v *pv) {
 			v.Spec.Local, v.Spec.CSI = nil, &corev1.CSIPersistentVolumeSource{Driver: "csi.example.com"}
 		}, `persistentvolume "pv-data": CSI: kind of volume is not supported by this kubelet`},
-		"a server's":    {func(_ *storage, _ *claim, v *pv) { v.Spec.Local, v.Spec.NFS = nil, &corev1.NFSVolumeSource{} }, "NFS: kind of volume is not supported"},
+		"a bucket's": {func(_ *storage, _ *claim, v *pv) {
+			v.Spec.Local, v.Spec.CephFS = nil, &corev1.CephFSPersistentVolumeSource{}
+		}, "CephFS: kind of volume is not supported"},
 		"strange mount": {func(_ *storage, _ *claim, v *pv) { v.Spec.MountOptions = []string{"noatime", "hard"} }, `mount option "hard" is not supported`},
 		"a node's file that is a folder": {func(_ *storage, _ *claim, v *pv) {
 			v.Spec.HostPath, v.Spec.Local = &corev1.HostPathVolumeSource{Path: "/proc", Type: new(corev1.HostPathFile)}, nil
@@ -131,7 +139,7 @@ func TestClaimRefused(t *testing.T) {
 			m := withStorage(t, s)
 			pod := podWith(claimVolume("data"))
 			_, err := m.Setup(t.Context(), pod, resolve.Facts{})
-			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), `volume "v": `) {
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "MountVolume.") {
 				t.Errorf("error %v, want one that says %q", err, c.want)
 			}
 			if used, err := m.Uses("pv-data"); used || err != nil {
@@ -183,7 +191,7 @@ func TestClaim(t *testing.T) {
 	for _, c := range s.claims {
 		c.DeletionTimestamp = &now
 	}
-	second := New(m.root, objects{}, &tokens{}, s, logging.ForTest(t))
+	second := New(m.root, Parts{Look: objects{}, Tokens: &tokens{}, Storage: s}, logging.ForTest(t))
 	if _, err := second.Setup(t.Context(), pod, resolve.Facts{}); err != nil {
 		t.Errorf("a pod that has it already: %v", err)
 	}
