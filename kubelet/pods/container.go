@@ -11,16 +11,17 @@ import (
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/logs"
 	"pilothouse.dev/kubelet/resolve"
+	"pilothouse.dev/pkg/pod"
 )
 
 // containerSpec puts together what the runtime needs to know of a container. An error is one of the pod's own configuration.
 func (w *worker) containerSpec(ctx context.Context, in input, c *corev1.Container, a Action) (containers.ContainerSpec, error) {
 	services, err := w.parts.Services()
-	if err != nil {
+	if err != nil && !pod.Static(in.pod) { // which runs with what is known, also when the API is away
 		return containers.ContainerSpec{}, err
 	}
 	facts := in.facts
-	facts.Services = resolve.Services(in.pod, services)
+	facts.Services, facts.Files = resolve.Services(in.pod, services), in.file
 	env, err := resolve.Env(in.pod, c, facts, w.parts.Objects)
 	if err != nil {
 		return containers.ContainerSpec{}, err

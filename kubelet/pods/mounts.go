@@ -25,8 +25,9 @@ func (w *worker) mounts(in input, c *corev1.Container, a Action, env []string) (
 		}
 		sub := m.SubPath
 		if m.SubPathExpr != "" {
-			if sub = resolve.Expand(m.SubPathExpr, values); strings.Contains(sub, "$(") {
-				return nil, fmt.Errorf("sub path %q refers to a variable that is not set", m.SubPathExpr)
+			var err error
+			if sub, err = resolve.ExpandAll(m.SubPathExpr, values); err != nil {
+				return nil, fmt.Errorf("failed to expand subPath for volumeMount %q of container %q: %w", m.Name, c.Name, err)
 			}
 		}
 		if vol.Device != "" {
@@ -34,7 +35,7 @@ func (w *worker) mounts(in input, c *corev1.Container, a Action, env []string) (
 		}
 		src, err := vol.Sub(sub, c.Name, i)
 		if err != nil {
-			return nil, fmt.Errorf("volume %q: %w", m.Name, err)
+			return nil, fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", m.Name, c.Name, err)
 		}
 		mount := containers.Mount{Source: src, Target: m.MountPath, ReadOnly: m.ReadOnly || vol.ReadOnly}
 		if !strings.HasPrefix(m.MountPath, "/") {
@@ -70,4 +71,13 @@ func (w *worker) mounts(in input, c *corev1.Container, a Action, env []string) (
 		target = corev1.TerminationMessagePathDefault
 	}
 	return append(mounts, containers.Mount{Source: note, Target: target}), nil
+}
+
+// file reads a file in one of the pod's volumes, for variables that are in files.
+func (in input) file(volume, path string) ([]byte, error) {
+	vol, ok := in.volumes[volume]
+	if !ok {
+		return nil, fmt.Errorf("volume %q is not in the pod", volume)
+	}
+	return vol.ReadFile(path, resolve.MostOfEnvFile)
 }

@@ -2,6 +2,7 @@ package pods
 
 import (
 	"fmt"
+	"path"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,6 +50,6 @@ func (w *worker) tellProbe(p *corev1.Pod, r probes.Result) {
 }
 
 // mountsAt says whether the container mounts a volume of its own at the path.
-func mountsAt(c *corev1.Container, path string) bool {
-	return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == path })
+func mountsAt(c *corev1.Container, at string) bool {
+	return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return path.Clean("/"+m.MountPath) == at })
 }

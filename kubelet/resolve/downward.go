@@ -87,7 +87,8 @@ func join(ips []netip.Addr) string {
 	return strings.Join(out, ",")
 }
 
-// Resource is the value of a resource field: a request or limit in units of the divisor, rounded up. Without a limit it is what the node has.
+// Resource is the value of a resource field: a request or limit in units of the divisor, rounded up. Without a limit it is the pod's, and without
+// that what the node has (https://kubernetes.io/docs/concepts/workloads/pods/downward-api/#downwardapi-resourceFieldRef).
 // c is the container that asks; the reference may name another one of the pod (in volumes it must).
 func Resource(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldSelector, facts Facts) (string, error) {
 	if ref.ContainerName != "" {
@@ -108,8 +109,8 @@ func Resource(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldSel
 		if request, has := c.Resources.Requests[corev1.ResourceName(name)]; has {
 			q = request
 		}
-	} else if !set {
-		q = facts.Allocatable[corev1.ResourceName(name)]
+	} else if !set || limit.IsZero() {
+		q = most(pod, corev1.ResourceName(name), facts)
 	}
 	divisor := ref.Divisor
 	if divisor.IsZero() {
@@ -124,7 +125,23 @@ func Resource(pod *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldSel
 	return strconv.FormatInt(ceil(q.Value(), divisor.Value()), 10), nil
 }
 
-func ceil(a, b int64) int64 { return (a + b - 1) / b }
+// most is what a container without a limit of its own may have.
+func most(pod *corev1.Pod, name corev1.ResourceName, facts Facts) resource.Quantity {
+	if r := pod.Spec.Resources; r != nil {
+		if q, has := r.Limits[name]; has && !q.IsZero() {
+			return q
+		}
+	}
+	return facts.Allocatable[name]
+}
+
+func ceil(a, b int64) int64 {
+	whole := a / b
+	if a%b > 0 {
+		whole++
+	}
+	return whole
+}
 
 func containerNamed(pod *corev1.Pod, name string) *corev1.Container {
 	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {

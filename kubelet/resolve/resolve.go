@@ -39,6 +39,8 @@ type Facts struct {
 	NodeName        string
 	// Allocatable of the node: what a container without limits may use.
 	Allocatable corev1.ResourceList
+	// Files reads a file in one of the pod's volumes, MostOfEnvFile bytes at most; one that is not there is an fs.ErrNotExist. May be nil.
+	Files func(volume, path string) ([]byte, error)
 	// Services are the variables of the services that the pod can see, NAME=value, made by Services.
 	Services []string
 }
@@ -64,7 +66,8 @@ func (v *variables) list() []string {
 	return out
 }
 
-// Env makes a container's environment: services, then envFrom, then env, later ones winning. References $(NAME) see what stands before.
+// Env makes a container's environment: services, then envFrom, then env, later ones winning. References $(NAME) see what stands before. Names may
+// be whatever the API let through: any printable character but «=» (https://kubernetes.io/docs/tasks/inject-data-application/define-environment-variable-container/).
 func Env(pod *corev1.Pod, c *corev1.Container, facts Facts, look Lookup) ([]string, error) {
 	vars := variables{values: map[string]string{}}
 	for _, kv := range facts.Services {
@@ -163,6 +166,8 @@ func valueFrom(pod *corev1.Pod, c *corev1.Container, from *corev1.EnvVarSource, 
 			return "", false, missingf("couldn't find key %s in Secret %s/%s", ref.Key, pod.Namespace, ref.Name)
 		}
 		return string(v), ok, nil
+	case from.FileKeyRef != nil:
+		return fromFile(from.FileKeyRef, facts)
 	default:
 		return "", false, missingf("a variable's source is of a kind that this kubelet does not know")
 	}

@@ -3,6 +3,7 @@ package volumes
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -32,7 +33,7 @@ func (v Volume) Sub(subPath, container string, mount int) (string, error) {
 	}
 	bound, err := v.bind(subPath, filepath.Join(v.subs, container, fmt.Sprint(mount)))
 	if err != nil {
-		return "", fmt.Errorf("failed to prepare subPath %q for container %q: %w", subPath, container, err)
+		return "", fmt.Errorf("sub path %q: %w", subPath, err)
 	}
 	return bound, nil
 }
@@ -62,6 +63,40 @@ func (v Volume) bind(subPath, to string) (_ string, err error) {
 		return "", fmt.Errorf("binding it: %w", err)
 	}
 	return to, nil
+}
+
+// ReadFile reads a file within the volume, whose links lead nowhere else; it is an error when it is longer than most bytes, or no file.
+func (v Volume) ReadFile(path string, most int64) (_ []byte, err error) {
+	root, err := os.OpenFile(v.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	found, err := pathrs.OpenatInRoot(root, path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, found.Close()) }()
+	info, err := found.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() { // before it is opened: whoever opens a pipe waits for its writer
+		return nil, fmt.Errorf("%s is not a file", path)
+	}
+	f, err := os.Open(handle(found))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > most {
+		return nil, fmt.Errorf("%s is longer than %d bytes", path, most)
+	}
+	return data, nil
 }
 
 // makeFolder makes the folders of a path within root, each with the mode (and, where that says so, the group) of root itself, and returns the

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -58,6 +59,23 @@ type Lookup interface {
 	TrustBundles(signer string) ([]*certificatesv1.ClusterTrustBundle, error)
 }
 
+// Images makes the files of images seen.
+type Images interface {
+	// Mount mounts the image of the volume at dir; what is mounted there already stays.
+	Mount(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, dir string) error
+	// Release gives back what a pod's volumes took; they are unmounted.
+	Release(ctx context.Context, uid types.UID) error
+}
+
+// Parts are the rooms that volumes need. Storage, Images and Drivers may be nil: their kinds of volumes are then not supported.
+type Parts struct {
+	Look    Lookup
+	Tokens  Tokens
+	Storage Storage
+	Images  Images
+	Drivers Drivers
+}
+
 // Ground is what a volume is made of: the pod, its volume, and where.
 type Ground struct {
 	Pod    *corev1.Pod
@@ -68,6 +86,8 @@ type Ground struct {
 	Look    Lookup
 	Tokens  Tokens
 	Storage Storage
+	Images  Images
+	Drivers Drivers
 
 	root     string      // the kubelet's folder
 	using    *sync.Mutex // held while a pod becomes the user of a PersistentVolume
@@ -87,18 +107,21 @@ type kind struct {
 
 // Manager keeps the volumes of this node.
 type Manager struct {
-	root string // set once, as all in this group
-	look Lookup
-	toks Tokens
-	stor Storage
-	log  *zap.Logger
-	wake chan struct{}
+	root    string // set once, as all in this group
+	look    Lookup
+	toks    Tokens
+	stor    Storage
+	pics    Images
+	drivers Drivers
+	log     *zap.Logger
+	wake    chan struct{}
 
 	released chan struct{}
 	using    sync.Mutex // taken before mu is, if ever both
 
 	mu    sync.Mutex
 	pods  map[types.UID]*podVolumes // pods that are set up; guarded by mu
+	busy  map[types.UID]bool        // pods that are being renewed; guarded by mu
 	dirty map[types.UID]bool        // pods to renew; guarded by mu
 	due   map[types.UID]time.Time   // when pods are to be renewed in any case; guarded by mu
 }
@@ -108,15 +131,17 @@ type podVolumes struct {
 	// work: setup, renewal and teardown of one pod follow one another. Taken before Manager.mu is taken, never while it is held.
 	work sync.Mutex
 
-	pod   *corev1.Pod // guarded by Manager.mu, as the next one
+	pod   *corev1.Pod // guarded by Manager.mu, as the next two
 	facts resolve.Facts
+	paths map[string]string // where the volumes are, by their names; never changed once set
+	fault string            // why the last renewal failed; owned by who renews
 }
 
 // New stores what it is given. root is the kubelet's folder.
-func New(root string, look Lookup, tokens Tokens, storage Storage, log *zap.Logger) *Manager {
+func New(root string, p Parts, log *zap.Logger) *Manager {
 	return &Manager{
-		root: root, look: look, toks: tokens, stor: storage, log: log.Named("volumes"), wake: make(chan struct{}, 1), released: make(chan struct{}, 1),
-		pods: map[types.UID]*podVolumes{}, dirty: map[types.UID]bool{}, due: map[types.UID]time.Time{},
+		root: root, look: p.Look, toks: p.Tokens, stor: p.Storage, pics: p.Images, drivers: p.Drivers, log: log.Named("volumes"), wake: make(chan struct{}, 1), released: make(chan struct{}, 1),
+		pods: map[types.UID]*podVolumes{}, busy: map[types.UID]bool{}, dirty: map[types.UID]bool{}, due: map[types.UID]time.Time{},
 	}
 }
 
@@ -145,7 +170,9 @@ func (m *Manager) Setup(ctx context.Context, pod *corev1.Pod, facts resolve.Fact
 
 	pv.work.Lock()
 	defer pv.work.Unlock()
-	return m.setup(ctx, pod, facts, false)
+	made, err := m.setup(ctx, pod, facts, false)
+	m.note(pv, made)
+	return made, err
 }
 
 // setup walks over the pod's volumes; freshOnly leaves out those whose content does not follow objects.
@@ -167,7 +194,10 @@ func (m *Manager) setup(ctx context.Context, pod *corev1.Pod, facts resolve.Fact
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				errs = append(errs, fmt.Errorf("volume %q: %w", v.Name, err))
+				if !strings.HasPrefix(err.Error(), "MountVolume.") { // those that have their own known words keep them
+					err = setupFailed(v.Name, err)
+				}
+				errs = append(errs, err)
 				return
 			}
 			made[v.Name] = vol
@@ -210,7 +240,7 @@ func (m *Manager) one(ctx context.Context, k *kind, pod *corev1.Pod, v *corev1.V
 		return Volume{}, ErrUnsupported
 	}
 	dir := filepath.Join(m.volumesDir(pod.UID), k.name, v.Name)
-	made, err := k.setup(ctx, Ground{Pod: pod, Volume: v, Dir: dir, Facts: facts, Look: m.look, Tokens: m.toks, Storage: m.stor,
+	made, err := k.setup(ctx, Ground{Pod: pod, Volume: v, Dir: dir, Facts: facts, Look: m.look, Tokens: m.toks, Storage: m.stor, Images: m.pics, Drivers: m.drivers,
 		root: m.root, using: &m.using, released: m.release})
 	made.subs = filepath.Join(m.volumesDir(pod.UID), subPaths, v.Name)
 	return made, err
@@ -238,9 +268,17 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 		pv.work.Lock() // a renewal under way ends first
 		defer pv.work.Unlock()
 	}
+	if err := m.leave(ctx, uid); err != nil {
+		return err
+	}
 	dir := m.volumesDir(uid)
 	if err := unmountBelow(dir); err != nil {
 		return fmt.Errorf("unmounting volumes: %w", err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, imageKind)); err == nil && m.pics != nil {
+		if err := m.pics.Release(ctx, uid); err != nil {
+			return err
+		}
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("removing volumes: %w", err)
@@ -283,8 +321,10 @@ func (m *Manager) Renew(uid types.UID, newer *corev1.Pod) {
 	m.wakeUp()
 }
 
-// Run renews volumes until ctx ends.
+// Run renews volumes until ctx ends: pods beside each other, since one may wait for the API.
 func (m *Manager) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	defer all.Wait()
 	clock := time.NewTimer(0)
 	defer clock.Stop()
 	for {
@@ -294,11 +334,14 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-m.wake:
 		case <-clock.C:
 		}
-		todo := m.toRenew(time.Now())
-		for uid := range todo {
-			if err := m.renew(ctx, uid); err != nil {
-				m.log.Warn("renewing volumes", zap.String("pod", string(uid)), zap.Error(err))
-			}
+		for _, uid := range m.toRenew(time.Now()) {
+			all.Go(func() {
+				m.renew(ctx, uid)
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				delete(m.busy, uid)
+				m.wakeUp()
+			})
 		}
 		if first := m.next(); !first.IsZero() {
 			clock.Reset(time.Until(first))
@@ -306,16 +349,22 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
-// toRenew takes the pods that are to be renewed now.
-func (m *Manager) toRenew(now time.Time) map[types.UID]bool {
+// toRenew takes the pods that are to be renewed now; those that are being renewed stay for later.
+func (m *Manager) toRenew(now time.Time) []types.UID {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	todo := m.dirty
-	m.dirty = map[types.UID]bool{}
 	for uid, when := range m.due {
 		if !when.After(now) {
-			todo[uid] = true
+			m.dirty[uid] = true
 			delete(m.due, uid)
+		}
+	}
+	var todo []types.UID
+	for uid := range m.dirty {
+		if !m.busy[uid] {
+			m.busy[uid] = true
+			delete(m.dirty, uid)
+			todo = append(todo, uid)
 		}
 	}
 	return todo
@@ -332,12 +381,13 @@ func (m *Manager) next() time.Time {
 	return first
 }
 
-func (m *Manager) renew(ctx context.Context, uid types.UID) error {
+// renew brings a pod's content up to date. What fails is said once, and tried again.
+func (m *Manager) renew(ctx context.Context, uid types.UID) {
 	m.mu.Lock()
 	pv := m.pods[uid]
 	m.mu.Unlock()
 	if pv == nil {
-		return nil
+		return
 	}
 	pv.work.Lock()
 	defer pv.work.Unlock()
@@ -345,8 +395,14 @@ func (m *Manager) renew(ctx context.Context, uid types.UID) error {
 	gone, pod, facts := m.pods[uid] != pv, pv.pod, pv.facts
 	m.mu.Unlock()
 	if gone {
-		return nil
+		return
 	}
-	_, err := m.setup(ctx, pod, facts, true)
-	return err
+	fault := ""
+	if _, err := m.setup(ctx, pod, facts, true); err != nil {
+		fault = err.Error()
+	}
+	if fault != "" && fault != pv.fault && ctx.Err() == nil {
+		m.log.Warn("renewing volumes", zap.String("namespace", pod.Namespace), zap.String("name", pod.Name), zap.String("error", fault))
+	}
+	pv.fault = fault
 }

@@ -195,7 +195,7 @@ func volume(name string, src corev1.VolumeSource) corev1.Volume {
 // manager is a Manager that leaves nothing mounted.
 func manager(t *testing.T, look Lookup) *Manager {
 	t.Helper()
-	m := New(t.TempDir(), look, &tokens{}, nil, logging.ForTest(t))
+	m := New(t.TempDir(), Parts{Look: look, Tokens: &tokens{}}, logging.ForTest(t))
 	t.Cleanup(func() {
 		if err := unmountBelow(m.root); err != nil {
 			t.Error(err)
@@ -285,7 +285,7 @@ func TestSetupAndTeardown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := New(m.root, look, &tokens{}, nil, logging.ForTest(t))
+	second := New(m.root, Parts{Look: look, Tokens: &tokens{}}, logging.ForTest(t))
 	if _, err := second.Setup(t.Context(), pod, resolve.Facts{}); err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +363,7 @@ func TestMissing(t *testing.T) {
 		{"secret", corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "no"}}, `secret "no" not found`},
 		{"key", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}, Items: []corev1.KeyToPath{{Key: "no", Path: "p"}}}}, "configmap references non-existent config key: no"},
 		{"path that leaves", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}, Items: []corev1.KeyToPath{{Key: "a", Path: "../p"}}}}, "does not stay"},
-		{"kind", corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}, "not supported"},
+		{"kind", corev1.VolumeSource{Glusterfs: &corev1.GlusterfsVolumeSource{}}, "not supported"},
 		{"host file", corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/dev/null", Type: new(corev1.HostPathDirectory)}}, "hostPath type check failed: /dev/null is not a directory"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -403,6 +403,9 @@ func TestSub(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := errors.Join(os.Chown(root, 0, 2000), os.Chmod(root, 0o775|os.ModeSetgid)); err != nil {
+		t.Fatal(err)
+	}
 	v := Volume{Path: root, subs: subs}
 	for i, c := range []struct{ sub, file string }{{"file", ""}, {"deep", "/down/passwd"}, {"out", "/passwd"}, {"out/passwd", ""}, {"up", ""}} {
 		got, err := v.Sub(c.sub, "c", i)
@@ -414,8 +417,10 @@ func TestSub(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st, err := os.Stat(root + "/a/b"); err != nil || st.Mode().Perm() != 0o777 {
-		t.Errorf("a new sub path: %v, %v", st, err)
+	for _, dir := range []string{"/a", "/a/b"} {
+		if st, err := os.Stat(root + dir); err != nil || st.Mode() != 0o775|os.ModeDir|os.ModeSetgid || st.Sys().(*syscall.Stat_t).Gid != 2000 {
+			t.Errorf("a new sub path: %v, %v", st, err)
+		}
 	}
 	// The attack: who shares the volume turns the folder into a link after it was looked at.
 	if err := os.Rename(root+"/a", root+"/was"); err != nil {
@@ -433,9 +438,12 @@ func TestSub(t *testing.T) {
 	if got, err := v.Sub("deep", "c", 10); err != nil || got != made || content(t, got+"/down/passwd") != "in the volume" { // a second life of the container
 		t.Errorf("again: %s, %v", got, err)
 	}
-	for _, bad := range []string{"../x", "/x", "gone/x"} {
-		if got, err := v.Sub(bad, "c", 11); err == nil {
-			t.Errorf("%s is at %s", bad, got)
+	for bad, why := range map[string]string{
+		"../x": "must not contain '..'", "deep/../../x": "must not contain '..'", "/x": "must not be an absolute path", "gone/x": "not a directory",
+		"file/x": "not a directory", "file/x/y": "not a directory",
+	} {
+		if got, err := v.Sub(bad, "c", 11); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s is at %s, %v", bad, got, err)
 		}
 	}
 	if _, err := (Volume{Path: root, ReadOnly: true, subs: subs}).Sub("none", "c", 12); err == nil {
