@@ -301,6 +301,9 @@ func (w *worker) tellStatus(s *state, wish Wish, plan Plan) {
 		Pod: s.pod, Now: s.seen.Now, Phase: plan.Phase, HostIPs: w.cfg.NodeIPs, Initialized: plan.Initialized,
 		Containers: s.seen.Records, Started: s.seen.Started, Ready: s.ready, Notes: s.notes, Waiting: map[string]corev1.ContainerStateWaiting{},
 	}
+	if f.Anew = plan.Anew; wish.End != nil && !wish.End.Delete {
+		f.Ready = nil // nobody is to send it anything more; of a pod that is being deleted the endpoints know by its deletion
+	}
 	if wish.End != nil && (finished(plan.Phase) || wish.End.Reason != "") {
 		f.Reason, f.Message = wish.End.Reason, wish.End.Message
 	}

@@ -29,8 +29,8 @@ type Facts struct {
 	RecursiveReadOnly bool
 	// Networked: the sandbox is there and has its addresses.
 	Networked bool
-	// Initialized: the init containers have passed.
-	Initialized bool
+	// Initialized: the init containers have passed. Anew: all containers are being started again.
+	Initialized, Anew bool
 
 	// Containers by name, newest first.
 	Containers map[string][]containers.Container
@@ -133,7 +133,7 @@ func (f *Facts) container(kind pod.Kind, c *corev1.Container) corev1.ContainerSt
 	case containers.Running:
 		cs.State.Running = &corev1.ContainerStateRunning{StartedAt: second(r.Started)}
 		*cs.Started = f.Started[r.ID]
-		cs.Ready = f.Started[r.ID] && f.Ready[r.ID]
+		cs.Ready = f.Started[r.ID] && f.Ready[r.ID] && (kind != pod.Init || pod.Sidecar(c)) // an init container is ready when it has done its work
 		if len(records) > 1 {
 			cs.LastTerminationState.Terminated = f.terminated(records[1])
 		} else if was != nil && was.ContainerID == cs.ContainerID {
@@ -146,7 +146,7 @@ func (f *Facts) container(kind pod.Kind, c *corev1.Container) corev1.ContainerSt
 			break
 		}
 		cs.State.Terminated = ended
-		cs.Ready = kind == pod.Init && r.ExitCode == 0
+		cs.Ready = kind == pod.Init && !pod.Sidecar(c) && r.ExitCode == 0
 		if len(records) > 1 {
 			cs.LastTerminationState.Terminated = f.terminated(records[1])
 		} else if was != nil && was.ContainerID == cs.ContainerID {
@@ -191,10 +191,21 @@ func (f *Facts) terminated(r containers.Container) *corev1.ContainerStateTermina
 	if note := f.Notes[r.ID]; note != "" {
 		t.Message = note
 	}
+	if most := mostNotes / f.sharers(); len(t.Message) > most {
+		t.Message = strings.ToValidUTF8(t.Message[:most], "")
+	}
 	return t
 }
 
-// conditions sets the five conditions a kubelet answers for and leaves the others alone.
+// mostNotes is how many bytes the termination messages of a pod may have together; each container may have its share.
+const mostNotes = 12 << 10
+
+func (f *Facts) sharers() int {
+	s := &f.Pod.Spec
+	return max(1, len(s.InitContainers)+len(s.Containers)+len(s.EphemeralContainers))
+}
+
+// conditions sets the conditions a kubelet answers for, in the order in which users of Kubernetes know them, and leaves the others alone.
 func (f *Facts) conditions(st *corev1.PodStatus) {
 	set := func(kind corev1.PodConditionType, ok bool, reason, message string) bool {
 		c := corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue, ObservedGeneration: f.Pod.Generation}
@@ -214,8 +225,12 @@ func (f *Facts) conditions(st *corev1.PodStatus) {
 		}
 	}
 	var unready, uninitialized []string
-	for _, cs := range st.InitContainerStatuses {
-		if !cs.Ready && !(cs.State.Terminated != nil && cs.State.Terminated.ExitCode == 0) {
+	for i, cs := range st.InitContainerStatuses {
+		passed := cs.State.Terminated != nil && cs.State.Terminated.ExitCode == 0
+		if pod.Sidecar(&f.Pod.Spec.InitContainers[i]) {
+			passed = cs.Ready
+		}
+		if !passed {
 			uninitialized = append(uninitialized, cs.Name)
 		}
 	}
@@ -224,8 +239,8 @@ func (f *Facts) conditions(st *corev1.PodStatus) {
 			unready = append(unready, st.InitContainerStatuses[i].Name)
 		}
 	}
-	for _, cs := range st.ContainerStatuses {
-		if !cs.Ready {
+	for i := range f.Pod.Spec.Containers { // in their own order, not that of the statuses
+		if cs := pod.ContainerStatus(&corev1.Pod{Status: *st}, f.Pod.Spec.Containers[i].Name); cs != nil && !cs.Ready {
 			unready = append(unready, cs.Name)
 		}
 	}
@@ -233,11 +248,7 @@ func (f *Facts) conditions(st *corev1.PodStatus) {
 	if f.Phase == corev1.PodSucceeded {
 		initialized = true
 	}
-	reason := "ContainersNotInitialized"
-	if over == "PodFailed" {
-		reason = over
-	}
-	set(corev1.PodInitialized, initialized, reason, fmt.Sprintf("containers with incomplete status: [%s]", strings.Join(uninitialized, " ")))
+	set(corev1.PodInitialized, initialized, "ContainersNotInitialized", fmt.Sprintf("containers with incomplete status: [%s]", strings.Join(uninitialized, " ")))
 	if over == "PodCompleted" {
 		for i := range st.Conditions {
 			if st.Conditions[i].Type == corev1.PodInitialized {
@@ -246,27 +257,36 @@ func (f *Facts) conditions(st *corev1.PodStatus) {
 		}
 	}
 
-	message := fmt.Sprintf("containers with unready status: [%s]", strings.Join(unready, " "))
-	if reason = "ContainersNotReady"; over != "" {
-		reason = over
-		if over == "PodCompleted" {
-			message = ""
+	reason, message := over, ""
+	if over == "" {
+		reason, message = "ContainersNotReady", fmt.Sprintf("containers with unready status: [%s]", strings.Join(unready, " "))
+	}
+	ready := over == "" && len(unready) == 0
+	gatesReady, gatesReason, gatesMessage := ready, reason, message
+	if closed := f.closed(); ready && len(closed) > 0 {
+		gatesReady, gatesReason, gatesMessage = false, "ReadinessGatesNotReady", strings.Join(closed, ", ")
+	}
+	set(corev1.PodReady, gatesReady, gatesReason, gatesMessage)
+	set(corev1.ContainersReady, ready, reason, message)
+	set(corev1.PodScheduled, true, "", "")
+	if f.Anew {
+		set(corev1.AllContainersRestarting, true, "", "")
+	} else {
+		st.Conditions = slices.DeleteFunc(st.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.AllContainersRestarting })
+	}
+}
+
+// closed are the readiness gates that keep the pod from being ready.
+func (f *Facts) closed() (why []string) {
+	for _, gate := range f.Pod.Spec.ReadinessGates {
+		switch c := pod.Condition(f.Pod, gate.ConditionType); {
+		case c == nil:
+			why = append(why, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", gate.ConditionType))
+		case c.Status != corev1.ConditionTrue:
+			why = append(why, fmt.Sprintf("the status of pod readiness gate %q is not \"True\", but %s", gate.ConditionType, c.Status))
 		}
 	}
-	ready := set(corev1.ContainersReady, over == "" && len(unready) == 0, reason, message)
-	if ready {
-		var closed []string
-		for _, gate := range f.Pod.Spec.ReadinessGates {
-			if c := pod.Condition(f.Pod, gate.ConditionType); c == nil || c.Status != corev1.ConditionTrue {
-				closed = append(closed, fmt.Sprintf("the status of pod readiness gate %q is not \"True\"", gate.ConditionType))
-			}
-		}
-		ready, reason, message = len(closed) == 0, "ReadinessGatesNotReady", strings.Join(closed, ", ")
-	}
-	set(corev1.PodReady, ready, reason, message)
-	if pod.Condition(&corev1.Pod{Status: *st}, corev1.PodScheduled) == nil {
-		set(corev1.PodScheduled, true, "", "")
-	}
+	return why
 }
 
 // resizes are conditions that are there only as long as they are true.

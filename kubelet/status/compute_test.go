@@ -85,45 +85,45 @@ func TestCompute(t *testing.T) {
 		want string
 	}{
 		{"all runs", func(*Facts) {},
-			"Running +PodReadyToStartContainers +Initialized +ContainersReady +Ready +PodScheduled i=Completed:0! a=running! b=running!"},
+			"Running +PodReadyToStartContainers +Initialized +Ready +ContainersReady +PodScheduled i=Completed:0! a=running! b=running!"},
 		{"nothing yet", func(f *Facts) {
 			f.Phase, f.Networked, f.Initialized, f.Containers = corev1.PodPending, false, false, nil
-		}, "Pending -PodReadyToStartContainers() -Initialized(ContainersNotInitialized) -ContainersReady(ContainersNotReady) -Ready(ContainersNotReady) +PodScheduled i=PodInitializing a=PodInitializing b=PodInitializing"},
+		}, "Pending -PodReadyToStartContainers() -Initialized(ContainersNotInitialized) -Ready(ContainersNotReady) -ContainersReady(ContainersNotReady) +PodScheduled i=PodInitializing a=PodInitializing b=PodInitializing"},
 		{"no init containers, creating", func(f *Facts) {
 			f.Pod.Spec.InitContainers, f.Containers, f.Phase = nil, nil, corev1.PodPending
-		}, "Pending +PodReadyToStartContainers +Initialized -ContainersReady(ContainersNotReady) -Ready(ContainersNotReady) +PodScheduled a=ContainerCreating b=ContainerCreating"},
+		}, "Pending +PodReadyToStartContainers +Initialized -Ready(ContainersNotReady) -ContainersReady(ContainersNotReady) +PodScheduled a=ContainerCreating b=ContainerCreating"},
 		{"one is not ready", func(f *Facts) { f.Ready["b-0"] = false },
-			"Running +PodReadyToStartContainers +Initialized -ContainersReady(ContainersNotReady) -Ready(ContainersNotReady) +PodScheduled i=Completed:0! a=running! b=running"},
+			"Running +PodReadyToStartContainers +Initialized -Ready(ContainersNotReady) -ContainersReady(ContainersNotReady) +PodScheduled i=Completed:0! a=running! b=running"},
 		{"one is not started", func(f *Facts) { f.Started["b-0"] = false },
-			"Running +PodReadyToStartContainers +Initialized -ContainersReady(ContainersNotReady) -Ready(ContainersNotReady) +PodScheduled i=Completed:0! a=running! b=running"},
+			"Running +PodReadyToStartContainers +Initialized -Ready(ContainersNotReady) -ContainersReady(ContainersNotReady) +PodScheduled i=Completed:0! a=running! b=running"},
 		{"crash loop", func(f *Facts) {
 			f.Containers["a"] = []containers.Container{exited("a", 2, 1), exited("a", 1, 1)}
 			f.Waiting = map[string]corev1.ContainerStateWaiting{"a": {Reason: "CrashLoopBackOff"}}
-		}, "Running +PodReadyToStartContainers +Initialized -ContainersReady(ContainersNotReady) -Ready(ContainersNotReady) +PodScheduled i=Completed:0! a=CrashLoopBackOff<Error:1×2 b=running!"},
+		}, "Running +PodReadyToStartContainers +Initialized -Ready(ContainersNotReady) -ContainersReady(ContainersNotReady) +PodScheduled i=Completed:0! a=CrashLoopBackOff<Error:1×2 b=running!"},
 		{"started again", func(f *Facts) {
 			f.Containers["a"] = []containers.Container{running("a", 1), exited("a", 0, 7)}
 			f.Started["a-1"], f.Ready["a-1"] = true, true
-		}, "Running +PodReadyToStartContainers +Initialized +ContainersReady +Ready +PodScheduled i=Completed:0! a=running<Error:7×1! b=running!"},
+		}, "Running +PodReadyToStartContainers +Initialized +Ready +ContainersReady +PodScheduled i=Completed:0! a=running<Error:7×1! b=running!"},
 		{"succeeded", func(f *Facts) {
 			f.Phase, f.Networked = corev1.PodSucceeded, false
 			f.Containers["a"], f.Containers["b"] = []containers.Container{exited("a", 0, 0)}, []containers.Container{exited("b", 0, 0)}
-		}, "Succeeded -PodReadyToStartContainers() +Initialized -ContainersReady(PodCompleted) -Ready(PodCompleted) +PodScheduled i=Completed:0! a=Completed:0 b=Completed:0"},
+		}, "Succeeded -PodReadyToStartContainers() +Initialized -Ready(PodCompleted) -ContainersReady(PodCompleted) +PodScheduled i=Completed:0! a=Completed:0 b=Completed:0"},
 		{"failed init", func(f *Facts) {
 			f.Phase, f.Initialized = corev1.PodFailed, false
 			f.Containers = map[string][]containers.Container{"i": {exited("i", 0, 2)}}
-		}, "Failed +PodReadyToStartContainers -Initialized(PodFailed) -ContainersReady(PodFailed) -Ready(PodFailed) +PodScheduled i=Error:2 a=PodInitializing b=PodInitializing"},
+		}, "Failed +PodReadyToStartContainers -Initialized(ContainersNotInitialized) -Ready(PodFailed) -ContainersReady(PodFailed) +PodScheduled i=Error:2 a=PodInitializing b=PodInitializing"},
 		{"made but not started: the former one still tells", func(f *Facts) {
 			made := running("a", 1)
 			made.State = containers.Created
 			f.Containers["a"] = []containers.Container{made, exited("a", 0, 1)}
-		}, "Running +PodReadyToStartContainers +Initialized -ContainersReady(ContainersNotReady) -Ready(ContainersNotReady) +PodScheduled i=Completed:0! a=Error:1 b=running!"},
+		}, "Running +PodReadyToStartContainers +Initialized -Ready(ContainersNotReady) -ContainersReady(ContainersNotReady) +PodScheduled i=Completed:0! a=Error:1 b=running!"},
 		{"a readiness gate is closed", func(f *Facts) {
 			f.Pod.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "x.io/gate"}}
-		}, "Running +PodReadyToStartContainers +Initialized +ContainersReady -Ready(ReadinessGatesNotReady) +PodScheduled i=Completed:0! a=running! b=running!"},
+		}, "Running +PodReadyToStartContainers +Initialized -Ready(ReadinessGatesNotReady) +ContainersReady +PodScheduled i=Completed:0! a=running! b=running!"},
 		{"records lost with their sandbox", func(f *Facts) {
 			f.Pod.Status = Compute(*f)
 			f.Containers["a"] = nil
-		}, "Running +PodReadyToStartContainers +Initialized -ContainersReady(ContainersNotReady) -Ready(ContainersNotReady) +PodScheduled i=Completed:0! a=ContainerCreating<ContainerStatusUnknown:137 b=running!"},
+		}, "Running +PodReadyToStartContainers +Initialized -Ready(ContainersNotReady) -ContainersReady(ContainersNotReady) +PodScheduled i=Completed:0! a=ContainerCreating<ContainerStatusUnknown:137 b=running!"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := basic()

@@ -215,14 +215,15 @@ func (w *Writer) write(ctx context.Context, p *corev1.Pod, want *corev1.PodStatu
 	return now, nil
 }
 
-// owned are the conditions that only a kubelet writes.
-var owned = []corev1.PodConditionType{
-	corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady,
-	corev1.PodResizePending, corev1.PodResizeInProgress,
-}
+// owned are the conditions that only a kubelet writes once a pod is on its node. The steady ones are on every pod, in this order, behind those of
+// other hands.
+var (
+	steady = []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled}
+	owned  = append(slices.Clone(steady), passing...)
+)
 
 // passing are those of them that go again: one that is not wanted is taken away.
-var passing = []corev1.PodConditionType{corev1.PodResizePending, corev1.PodResizeInProgress}
+var passing = []corev1.PodConditionType{corev1.PodResizePending, corev1.PodResizeInProgress, corev1.AllContainersRestarting}
 
 // WithOthers is the status wanted, with what other hands wrote as the API has it now.
 func WithOthers(want, have *corev1.PodStatus) *corev1.PodStatus {
@@ -244,8 +245,14 @@ func WithOthers(want, have *corev1.PodStatus) *corev1.PodStatus {
 		st.Conditions = append(st.Conditions, c)
 	}
 	for _, c := range want.Conditions {
-		if !known[c.Type] && (slices.Contains(owned, c.Type) || c.Type == corev1.PodScheduled || c.Type == corev1.DisruptionTarget) {
+		if !known[c.Type] && (slices.Contains(owned, c.Type) || c.Type == corev1.DisruptionTarget) {
 			st.Conditions = append(st.Conditions, c)
+		}
+	}
+	for _, kind := range steady {
+		if !known[kind] { // the first time they are put into order; later they stay as they are, whatever others add
+			slices.SortStableFunc(st.Conditions, func(a, b corev1.PodCondition) int { return slices.Index(steady, a.Type) - slices.Index(steady, b.Type) })
+			break
 		}
 	}
 	return st
