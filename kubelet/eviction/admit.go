@@ -35,5 +35,5 @@ func refuse(p *corev1.Pod, pressure map[corev1.NodeConditionType]bool) (string, 
 		}
 	}
 	slices.Sort(kinds)
-	return reason, fmt.Sprintf("The node had condition: %v. ", kinds)
+	return reason, fmt.Sprintf("Pod was rejected: The node had condition: %v. ", kinds)
 }

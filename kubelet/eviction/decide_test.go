@@ -185,12 +185,12 @@ func TestRefuse(t *testing.T) {
 		want     string
 	}{
 		{best, nil, ""},
-		{best, []corev1.NodeConditionType{memory}, "The node had condition: [MemoryPressure]. "},
+		{best, []corev1.NodeConditionType{memory}, "Pod was rejected: The node had condition: [MemoryPressure]. "},
 		{burst, []corev1.NodeConditionType{memory}, ""},
 		{tolerant, []corev1.NodeConditionType{memory}, ""},
-		{tolerant, []corev1.NodeConditionType{memory, disk}, "The node had condition: [DiskPressure MemoryPressure]. "},
-		{burst, []corev1.NodeConditionType{disk}, "The node had condition: [DiskPressure]. "},
-		{burst, []corev1.NodeConditionType{corev1.NodePIDPressure}, "The node had condition: [PIDPressure]. "},
+		{tolerant, []corev1.NodeConditionType{memory, disk}, "Pod was rejected: The node had condition: [DiskPressure MemoryPressure]. "},
+		{burst, []corev1.NodeConditionType{disk}, "Pod was rejected: The node had condition: [DiskPressure]. "},
+		{burst, []corev1.NodeConditionType{corev1.NodePIDPressure}, "Pod was rejected: The node had condition: [PIDPressure]. "},
 		{critical, []corev1.NodeConditionType{memory, disk}, ""},
 	} {
 		pressure := map[corev1.NodeConditionType]bool{corev1.NodePIDPressure: false}

@@ -84,12 +84,17 @@ func hostPorts(a admission) *rejection {
 	return nil
 }
 
-func resources(a admission) *rejection {
+// tooFew are the resources that the pod asks for and that the node has too few of.
+func tooFew(a admission) []placement.Insufficient {
 	var used placement.Resources
 	for _, o := range a.others {
 		used.Add(placement.FromList(pod.Requests(o)))
 	}
-	short := placement.Fits(placement.FromList(pod.Requests(a.pod)), used, placement.FromList(a.node.Status.Allocatable), len(a.others))
+	return placement.Fits(placement.FromList(pod.Requests(a.pod)), used, placement.FromList(a.node.Status.Allocatable), len(a.others))
+}
+
+func resources(a admission) *rejection {
+	short := tooFew(a)
 	if len(short) == 0 {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -65,7 +66,15 @@ func (s *state) take(l containers.Listing) {
 		delete(s.seen.Done, "files")
 	}
 	s.seen.Records = map[string][]containers.Container{}
+	was, now := s.ends, time.Now()
+	s.ends = moments{}
 	for _, r := range l.Containers {
+		if r.State == containers.Exited {
+			if held, ok := was[r.ID]; ok {
+				s.ends[r.ID] = held
+			}
+			r.Finished = s.ends.hold(r.ID, r.Finished, now)
+		}
 		s.seen.Records[r.Name] = append(s.seen.Records[r.Name], r)
 	}
 	for _, rs := range s.seen.Records {

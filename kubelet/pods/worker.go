@@ -53,6 +53,10 @@ type state struct {
 	gone              bool
 	seen              Seen
 
+	// starts and ends: when the pod and its containers did, by our own clock.
+	starts, ends moments
+
+	odd     bool // something about the pod made us panic
 	dirty   bool // containers must be listed again
 	evicted *End
 	final   *End // set once the pod has its last phase
@@ -166,7 +170,7 @@ func (w *worker) bury(p *corev1.Pod) error {
 
 func newState(p *corev1.Pod) *state {
 	s := &state{
-		dirty: true, cancels: map[string]context.CancelFunc{}, ready: map[string]bool{}, notes: map[string]string{}, waited: map[string]string{},
+		starts: moments{}, ends: moments{}, dirty: true, cancels: map[string]context.CancelFunc{}, ready: map[string]bool{}, notes: map[string]string{}, waited: map[string]string{},
 		images: map[string]images.Image{}, has: map[string]cgroups.Actual{}, pending: pod.Condition(p, corev1.PodResizePending), progress: pod.Condition(p, corev1.PodResizeInProgress),
 		seen: Seen{
 			Done: map[string]bool{}, Doing: map[string]Action{}, Faults: map[string]Fault{}, Images: map[string]bool{}, Sick: map[string]Sickness{}, Replaced: map[string]bool{},
@@ -270,7 +274,7 @@ func (s *state) goal(now time.Time) (*End, time.Time) {
 		return &end, time.Time{}
 	}
 	if limit := s.pod.Spec.ActiveDeadlineSeconds; limit != nil && s.pod.Status.StartTime != nil {
-		at := s.pod.Status.StartTime.Add(time.Duration(*limit) * time.Second)
+		at := s.starts.hold(s.pod.Status.StartTime.UTC().String(), s.pod.Status.StartTime.Time, now).Add(time.Duration(*limit) * time.Second)
 		if now.Before(at) {
 			return nil, at
 		}

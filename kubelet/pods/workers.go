@@ -35,14 +35,16 @@ type Workers struct {
 	room chan struct{} // there may be room for resizes that wait
 
 	// The rest is owned by Run.
-	synced  bool                   // all pods of the node are known
-	waiting map[types.UID]*waiting // resizes that are not let in yet
+	synced    bool                        // all pods of the node are known
+	waiting   map[types.UID]*waiting      // resizes that are not let in yet
+	queued    map[types.UID]source.Update // static pods that wait for a namesake to end
+	preempted map[types.UID]bool          // pods that end for a critical one: their room is given away already
 }
 
 // New stores what it is given.
 func New(cfg Config, parts Parts, log *zap.Logger) *Workers {
 	return &Workers{cfg: cfg, parts: parts, log: log.Named("pods"), pods: map[types.UID]*worker{},
-		room: make(chan struct{}, 1), waiting: map[types.UID]*waiting{}}
+		room: make(chan struct{}, 1), waiting: map[types.UID]*waiting{}, queued: map[types.UID]source.Update{}, preempted: map[types.UID]bool{}}
 }
 
 // Pods are the pods that this node has been told of and that are not gone yet, as they were told.
@@ -81,6 +83,8 @@ func (ws *Workers) Run(ctx context.Context) error {
 	}
 	relist := time.NewTicker(every)
 	defer relist.Stop()
+	sweep := time.NewTicker(10 * every)
+	defer sweep.Stop()
 	over := make(chan types.UID)
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -116,8 +120,13 @@ func (ws *Workers) Run(ctx context.Context) error {
 		case <-relist.C:
 			ws.letIn()
 			ws.happened(containers.Event{Kind: containers.EventRelist})
+		case <-sweep.C:
+			if ws.synced {
+				ws.collect(ctx, &all, over)
+			}
 		case uid := <-over:
 			ws.forget(uid)
+			ws.release(ctx, found, &all, over)
 		}
 	}
 }
@@ -195,6 +204,9 @@ func (ws *Workers) told(ctx context.Context, u source.Update, found map[types.UI
 	w := ws.worker(u.Pod.UID)
 	switch {
 	case w == nil && u.Gone:
+		delete(ws.queued, u.Pod.UID)
+		return
+	case w == nil && ws.holdBack(ctx, u, found, all, over):
 		return
 	case w == nil:
 		if !pod.Terminal(u.Pod) {
@@ -202,7 +214,7 @@ func (ws *Workers) told(ctx context.Context, u source.Update, found map[types.UI
 		}
 		var first []func(*state)
 		if n := ws.parts.Node(); n != nil && fresh(u.Pod) && found[u.Pod.UID] == nil {
-			if no := admit(&ws.cfg, u.Pod, n, ws.held(), ws.parts.Guards); no != nil {
+			if no := ws.letsIn(u.Pod, n); no != nil {
 				first = append(first, no.apply)
 			}
 		}
@@ -259,6 +271,7 @@ func (ws *Workers) forget(uid types.UID) {
 	ws.mu.Lock()
 	delete(ws.pods, uid)
 	ws.mu.Unlock()
+	delete(ws.preempted, uid)
 	ws.parts.Objects.Drop(uid)
 	ws.parts.Probes.Set(uid, nil)
 	ws.parts.Status.Forget(uid)
