@@ -6,21 +6,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"pilothouse.dev/kubelet/access"
 	"pilothouse.dev/kubelet/certificates"
 	"pilothouse.dev/kubelet/cgroups"
 	"pilothouse.dev/kubelet/configuration"
 	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/credentials"
+	"pilothouse.dev/kubelet/csi"
 	"pilothouse.dev/kubelet/eviction"
 	"pilothouse.dev/kubelet/images"
 	"pilothouse.dev/kubelet/localvolumes"
@@ -28,6 +33,7 @@ import (
 	"pilothouse.dev/kubelet/network"
 	"pilothouse.dev/kubelet/node"
 	"pilothouse.dev/kubelet/objects"
+	"pilothouse.dev/kubelet/plugins"
 	"pilothouse.dev/kubelet/pods"
 	"pilothouse.dev/kubelet/probes"
 	"pilothouse.dev/kubelet/server"
@@ -85,22 +91,31 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	})
 	desired := source.New(cfg.source(), mine, log)
 	net := network.New(cfg.network(), log)
-	pics := images.New(cfg.images(), rt, log)
+	toks := tokens.New(api.Kube.CoreV1(), log)
+	keys := credentials.New(cfg.credentials(), api.Kube.CoreV1(), toks, log)
+	if err := keys.Open(); err != nil {
+		return err
+	}
+	pics := images.New(cfg.images(keys), rt, log)
 	objs := objects.New(api.Kube)
 	dirs := localvolumes.NewDirs(cfg.LocalPathDir)
 	prober := probes.New(rt)
 	writer := status.New(api.Kube.CoreV1(), log)
 	recorder := events.New(api.Kube, "kubelet", cfg.NodeName)
 	pressure := eviction.New(cfg.eviction(), eviction.Parts{Groups: groups, Images: pics, Runtime: rt, Events: recorder}, log)
-	self := node.New(cfg.node(), node.Parts{Kube: api.Kube, Nodes: nodes, Runtime: rt, Images: pics, Network: net, Pressure: pressure}, log)
+	drivers := csi.New(cfg.NodeName, cfg.RootDir, csi.Parts{Kube: api.Kube, Nodes: nodes, Objects: factory.Storage().V1().CSIDrivers().Informer(), Tokens: toks, Events: recorder}, log)
+	plugged := plugins.New(filepath.Join(cfg.RootDir, "plugins_registry"), map[string]plugins.Handler{registration.CSIPlugin: drivers}, log)
+	self := node.New(cfg.node(), node.Parts{Kube: api.Kube, Nodes: nodes, Runtime: rt, Images: pics, Network: net, Pressure: pressure,
+		Contribute: []func(*corev1.Node){node.Handlers(rt.Handlers()), drivers.Contribute}}, log)
 	storage := localvolumes.Storage{Core: api.Kube.CoreV1(), Dirs: dirs, Self: asKnown(nodes, cfg.NodeName)}
-	vols := volumes.New(cfg.RootDir, objs, tokens.New(api.Kube.CoreV1(), log), storage, log)
+	vols := volumes.New(cfg.RootDir, volumes.Parts{Look: objs, Tokens: toks, Certificates: tokens.NewCertificates(api.Kube, storage.Self, log), Storage: storage, Drivers: drivers,
+		Images: pods.ImageVolumes{Images: pics, Objects: objs, Events: recorder}}, log)
 	folders := localvolumes.New(localvolumes.Parts{Dirs: dirs, Informer: local, Volumes: api.Kube.CoreV1().PersistentVolumes(), Users: vols, Events: recorder}, log)
 	workers := pods.New(cfg.pods(), pods.Parts{
 		Sandboxes: rt, Containers: rt, Observer: rt, Images: pics, Network: net, Groups: groups, Volumes: vols, Objects: objs, Probes: prober,
-		Status: writer, Events: recorder, Guards: []pods.Guard{pressure}, Updates: desired.Updates(), Node: self.Self, Services: known(services),
+		Status: writer, Events: recorder, Guards: []pods.Guard{pressure}, Updates: desired.Updates(), Node: self.Self, Services: known(services), Handler: handlers(api.Kube),
 	}, log)
-	numbers := stats.New(cfg.NodeName, cfg.RootDir, rt, groups, workers)
+	numbers := stats.New(cfg.stats(), stats.Parts{Runtime: rt, Groups: groups, Pods: workers, Volumes: vols})
 	resources := prometheus.NewRegistry()
 	resources.MustRegister(numbers)
 	checks := &health.Checks{}
@@ -110,6 +125,8 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	for _, k := range certs {
 		renewed.MustRegister(k.Collectors()...)
 	}
+	renewed.MustRegister(append(keys.Collectors(), pics.Collectors()...)...)
+	rubbish := images.NewCollector(cfg.imageGC(), images.GCParts{Images: pics, Containers: rt, Events: recorder}, log)
 	srv := server.New(cfg.server(), server.Parts{
 		Access: access.New(cfg.access(), api.Kube.AuthenticationV1().TokenReviews(), api.Kube.AuthorizationV1().SubjectAccessReviews()),
 		Pods:   workers, Runtime: rt, Streams: streaming.New(rt, cfg.StreamIdle), Stats: numbers, Checks: checks, NodeIPs: cfg.nodeIPs,
@@ -132,6 +149,9 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("runtime", rt.Run)
 	g.Add("objects", objs.Run)
 	g.Add("volumes", vols.Run)
+	g.Add("csi", func(ctx context.Context) error { return drivers.Run(ctx, self.Nudge) })
+	g.Add("plugins", plugged.Run)
+	g.Add("image garbage", rubbish.Run)
 	g.Add("local volumes", folders.Run)
 	g.Add("status", writer.Run)
 	g.Add("probes", prober.Run)
@@ -164,6 +184,17 @@ func known(services coreinformers.ServiceInformer) func() ([]*corev1.Service, er
 			return nil, errors.New("services have not been read yet")
 		}
 		return lister.List(labels.Everything())
+	}
+}
+
+// handlers asks what a RuntimeClass stands for; few pods have one, so nothing of it is kept.
+func handlers(kube kubernetes.Interface) func(context.Context, string) (string, error) {
+	return func(ctx context.Context, class string) (string, error) {
+		found, err := kube.NodeV1().RuntimeClasses().Get(ctx, class, metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		return found.Handler, nil
 	}
 }
 

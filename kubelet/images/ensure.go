@@ -2,69 +2,116 @@ package images
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
-	"slices"
-	"time"
 
 	"github.com/containerd/containerd"
 	"github.com/containerd/containerd/errdefs"
-	"github.com/containerd/containerd/remotes"
-	"github.com/containerd/containerd/remotes/docker"
-	"github.com/containerd/containerd/remotes/docker/config"
-	remoteerrors "github.com/containerd/containerd/remotes/errors"
+	"github.com/containerd/containerd/images"
 	"github.com/distribution/reference"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+
+	"pilothouse.dev/kubelet/credentials"
 )
 
-// Ensure makes the image present as its policy wants it. It waits for a pull already under way. Errors: see above, ask with errors.Is or Reason.
+// Ensure makes the image present as its policy wants it. It waits for a pull already under way. An error is a Failure, or that of ctx.
 func (s *Store) Ensure(ctx context.Context, spec PullSpec) (Image, error) {
-	named, err := parse(spec.Image)
-	if err != nil {
-		return Image{}, err
+	img, here, err := s.ensure(ctx, spec)
+	if err == nil {
+		s.mu.Lock()
+		s.asked[img.ID] = s.now()
+		s.mu.Unlock()
 	}
-	policy := policyFor(spec.Policy, named)
-	if policy != corev1.PullAlways {
-		img, err := s.local(ctx, named.String())
-		if err == nil || !errdefs.IsNotFound(err) {
-			return img, err
-		}
-	}
-	if policy == corev1.PullNever {
-		return Image{}, fmt.Errorf("%s: %w", spec.Image, ErrNeverPull)
-	}
-	key := spec.PodUID + " " + named.String()
-	if why := s.wait.waiting(key); why != nil {
-		return Image{}, fmt.Errorf("%w %q: %w", ErrBackOff, spec.Image, why)
-	}
-	begun := time.Now()
-	img, err := s.shared(ctx, named, spec)
-	if err != nil && ctx.Err() != nil {
-		return Image{}, ctx.Err() // the pod is leaving; says nothing about the image
-	}
-	if err != nil {
-		s.wait.failed(key, err)
-		return Image{}, fmt.Errorf("%w %q: %w", ErrPull, spec.Image, err)
-	}
-	s.wait.succeeded(key)
-	img.Pulled, img.Took = true, time.Since(begun)
-	return img, nil
+	s.numbers.ensured(spec.Policy, here, img.Pulled, err)
+	return img, err
 }
 
-// local is the image as it lies here, unpacked; an error of the kind NotFound if it isn't here, or not whole.
-func (s *Store) local(ctx context.Context, name string) (Image, error) {
+// ensure also says whether the image was here before; nil if that was not asked.
+func (s *Store) ensure(ctx context.Context, spec PullSpec) (_ Image, here *bool, _ error) {
+	named, err := parse(spec.Image)
+	if err != nil {
+		return Image{}, nil, err
+	}
+	keys := &keys{store: s, spec: spec, named: named}
+	policy := policyFor(spec.Policy, named)
+	if policy != corev1.PullAlways {
+		img, record, err := s.local(ctx, named.String())
+		if ctx.Err() != nil {
+			return Image{}, nil, ctx.Err()
+		}
+		if err != nil && !errdefs.IsNotFound(err) {
+			return Image{}, nil, &Failure{Reason: InspectError, Image: spec.Image, Message: fmt.Sprintf("Failed to inspect image %q: %v", spec.Image, err)}
+		}
+		here = new(err == nil)
+		if err == nil && s.may(ctx, record, keys) {
+			return img, here, nil
+		}
+	}
+	if policy == corev1.PullNever { // the same words for an image that is here, but not for this pod: it is not to learn that
+		return Image{}, here, &Failure{Reason: NeverPull, Image: spec.Image, Message: fmt.Sprintf("Container image %q is not present with pull policy of Never", spec.Image)}
+	}
+	creds := keys.list(ctx)
+	wait := spec.PodUID + " " + flightKey(named.String(), creds)
+	if why := s.wait.waiting(wait); why != nil {
+		return Image{}, here, &Failure{Reason: BackOff, Image: spec.Image, Message: fmt.Sprintf("Back-off pulling image %q: %s: %v", spec.Image, Reason(why), why)}
+	}
+	begun := s.now()
+	if spec.OnPull != nil {
+		spec.OnPull()
+	}
+	img, err := s.shared(ctx, named, keys)
+	if err != nil && ctx.Err() != nil {
+		return Image{}, here, ctx.Err() // the pod is leaving; says nothing about the image
+	}
+	if err != nil {
+		s.wait.failed(wait, err)
+		return Image{}, here, err
+	}
+	s.wait.succeeded(wait)
+	img.Pulled, img.Waited = true, s.now().Sub(begun)
+	img.Took = min(img.Took, img.Waited) // of one who joined late
+	s.numbers.pulled(img)
+	return img, here, nil
+}
+
+// keys are the credentials for one wish, looked up when they are needed first.
+type keys struct {
+	store *Store
+	spec  PullSpec
+	named reference.Named
+
+	asked    bool
+	found    []credentials.Credential
+	problems []error
+}
+
+func (k *keys) list(ctx context.Context) []credentials.Credential {
+	if !k.asked {
+		k.found, k.problems = k.other(ctx, k.named.Name())
+		k.asked = true
+		for _, err := range k.problems {
+			k.store.log.Warn("leaving out credentials", zap.String("image", k.spec.Image), zap.Error(err))
+		}
+	}
+	return k.found
+}
+
+// other looks up what opens another repository: the same image in a mirror.
+func (k *keys) other(ctx context.Context, repository string) ([]credentials.Credential, []error) {
+	return k.store.keys.Lookup(ctx, credentials.Request{Repository: repository, Pod: k.spec.Pod, Secrets: k.spec.Secrets})
+}
+
+// local is the image as it lies here, unpacked, and containerd's record of it; an error of the kind NotFound if it isn't here, or not whole.
+func (s *Store) local(ctx context.Context, name string) (Image, images.Image, error) {
 	found, err := s.daemon.Client().GetImage(ctx, name)
 	if err != nil {
-		return Image{}, err
+		return Image{}, images.Image{}, err
 	}
 	if err := s.unpack(ctx, found); err != nil {
-		return Image{}, err
+		return Image{}, images.Image{}, err
 	}
-	return s.describe(ctx, found)
+	img, err := s.describe(ctx, found)
+	return img, found.Metadata(), err
 }
 
 // unpack makes sure that an image's layers are there as snapshots; one that came in by another door may not be.
@@ -76,6 +123,12 @@ func (s *Store) unpack(ctx context.Context, img containerd.Image) error {
 	if done {
 		return nil
 	}
+	select {
+	case s.unpacks <- struct{}{}:
+		defer func() { <-s.unpacks }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := img.Unpack(ctx, s.cfg.Snapshotter); err != nil {
 		return fmt.Errorf("unpacking image %s: %w", img.Name(), err)
 	}
@@ -83,105 +136,4 @@ func (s *Store) unpack(ctx context.Context, img containerd.Image) error {
 	s.unpacked[digest] = true
 	s.mu.Unlock()
 	return nil
-}
-
-// shared pulls, or joins who is pulling the same image with the same credentials. A pull outlives the pod that began it: others may wait for
-// it too, and what it brought stays.
-func (s *Store) shared(ctx context.Context, named reference.Named, spec PullSpec) (Image, error) {
-	logins, errs := loginsOf(spec.Secrets)
-	for _, err := range errs {
-		s.log.Warn("leaving out a pull secret", zap.String("image", spec.Image), zap.Error(err))
-	}
-	creds := credentialsFor(logins, named.Name())
-	key, err := flightKey(named.String(), creds)
-	if err != nil {
-		return Image{}, err
-	}
-	result := s.flight.DoChan(key, func() (any, error) {
-		work, cancel := context.WithTimeout(context.WithoutCancel(ctx), pullTimeout)
-		defer cancel()
-		s.pulls <- struct{}{}
-		defer func() { <-s.pulls }()
-		if spec.OnPull != nil {
-			spec.OnPull()
-		}
-		return s.pull(work, named.String(), creds)
-	})
-	select {
-	case r := <-result:
-		if r.Err != nil {
-			return Image{}, r.Err
-		}
-		return r.Val.(Image), nil
-	case <-ctx.Done():
-		return Image{}, ctx.Err()
-	}
-}
-
-// flightKey keeps pulls with different rights apart, without holding a password in a key.
-func flightKey(name string, creds []credential) (string, error) {
-	var flat []string
-	for _, c := range creds {
-		flat = append(flat, c.user, c.password)
-	}
-	raw, err := json.Marshal(flat)
-	if err != nil {
-		return "", fmt.Errorf("naming pull: %w", err)
-	}
-	return fmt.Sprintf("%s %x", name, sha256.Sum256(raw)), nil
-}
-
-// pull tries each credential in turn, as long as the registry refuses them; without any, once without.
-func (s *Store) pull(ctx context.Context, name string, creds []credential) (Image, error) {
-	if len(creds) == 0 {
-		creds = []credential{{}}
-	}
-	var failed []error
-	for _, c := range creds {
-		img, err := s.daemon.Client().Pull(ctx, name,
-			containerd.WithPullUnpack,
-			containerd.WithPullSnapshotter(s.cfg.Snapshotter),
-			containerd.WithResolver(s.resolver(ctx, c)))
-		if err == nil {
-			if err := s.record(ctx, img); err != nil {
-				return Image{}, err
-			}
-			return s.describe(ctx, img)
-		}
-		failed = append(failed, err)
-		if !refused(err) {
-			break
-		}
-	}
-	return Image{}, errors.Join(failed...)
-}
-
-// refused: another credential may help.
-func refused(err error) bool {
-	var status remoteerrors.ErrUnexpectedStatus
-	if errors.As(err, &status) {
-		return status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden
-	}
-	return errors.Is(err, docker.ErrInvalidAuthorization) || errdefs.IsPermissionDenied(err)
-}
-
-func (s *Store) resolver(ctx context.Context, c credential) remotes.Resolver {
-	options := config.HostOptions{
-		DefaultScheme: "https",
-		Credentials:   func(string) (string, string, error) { return c.user, c.password, nil },
-	}
-	if s.cfg.HostsDir != "" {
-		options.HostDir = config.HostDirFromRoot(s.cfg.HostsDir)
-	}
-	plain := options
-	plain.DefaultScheme = "http"
-	secureHosts, plainHosts := config.ConfigureHosts(ctx, options), config.ConfigureHosts(ctx, plain)
-	return docker.NewResolver(docker.ResolverOptions{
-		Hosts: func(host string) ([]docker.RegistryHost, error) {
-			if slices.Contains(s.cfg.PlainHTTP, host) {
-				return plainHosts(host)
-			}
-			return secureHosts(host)
-		},
-	})
 }

@@ -1,50 +1,27 @@
 package images
 
 import (
-	"errors"
+	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/containerd/containerd"
 	"go.uber.org/zap"
-	"golang.org/x/sync/singleflight"
 	corev1 "k8s.io/api/core/v1"
-)
 
-// Errors of Ensure; the details are wrapped around them. Reason names them for a container's waiting state.
-var (
-	// ErrInvalidName: the image name cannot be read.
-	ErrInvalidName = errors.New("invalid image name")
-	// ErrNeverPull: the policy is Never and the image is not here.
-	ErrNeverPull = errors.New("image is not present with pull policy of Never")
-	// ErrPull: the pull was tried and did not succeed.
-	ErrPull = errors.New("pulling image")
-	// ErrBackOff: the last pull did not succeed and it is too early to try again.
-	ErrBackOff = errors.New("back-off pulling image")
+	"pilothouse.dev/kubelet/credentials"
 )
-
-// Reason is what a container's waiting state says for an error of Ensure: InvalidImageName, ErrImageNeverPull, ErrImagePull or ImagePullBackOff.
-func Reason(err error) string {
-	switch {
-	case err == nil:
-		return ""
-	case errors.Is(err, ErrInvalidName):
-		return "InvalidImageName"
-	case errors.Is(err, ErrNeverPull):
-		return "ErrImageNeverPull"
-	case errors.Is(err, ErrBackOff):
-		return "ImagePullBackOff"
-	default:
-		return "ErrImagePull"
-	}
-}
 
 const (
 	defaultSnapshotter = "overlayfs"
 	defaultParallel    = 4
 	defaultBackOff     = 10 * time.Second
 	defaultMaxBackOff  = 5 * time.Minute
-	pullTimeout        = 30 * time.Minute
+	defaultProgress    = time.Minute
+	unpacksAtOnce      = 2 // beside those that are part of a pull
+	blobsAtOnce        = 3 // of one pull
 )
 
 // Config of the image store.
@@ -57,8 +34,37 @@ type Config struct {
 	HostsDir string
 	// Parallel bounds pulls at the same time; 0 means 4.
 	Parallel int
+	// Progress is how long a pull may wait for bytes before it is given up; 0 means 1 min.
+	Progress time.Duration
 	// BackOff is the first wait after a failed pull, MaxBackOff the longest; 0 means 10 s and 5 min.
 	BackOff, MaxBackOff time.Duration
+	// Verify says which images that are here are given to a pod only if its credentials open them; empty: NeverVerifyPreloadedImages.
+	Verify VerifyPolicy
+	// Allowlist are the preloaded images that NeverVerifyAllowlistedImages gives to all: repositories, or all below one with «/*» at the end.
+	Allowlist []string
+	// Pinned are images that are never removed, beside those that have the label io.cri-containerd.pinned.
+	Pinned []string
+	// Keyring finds what opens registries; nil: a pod's pull secrets alone do.
+	Keyring Keyring
+}
+
+// Check says what is wrong with the settings.
+func (c Config) Check() error {
+	if c.Verify != "" && !slices.Contains(VerifyPolicies(), c.Verify) {
+		return fmt.Errorf("invalid imagePullCredentialsVerificationPolicy %q, must be one of %q", c.Verify, VerifyPolicies())
+	}
+	if c.Verify != NeverVerifyAllowlisted && len(c.Allowlist) > 0 {
+		return fmt.Errorf("can't set preloadedImagesVerificationAllowlist if imagePullCredentialsVerificationPolicy is not %q", NeverVerifyAllowlisted)
+	}
+	if c.Progress < 0 || c.BackOff < 0 || c.MaxBackOff < c.BackOff {
+		return fmt.Errorf("invalid times for pulls: progress deadline %s, back-off from %s to %s", c.Progress, c.BackOff, c.MaxBackOff)
+	}
+	return nil
+}
+
+// Keyring finds what opens registries; credentials.Keyring does.
+type Keyring interface {
+	Lookup(ctx context.Context, r credentials.Request) (found []credentials.Credential, problems []error)
 }
 
 // Daemon gives the containerd client once it is open; containers.Runtime does.
@@ -74,10 +80,11 @@ type PullSpec struct {
 	Policy corev1.PullPolicy
 	// Secrets are the pod's pull secrets, of the types kubernetes.io/dockerconfigjson and kubernetes.io/dockercfg; others are ignored.
 	Secrets []corev1.Secret
+	// Pod that wants it, for credential plugins; may be nil.
+	Pod *corev1.Pod
 	// PodUID keeps one pod's back-off apart from another's.
 	PodUID string
-	// OnPull is called just before a pull is really begun (for the Pulling event); may be nil. Where several wait for one pull, the first
-	// one's is called.
+	// OnPull is called just before this wish joins a pull or begins one (for the Pulling event); may be nil.
 	OnPull func()
 }
 
@@ -95,23 +102,33 @@ type Image struct {
 	Entrypoint, Cmd, Env []string
 	User, WorkingDir     string
 	StopSignal           string
-	// Pulled says whether this Ensure pulled it (or waited for a pull), Took how long that took.
-	Pulled bool
-	Took   time.Duration
+	// Pulled says whether this Ensure pulled it (or waited for a pull), Took how long the pull took, Waited how long it was with the wait for its turn.
+	Pulled       bool
+	Took, Waited time.Duration
+	// Pinned images are not removed; Here is since when it is on the node. Both are filled by List.
+	Pinned bool
+	Here   time.Time
+
+	chain string // the snapshot of all its layers
 }
 
 // Store is the node's images. All methods may be called at the same time.
 type Store struct {
-	cfg    Config
-	daemon Daemon
-	log    *zap.Logger
-	pulls  chan struct{} // one token a pull
-	flight singleflight.Group
-	wait   *backOff
+	cfg     Config // set once, as all in this group
+	daemon  Daemon
+	log     *zap.Logger
+	keys    Keyring
+	pulls   chan struct{} // one token a pull
+	unpacks chan struct{} // one token an unpacking outside a pull
+	wait    *backOff
+	numbers numbers
+	now     func() time.Time
 
 	mu       sync.Mutex
-	facts    map[string]Image // by target digest: what never changes
-	unpacked map[string]bool  // by target digest: containerd keeps an image's snapshots as long as the image
+	flights  map[string]*flight   // pulls under way, by image and credentials; guarded by mu, as all below
+	facts    map[string]Image     // by target digest: what never changes
+	unpacked map[string]bool      // by target digest: containerd keeps an image's snapshots as long as the image
+	asked    map[string]time.Time // by ID: when a pod was given the image last
 }
 
 // New stores what it is given.
@@ -122,20 +139,23 @@ func New(cfg Config, daemon Daemon, log *zap.Logger) *Store {
 	if cfg.Parallel <= 0 {
 		cfg.Parallel = defaultParallel
 	}
+	if cfg.Progress <= 0 {
+		cfg.Progress = defaultProgress
+	}
 	if cfg.BackOff <= 0 {
 		cfg.BackOff = defaultBackOff
 	}
 	if cfg.MaxBackOff <= 0 {
 		cfg.MaxBackOff = defaultMaxBackOff
 	}
-	return &Store{
-		cfg:    cfg,
-		daemon: daemon,
-		log:    log.Named("images"),
-		pulls:  make(chan struct{}, cfg.Parallel),
-		wait:   newBackOff(cfg.BackOff, cfg.MaxBackOff),
-		facts:  make(map[string]Image),
-
-		unpacked: make(map[string]bool),
+	s := &Store{
+		cfg: cfg, daemon: daemon, log: log.Named("images"), keys: cfg.Keyring,
+		pulls: make(chan struct{}, cfg.Parallel), unpacks: make(chan struct{}, unpacksAtOnce),
+		wait: newBackOff(cfg.BackOff, cfg.MaxBackOff), numbers: newNumbers(), now: time.Now,
+		flights: map[string]*flight{}, facts: map[string]Image{}, unpacked: map[string]bool{}, asked: map[string]time.Time{},
 	}
+	if s.keys == nil {
+		s.keys = credentials.New(credentials.Config{}, nil, nil, log)
+	}
+	return s
 }

@@ -2,7 +2,6 @@ package images
 
 import (
 	"errors"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,45 +61,3 @@ func TestNames(t *testing.T) {
 }
 
 const someDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-func TestCredentialsFor(t *testing.T) {
-	var logins []login
-	for where, user := range map[string]string{
-		"https://index.docker.io/v1/": "docker",
-		"reg.test":                    "host",
-		"reg.test/team":               "team",
-		"*.reg.test":                  "star",
-		"reg.test:5000":               "port",
-	} {
-		l, err := loginOf(where, dockerAuth{Username: user})
-		if err != nil {
-			t.Fatal(err)
-		}
-		logins = append(logins, l)
-	}
-	slices.SortFunc(logins, func(a, b login) int { return len(b.path) - len(a.path) })
-	for repository, want := range map[string][]string{
-		"docker.io/library/busybox": {"docker"},
-		"reg.test/app":              {"host"},
-		"reg.test/team/app":         {"team", "host"},
-		"reg.test/teams/app":        {"host"},
-		"eu.reg.test/app":           {"star"},
-		"a.eu.reg.test/app":         nil,
-		"reg.test:5000/app":         {"port"},
-		"other.test/app":            nil,
-	} {
-		var got []string
-		for _, c := range credentialsFor(logins, repository) {
-			got = append(got, c.user)
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%s: got %v, want %v", repository, got, want)
-		}
-	}
-	if _, err := loginOf("reg.test", dockerAuth{Auth: "not base64!"}); err == nil {
-		t.Error("a spoiled auth was read")
-	}
-	if _, err := loginOf("reg.test", dockerAuth{Auth: "bm9jb2xvbg=="}); err == nil {
-		t.Error("an auth without a password was read")
-	}
-}

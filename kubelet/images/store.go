@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -15,7 +14,10 @@ import (
 	"github.com/containerd/containerd/errdefs"
 	"github.com/containerd/containerd/images"
 	"github.com/distribution/reference"
+	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"pilothouse.dev/kubelet/credentials"
 )
 
 // describe reads what an image's config says; that never changes, so once a digest.
@@ -53,6 +55,7 @@ func (s *Store) describe(ctx context.Context, img containerd.Image) (Image, erro
 		User:       oci.Config.User,
 		WorkingDir: oci.Config.WorkingDir,
 		StopSignal: oci.Config.StopSignal,
+		chain:      identity.ChainID(oci.RootFS.DiffIDs).String(),
 	}
 	s.mu.Lock()
 	s.facts[digest] = d
@@ -61,35 +64,59 @@ func (s *Store) describe(ctx context.Context, img containerd.Image) (Image, erro
 	return d, nil
 }
 
-// record gives a pulled image its other two names: name@digest, and its ID, by which containers refer to it when a tag has moved on.
-func (s *Store) record(ctx context.Context, img containerd.Image) error {
-	named, err := parse(img.Name())
+// record gives a pulled image its other two names, name@digest and its ID, by which containers refer to it when a tag has moved on; and notes at each
+// name who may have it.
+func (s *Store) record(ctx context.Context, img pulled, proven []credentials.Credential) error {
+	digest := img.Target().Digest.String()
+	before := ""
+	if img.before.Target.Digest == img.Target().Digest {
+		before = img.before.Labels[labelAccess]
+	}
+	labels := map[string]string{labelPulled: img.Labels()[labelPulled], labelAccess: access(before, digest, proven)}
+	names, err := s.otherNames(ctx, img)
 	if err != nil {
 		return err
 	}
-	config, err := img.Config(ctx)
-	if err != nil {
-		return fmt.Errorf("reading image %s: %w", img.Name(), err)
-	}
-	byDigest, err := reference.WithDigest(reference.TrimNamed(named), img.Target().Digest)
-	if err != nil {
-		return fmt.Errorf("naming image %s by digest: %w", img.Name(), err)
-	}
-	for _, name := range []string{byDigest.String(), config.Digest.String()} {
-		if err := s.name(ctx, name, img.Target()); err != nil {
+	for _, name := range append([]string{img.Name()}, names...) {
+		if err := s.name(ctx, name, img.Target(), labels); err != nil {
 			return fmt.Errorf("recording image %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-func (s *Store) name(ctx context.Context, name string, target ocispec.Descriptor) error {
+// otherNames are name@digest and the ID of an image.
+func (s *Store) otherNames(ctx context.Context, img containerd.Image) ([]string, error) {
+	named, err := parse(img.Name())
+	if err != nil {
+		return nil, err
+	}
+	config, err := img.Config(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading image %s: %w", img.Name(), err)
+	}
+	byDigest, err := reference.WithDigest(reference.TrimNamed(named), img.Target().Digest)
+	if err != nil {
+		return nil, fmt.Errorf("naming image %s by digest: %w", img.Name(), err)
+	}
+	if byDigest.String() == img.Name() {
+		return []string{config.Digest.String()}, nil
+	}
+	return []string{byDigest.String(), config.Digest.String()}, nil
+}
+
+// name records a name with labels; others that a record of that name has stay.
+func (s *Store) name(ctx context.Context, name string, target ocispec.Descriptor, labels map[string]string) error {
 	service := s.daemon.Client().ImageService()
-	_, err := service.Create(ctx, images.Image{Name: name, Target: target})
+	_, err := service.Create(ctx, images.Image{Name: name, Target: target, Labels: labels})
 	if !errdefs.IsAlreadyExists(err) {
 		return err
 	}
-	_, err = service.Update(ctx, images.Image{Name: name, Target: target}, "target")
+	paths := []string{"target"}
+	for key := range labels {
+		paths = append(paths, "labels."+key)
+	}
+	_, err = service.Update(ctx, images.Image{Name: name, Target: target, Labels: labels}, paths...)
 	return err
 }
 
@@ -113,6 +140,10 @@ func (s *Store) List(ctx context.Context) ([]Image, error) {
 			have = &d
 			have.Name = ""
 			byID[d.ID] = have
+		}
+		have.Pinned = have.Pinned || img.Labels()[labelPinned] != "" || slices.Contains(s.cfg.Pinned, img.Name())
+		if at := img.Metadata().CreatedAt; have.Here.IsZero() || at.Before(have.Here) {
+			have.Here = at
 		}
 		switch name := img.Name(); {
 		case name == d.ID:
@@ -163,8 +194,14 @@ func (s *Store) Import(ctx context.Context, path string) ([]string, error) {
 		if err := s.unpack(ctx, img); err != nil {
 			return nil, err
 		}
-		if err := s.record(ctx, img); err != nil {
+		others, err := s.otherNames(ctx, img)
+		if err != nil {
 			return nil, err
+		}
+		for _, name := range others {
+			if err := s.name(ctx, name, i.Target, nil); err != nil {
+				return nil, fmt.Errorf("recording image %s: %w", name, err)
+			}
 		}
 		names = append(names, i.Name)
 	}
@@ -177,7 +214,7 @@ func (s *Store) rename(ctx context.Context, i images.Image) (images.Image, error
 	if err != nil || full == i.Name {
 		return i, err
 	}
-	if err := s.name(ctx, full, i.Target); err != nil {
+	if err := s.name(ctx, full, i.Target, nil); err != nil {
 		return i, fmt.Errorf("recording image %s: %w", full, err)
 	}
 	if err := s.daemon.Client().ImageService().Delete(ctx, i.Name); err != nil && !errdefs.IsNotFound(err) {
@@ -217,26 +254,4 @@ func (s *Store) Remove(ctx context.Context, image string) error {
 		}
 	}
 	return nil
-}
-
-// RemoveUnused removes images that inUse (by ID) doesn't hold and returns their IDs. What cannot be removed is reported and does not stop
-// the rest.
-func (s *Store) RemoveUnused(ctx context.Context, inUse map[string]bool) ([]string, error) {
-	list, err := s.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var removed []string
-	var failed []error
-	for _, img := range list {
-		if inUse[img.ID] {
-			continue
-		}
-		if err := s.Remove(ctx, img.ID); err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		removed = append(removed, img.ID)
-	}
-	return removed, errors.Join(failed...)
 }

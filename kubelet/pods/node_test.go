@@ -282,7 +282,7 @@ func (n *node) start() {
 	if err := net.SetPodCIDR(ctx, netip.MustParsePrefix("10.244.7.0/24")); err != nil {
 		n.t.Fatal(err)
 	}
-	n.vols = volumes.New(n.root, n.api, tokens.New(nil, log), nil, log)
+	n.vols = volumes.New(n.root, volumes.Parts{Look: n.api, Tokens: tokens.New(nil, log)}, log)
 	prober := probes.New(n.rt)
 	self := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{"disk": "fast"}}}
 	self.Status.Capacity = corev1.ResourceList{"cpu": resource.MustParse("4"), "memory": resource.MustParse("8Gi"), "pods": resource.MustParse("110")}

@@ -41,7 +41,7 @@ func TestUsersCannotBeRead(t *testing.T) {
 func TestUsersBelowOddFolder(t *testing.T) {
 	s := newStorage()
 	s.bound("data", t.TempDir())
-	m := New(filepath.Join(t.TempDir(), "[a]*"), objects{}, &tokens{}, s, logging.ForTest(t))
+	m := New(filepath.Join(t.TempDir(), "[a]*"), Parts{Look: objects{}, Tokens: &tokens{}, Storage: s}, logging.ForTest(t))
 	if _, err := m.Setup(t.Context(), podWith(claimVolume("data")), resolve.Facts{}); err != nil {
 		t.Fatal(err)
 	}
