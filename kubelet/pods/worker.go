@@ -121,15 +121,19 @@ func (w *worker) run(ctx context.Context) {
 		case <-w.wake:
 		case <-timer.C:
 		}
-		w.take(s)
-		if err := w.observe(ctx, s); err != nil {
+		var plan Plan
+		if err := calmly(func() error { return w.round(ctx, s, &plan) }); err != nil {
+			if w.alarmed(s, err) {
+				w.confess(s, err)
+				timer.Reset(rest)
+				continue
+			}
 			if ctx.Err() == nil {
 				w.log.Warn("looking at a pod's containers", zap.Error(err))
 			}
 			timer.Reset(time.Second)
 			continue
 		}
-		plan := w.turn(s)
 		if plan.Over {
 			if err := w.bury(s.pod); err != nil {
 				w.log.Warn("removing the logs of a pod that is gone", zap.Error(err))
@@ -148,7 +152,8 @@ func (w *worker) run(ctx context.Context) {
 			in.image = s.images[a.Name]
 			actions.Go(func() {
 				defer cancel()
-				apply, err := w.perform(own, a, in)
+				var apply func(*state)
+				err := calmly(func() (err error) { apply, err = w.perform(own, a, in); return err })
 				w.post(func(s *state) { w.finished(s, a, apply, err) })
 			})
 		}
@@ -158,6 +163,16 @@ func (w *worker) run(ctx context.Context) {
 			timer.Stop()
 		}
 	}
+}
+
+// round takes in what happened, looks at what is there, and asks what to do.
+func (w *worker) round(ctx context.Context, s *state, plan *Plan) error {
+	w.take(s)
+	if err := w.observe(ctx, s); err != nil {
+		return err
+	}
+	*plan = w.turn(s)
+	return nil
 }
 
 // bury removes the logs of a pod that is gone.
@@ -211,6 +226,9 @@ func (w *worker) take(s *state) {
 		if p == newest {
 			p = newest.DeepCopy()
 		}
+		if s.odd && (gone || p.DeletionTimestamp != nil) {
+			p = bare(p)
+		}
 		if s.last != nil {
 			p.Status = *status.WithOthers(s.last, &newest.Status)
 		}
@@ -224,7 +242,7 @@ func (w *worker) take(s *state) {
 	}
 	s.gone = s.gone || gone
 	for _, f := range posted {
-		f(s)
+		w.alarmed(s, calmly(func() error { f(s); return nil }))
 	}
 }
 
@@ -390,6 +408,7 @@ func (w *worker) finished(s *state, a Action, apply func(*state), err error) {
 		wait = 2 * time.Second // the images keep their own back-off: this only asks again
 	}
 	f := Fault{Until: time.Now().Add(wait), Count: count}
+	w.alarmed(s, err)
 	f.Reason, f.Message = w.complain(s, a, err)
 	s.seen.Faults[key] = f
 }

@@ -100,7 +100,7 @@ func (ws *Workers) Run(ctx context.Context) error {
 				ws.synced = true
 				ws.letIn()
 			} else {
-				ws.told(ctx, u, found, &all, over)
+				ws.tellCalmly(ctx, u, found, &all, over)
 			}
 		case e := <-ws.parts.Observer.Events():
 			ws.happened(e)
@@ -199,6 +199,15 @@ func (ws *Workers) leftovers(found map[types.UID]*corev1.Pod) {
 	}
 }
 
+// tellCalmly is told for any pod: one that cannot even be taken in is refused.
+func (ws *Workers) tellCalmly(ctx context.Context, u source.Update, found map[types.UID]*corev1.Pod, all *sync.WaitGroup, over chan types.UID) {
+	if ws.calmly(u.Pod, func() { ws.told(ctx, u, found, all, over) }) || u.Gone || ws.worker(u.Pod.UID) != nil {
+		return
+	}
+	no := &rejection{"InternalError", "Pod was rejected: this node's kubelet cannot work on it"}
+	ws.employ(ctx, u.Pod, nil, all, over, no.apply, func(s *state) { s.odd, s.pod = true, bare(s.pod) })
+}
+
 // told hands a wish to the pod's worker.
 func (ws *Workers) told(ctx context.Context, u source.Update, found map[types.UID]*corev1.Pod, all *sync.WaitGroup, over chan types.UID) {
 	w := ws.worker(u.Pod.UID)
@@ -286,7 +295,10 @@ func (ws *Workers) weigh() {
 		if !pod.Active(p) {
 			continue
 		}
-		size := ws.cfg.Sizing.podSize(p)
+		var size Size
+		if !ws.calmly(p, func() { size = ws.cfg.Sizing.podSize(p) }) {
+			continue
+		}
 		switch class := pod.QoS(p); {
 		case class == corev1.PodQOSBurstable:
 			q.BurstableMilli += size.CPURequest
