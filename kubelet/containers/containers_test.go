@@ -33,6 +33,8 @@ type node struct {
 	logs   string
 	rt     *containers.Runtime
 	stop   func()
+	// handlers for the next open.
+	handlers map[string]string
 }
 
 func newNode(t testing.TB) *node {
@@ -44,6 +46,10 @@ func newNode(t testing.TB) *node {
 		logs:   t.TempDir(),
 	}
 	if err := n.groups.Open(); err != nil {
+		t.Fatal(err)
+	}
+	// As on a real node: the OCI runtime may walk to a root file system as a user whom the node does not know.
+	if err := os.Chmod(filepath.Dir(n.daemon.Dir), 0o711); err != nil {
 		t.Fatal(err)
 	}
 	n.open()
@@ -61,7 +67,7 @@ func newNode(t testing.TB) *node {
 // open starts a runtime as a kubelet would.
 func (n *node) open() {
 	n.t.Helper()
-	n.rt = containers.New(containers.Config{Address: n.daemon.Address, StateDir: n.daemon.Dir}, openFile, zaptest.NewLogger(n.t))
+	n.rt = containers.New(containers.Config{Address: n.daemon.Address, StateDir: n.daemon.Dir, Handlers: n.handlers}, openFile, zaptest.NewLogger(n.t))
 	if err := n.rt.Open(context.Background()); err != nil {
 		n.t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/containerd/containerd/api/types/runc/options"
@@ -41,6 +42,16 @@ func (r *Runtime) CreateContainer(ctx context.Context, spec ContainerSpec) (_ st
 		return "", inPod(err, sandbox, spec.Name)
 	}
 	id := newID()
+	if sandbox.FirstID != 0 {
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, unmap(r.mapsOf(id)))
+			}
+		}()
+		if spec.Mounts, err = r.mapVolumes(id, sandbox, spec.Mounts); err != nil {
+			return "", fmt.Errorf("making mounts of container %s: %w", spec.Name, err)
+		}
+	}
 	ociSpec, err := r.ociSpec(ctx, id, spec, sandbox, image, who)
 	if err != nil {
 		return "", fmt.Errorf("making spec of container %s: %w", spec.Name, err)
@@ -49,7 +60,11 @@ func (r *Runtime) CreateContainer(ctx context.Context, spec ContainerSpec) (_ st
 	if err != nil {
 		return "", fmt.Errorf("encoding spec: %w", err)
 	}
-	runc, err := typeurl.MarshalAny(&options.Options{BinaryName: r.program(sandbox.Handler), Root: r.runcDir()})
+	runtimeOptions := &options.Options{BinaryName: r.program(sandbox.Handler), Root: r.runcDir()}
+	if sandbox.FirstID != 0 { // its output must be its own, to be opened again as /dev/stdout
+		runtimeOptions.IoUid, runtimeOptions.IoGid = sandbox.FirstID+who.uid, sandbox.FirstID+who.gid
+	}
+	runc, err := typeurl.MarshalAny(runtimeOptions)
 	if err != nil {
 		return "", fmt.Errorf("encoding runtime options: %w", err)
 	}
@@ -78,9 +93,13 @@ func (r *Runtime) CreateContainer(ctx context.Context, spec ContainerSpec) (_ st
 		Stdin:      spec.Stdin,
 		Labels:     spec.Labels,
 	}
+	labels := containerLabels(c, spec.StdinOnce, or(spec.StopSignal, image.config.StopSignal), who.text())
+	if sandbox.FirstID != 0 {
+		labels[labelIDs] = strconv.FormatUint(uint64(sandbox.FirstID), 10)
+	}
 	record := containers.Container{
 		ID:          id,
-		Labels:      containerLabels(c, spec.StdinOnce, or(spec.StopSignal, image.config.StopSignal), who.text()),
+		Labels:      labels,
 		Image:       spec.Image,
 		Runtime:     containers.RuntimeInfo{Name: runtimeName, Options: runc},
 		Spec:        encoded,
@@ -179,5 +198,5 @@ func (r *Runtime) RemoveContainer(ctx context.Context, id string) error {
 	if err := r.client.SnapshotService(r.cfg.Snapshotter).Remove(ctx, id); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("removing file system: %w", err)
 	}
-	return r.dropStdio(id)
+	return errors.Join(r.dropStdio(id), unmap(r.mapsOf(id)))
 }

@@ -23,6 +23,7 @@ const (
 	labelHostNS   = labelPrefix + "host-namespaces" // net,ipc,pid
 	labelIPs      = labelPrefix + "ips"
 	labelHandler  = labelPrefix + "handler"
+	labelIDs      = labelPrefix + "first-id"
 	labelPause    = labelPrefix + "pause" // the ID of the sandbox's process, a space, and its number
 
 	labelSandbox    = labelPrefix + "sandbox"
@@ -72,6 +73,9 @@ func sandboxLabels(s Sandbox) map[string]string {
 	if s.Handler != "" {
 		labels[labelHandler] = s.Handler
 	}
+	if s.FirstID != 0 {
+		labels[labelIDs] = strconv.FormatUint(uint64(s.FirstID), 10)
+	}
 	if s.SharedPID {
 		labels[labelPause] = fmt.Sprintf("%s %d", s.PauseID, s.PausePID)
 	}
@@ -96,6 +100,9 @@ func sandboxFrom(id string, labels map[string]string, created time.Time) Sandbox
 	}
 	if id, pid, ok := strings.Cut(labels[labelPause], " "); ok {
 		s.SharedPID, s.PauseID, s.PausePID = true, id, number(pid)
+	}
+	if id, err := small(labels[labelIDs]); err == nil {
+		s.FirstID = id
 	}
 	for part := range strings.SplitSeq(labels[labelIPs], ",") {
 		if ip, err := netip.ParseAddr(part); err == nil {
@@ -149,6 +156,9 @@ func containerFrom(id string, labels map[string]string, created time.Time) Conta
 		User:       identityFrom(labels[labelUser]),
 		StopSignal: signalName(stopSignal(labels[labelStopSignal])),
 		Labels:     own(labels),
+	}
+	if id, err := small(labels[labelIDs]); err == nil {
+		c.firstID = id
 	}
 	switch {
 	case !c.Finished.IsZero():

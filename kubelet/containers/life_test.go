@@ -3,6 +3,7 @@ package containers_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"pilothouse.dev/kubelet/cgroups"
 	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/containers/nodetest"
 )
 
 func TestEnds(t *testing.T) {
@@ -76,8 +78,15 @@ func TestStartFails(t *testing.T) {
 	if _, err := n.rt.CreateSandbox(ctx, containers.SandboxSpec{PodUID: "x", Sysctls: map[string]string{"kernel.panic": "1"}}); !errors.Is(err, containers.ErrUnsupported) {
 		t.Errorf("with the node's sysctl: %v", err)
 	}
-	if _, err := n.rt.CreateSandbox(ctx, containers.SandboxSpec{PodUID: "x", ShareProcessNamespace: true}); !errors.Is(err, containers.ErrUnsupported) {
-		t.Errorf("with a shared process namespace: %v", err)
+	// All that can be made of a sandbox is there when its connection fails.
+	offline := errors.New("no network")
+	_, err = n.rt.CreateSandbox(ctx, containers.SandboxSpec{PodUID: "x", ShareProcessNamespace: true, CgroupParent: nodetest.CgroupRoot(t),
+		OwnUsers: n.rt.FeaturesOf("").UserNamespaces, Connect: func(context.Context, string) ([]netip.Addr, error) { return nil, offline }})
+	if !errors.Is(err, offline) {
+		t.Errorf("without a network: %v", err)
+	}
+	if got := processesNamed(t, "pause"); got != 0 {
+		t.Errorf("%d processes of sandboxes are left", got)
 	}
 	if got := len(mountsUnder(t, n.daemon.Dir)); got != 4 {
 		t.Errorf("%d mounts, want those of one sandbox", got)

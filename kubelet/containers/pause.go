@@ -123,6 +123,8 @@ func (r *Runtime) pauseSpec(id string, s Sandbox, group string) *specs.Spec {
 		Linux: &specs.Linux{
 			CgroupsPath:   filepath.Join("/", group, id),
 			Namespaces:    namespacesOf(in),
+			UIDMappings:   mappings(s),
+			GIDMappings:   mappings(s),
 			Resources:     &specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: &shares}, Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}},
 			MaskedPaths:   maskedPaths,
 			ReadonlyPaths: readonlyPaths,

@@ -14,11 +14,12 @@ import (
 
 // A sandbox's pins are files in its folder on which its namespaces are bind-mounted, and a tmpfs its containers share as /dev/shm.
 const (
-	pinNet = "net"
-	pinIPC = "ipc"
-	pinUTS = "uts"
-	pinPID = "pid" // of a shared PID namespace
-	pinShm = "shm"
+	pinNet  = "net"
+	pinIPC  = "ipc"
+	pinUTS  = "uts"
+	pinPID  = "pid"  // of a shared PID namespace
+	pinUser = "user" // of a sandbox with users of its own
+	pinShm  = "shm"
 
 	shmSize  = 64 << 20
 	nsfsKind = 0x6e736673
@@ -27,7 +28,8 @@ const (
 // pins are the namespaces to make; empty flags make nothing but the folder.
 type pins struct {
 	dir      string
-	net, ipc bool // uts comes with net: a pod on the node's network has the node's name
+	net, ipc bool   // uts comes with net: a pod on the node's network has the node's name
+	firstID  uint32 // of a user namespace; 0: the node's
 	hostname string
 	sysctls  map[string]string
 }
@@ -40,7 +42,7 @@ func makePins(p pins) error {
 		return fmt.Errorf("making pin folder: %w", err)
 	}
 	if p.ipc {
-		if err := mountShm(filepath.Join(p.dir, pinShm)); err != nil {
+		if err := mountShm(filepath.Join(p.dir, pinShm), p.firstID); err != nil {
 			return err
 		}
 	}
@@ -78,7 +80,11 @@ func pinHere(p pins) error {
 		flags |= unix.CLONE_NEWIPC
 		names = append(names, pinIPC)
 	}
-	if flags != 0 {
+	if p.firstID != 0 {
+		if err := pinOfUser(p, flags, names); err != nil {
+			return err
+		}
+	} else if flags != 0 {
 		if err := unix.Unshare(flags); err != nil {
 			return fmt.Errorf("making namespaces: %w", err)
 		}
@@ -97,6 +103,9 @@ func pinHere(p pins) error {
 		}
 	}
 	for _, name := range names {
+		if p.firstID != 0 {
+			break // pinned already
+		}
 		from := fmt.Sprintf("/proc/self/task/%d/ns/%s", unix.Gettid(), name)
 		if err := bindFile(from, filepath.Join(p.dir, name)); err != nil {
 			return fmt.Errorf("pinning namespace %s: %w", name, err)
@@ -107,13 +116,20 @@ func pinHere(p pins) error {
 
 // setSysctl refuses names that would reach the node's own namespaces.
 func setSysctl(name, value string, p pins) error {
-	name = strings.ReplaceAll(name, ".", "/")
+	name = strings.NewReplacer(".", "/", "/", ".").Replace(name) // a slash stands for a dot within a part
 	ipc := strings.HasPrefix(name, "kernel/shm") || strings.HasPrefix(name, "kernel/msg") || name == "kernel/sem" || strings.HasPrefix(name, "fs/mqueue/")
 	inPod := ipc && p.ipc || strings.HasPrefix(name, "net/") && p.net
 	if !inPod || strings.Contains(name, "..") {
 		return fmt.Errorf("sysctl %s is not the pod's own: %w", name, ErrUnsupported)
 	}
-	if err := os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0o644); err != nil {
+	write := func() error { return os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0o644) }
+	err := error(nil)
+	if ipc {
+		err = asRootOf(p.firstID, write)
+	} else {
+		err = write()
+	}
+	if err != nil {
 		return fmt.Errorf("setting sysctl: %w", err)
 	}
 	return nil
@@ -142,11 +158,11 @@ func bindFile(from, to string) error {
 	return unix.Mount(from, to, "", unix.MS_BIND, "")
 }
 
-func mountShm(dir string) error {
+func mountShm(dir string, owner uint32) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making shared memory folder: %w", err)
 	}
-	if err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("mode=1777,size=%d", shmSize)); err != nil {
+	if err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("mode=1777,size=%d,uid=%d,gid=%d", shmSize, owner, owner)); err != nil {
 		return fmt.Errorf("mounting shared memory: %w", err)
 	}
 	return nil
@@ -154,7 +170,7 @@ func mountShm(dir string) error {
 
 // removePins takes the pins in a folder down; safe if they were never made or only half.
 func removePins(dir string) error {
-	for _, name := range []string{pinNet, pinIPC, pinUTS, pinPID, pinShm} {
+	for _, name := range []string{pinNet, pinIPC, pinUTS, pinPID, pinUser, pinShm} {
 		path := filepath.Join(dir, name)
 		for {
 			err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)

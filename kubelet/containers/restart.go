@@ -80,6 +80,9 @@ func (r *Runtime) sweep(ctx context.Context) error {
 	if err := eachUnknown(r.sandboxesDir(), known, removePins); err != nil {
 		return err
 	}
+	if err := eachUnknown(r.mapDir(), nil, unmap); err != nil { // nothing is being started yet, so none is in use
+		return err
+	}
 	if err := eachUnknown(r.ioDir(), known, os.RemoveAll); err != nil {
 		return err
 	}

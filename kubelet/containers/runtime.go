@@ -47,6 +47,7 @@ type Runtime struct {
 
 	mu    sync.Mutex
 	live  map[string]*stdio     // by container: the streams of those that run
+	ids   map[uint32]bool       // ranges of users that sandboxes have, by their first
 	facts map[string]imageFacts // by image target digest; images never change, so never stale
 }
 
@@ -74,6 +75,7 @@ func New(cfg Config, openLog OpenLog, log *zap.Logger) *Runtime {
 		groups:  cgroups.New(cgroups.Config{MountPoint: cfg.MountPoint}, log),
 		locks:   locker.New(),
 		live:    make(map[string]*stdio),
+		ids:     make(map[uint32]bool),
 		facts:   make(map[string]imageFacts),
 	}
 }
@@ -88,7 +90,7 @@ func or(value, otherwise string) string {
 // Open dials containerd, finds what runs, joins its output again and removes pins without a record. It fails if containerd does not
 // answer within ten seconds.
 func (r *Runtime) Open(ctx context.Context) (err error) {
-	for _, dir := range []string{r.sandboxesDir(), r.ioDir(), r.runcDir()} {
+	for _, dir := range []string{r.sandboxesDir(), r.ioDir(), r.runcDir(), r.mapDir()} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return fmt.Errorf("making state folder: %w", err)
 		}
@@ -100,6 +102,7 @@ func (r *Runtime) Open(ctx context.Context) (err error) {
 		r.log.Warn("no CAP_SYS_RESOURCE: OOM scores cannot be lowered", zap.Int("lowest", r.may.oomFloor))
 	}
 	r.kernel = learnKernel()
+	r.kernel.idmap = r.mapsOwners(r.mapDir())
 	r.features = r.learnFeatures(ctx)
 	r.client, err = containerd.New(r.cfg.Address, containerd.WithDefaultNamespace(r.cfg.Namespace), containerd.WithTimeout(dialTimeout))
 	if err != nil {
@@ -113,6 +116,9 @@ func (r *Runtime) Open(ctx context.Context) (err error) {
 	ctx = r.scope(ctx)
 	if err := r.rejoin(ctx); err != nil {
 		return fmt.Errorf("joining running containers: %w", err)
+	}
+	if err := r.rememberIDs(ctx); err != nil {
+		return err
 	}
 	if err := r.sweep(ctx); err != nil {
 		return fmt.Errorf("removing leftovers: %w", err)

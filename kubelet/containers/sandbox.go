@@ -37,15 +37,30 @@ func (r *Runtime) CreateSandbox(ctx context.Context, spec SandboxSpec) (_ Sandbo
 		Labels:       spec.Labels,
 		Ready:        true,
 	}
+	if s.SharedPID && spec.CgroupParent == "" {
+		return Sandbox{}, fmt.Errorf("a sandbox with a process and no control group for it: %w", ErrUnsupported)
+	}
+	if spec.OwnUsers {
+		if !r.FeaturesOf(spec.Handler).UserNamespaces {
+			return Sandbox{}, fmt.Errorf("the handler %q does not support user namespaces: %w", spec.Handler, ErrUnsupported)
+		}
+		if s.HostNetwork || s.HostIPC || s.HostPID {
+			return Sandbox{}, fmt.Errorf("users of its own in a sandbox with namespaces of the node: %w", ErrUnsupported)
+		}
+		if s.FirstID, err = r.takeIDs(); err != nil {
+			return Sandbox{}, err
+		}
+	}
 	dir := r.pinDir(s.ID)
 	defer func() {
 		if err != nil {
+			defer r.freeIDs(s.FirstID)
 			clean, cancel := r.undo(ctx)
 			defer cancel()
 			err = errors.Join(err, r.removePause(clean, s.PauseID), removePins(dir))
 		}
 	}()
-	p := pins{dir: dir, net: !s.HostNetwork, ipc: !s.HostIPC, hostname: s.Hostname, sysctls: spec.Sysctls}
+	p := pins{dir: dir, net: !s.HostNetwork, ipc: !s.HostIPC, firstID: s.FirstID, hostname: s.Hostname, sysctls: spec.Sysctls}
 	if err := makePins(p); err != nil {
 		return Sandbox{}, fmt.Errorf("making sandbox namespaces: %w", err)
 	}
@@ -102,12 +117,17 @@ func (r *Runtime) RemoveSandbox(ctx context.Context, id string) error {
 	if err := r.removePauses(ctx, id); err != nil {
 		return err
 	}
+	s, err := r.sandbox(ctx, id)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
 	if err := removePins(r.pinDir(id)); err != nil {
 		return fmt.Errorf("removing sandbox namespaces: %w", err)
 	}
 	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("removing sandbox record: %w", err)
 	}
+	r.freeIDs(s.FirstID)
 	return nil
 }
 

@@ -66,6 +66,8 @@ func buildSpec(in specInput) (*specs.Spec, error) {
 			Namespaces:  namespacesOf(in),
 			Resources:   resourcesOf(in),
 			Devices:     in.devices,
+			UIDMappings: mappings(in.sandbox),
+			GIDMappings: mappings(in.sandbox),
 		},
 	}
 	if err := in.kernel.confine(s.Process, sec); err != nil {
@@ -155,6 +157,9 @@ func namespacesOf(in specInput) []specs.LinuxNamespace {
 		list = append(list,
 			specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: filepath.Join(in.pinDir, pinNet)},
 			specs.LinuxNamespace{Type: specs.UTSNamespace, Path: filepath.Join(in.pinDir, pinUTS)})
+	}
+	if in.sandbox.FirstID != 0 {
+		list = append(list, specs.LinuxNamespace{Type: specs.UserNamespace, Path: filepath.Join(in.pinDir, pinUser)})
 	}
 	if in.v2 && !in.spec.Security.Privileged {
 		list = append(list, specs.LinuxNamespace{Type: specs.CgroupNamespace})

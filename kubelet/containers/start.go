@@ -70,7 +70,7 @@ func (r *Runtime) run(ctx context.Context, c Container) error {
 }
 
 // createTask holds the sandbox's lock: two creations at once could each start a shim, and a shim that has just lost its last container ends.
-func (r *Runtime) createTask(ctx context.Context, c Container, streams *stdio) error {
+func (r *Runtime) createTask(ctx context.Context, c Container, streams *stdio) (err error) {
 	mounts, err := r.client.SnapshotService(r.cfg.Snapshotter).Mounts(ctx, c.ID)
 	if err != nil {
 		return fmt.Errorf("finding file system: %w", err)
@@ -79,6 +79,12 @@ func (r *Runtime) createTask(ctx context.Context, c Container, streams *stdio) e
 	req := &tasks.CreateTaskRequest{ContainerID: c.ID, Terminal: c.TTY, Stdin: in, Stdout: out, Stderr: stderr}
 	for _, m := range mounts {
 		req.Rootfs = append(req.Rootfs, &types.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+	}
+	if c.firstID != 0 {
+		defer func() { err = errors.Join(err, unmap(r.mapsOf(c.ID))) }()
+		if err := r.mapLayers(c, req.Rootfs); err != nil {
+			return err
+		}
 	}
 	defer r.lock(kindSandbox, c.SandboxID)()
 	if _, err := r.client.TaskService().Create(ctx, req); err != nil {

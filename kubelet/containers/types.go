@@ -73,6 +73,9 @@ type SandboxSpec struct {
 	ShareProcessNamespace bool
 	// CgroupParent is the group of that process; needed with ShareProcessNamespace.
 	CgroupParent string
+	// OwnUsers gives the sandbox a user namespace: the users of its containers, root too, are nobody on the node. Only where Features says so, and
+	// without any of the node's namespaces.
+	OwnUsers bool
 	// Handler is the name of the OCI runtime; ErrNoHandler if it is not known.
 	Handler string
 	// Sysctls are set in the pod's namespaces, dotted names.
@@ -95,6 +98,8 @@ type Sandbox struct {
 	SharedPID bool
 	PauseID   string
 	PausePID  int
+	// FirstID is the node's number of the sandbox's root, when it has users of its own; else 0.
+	FirstID uint32
 	// Handler is the name of the OCI runtime as the spec gave it.
 	Handler string
 	// Features of that runtime.
@@ -257,6 +262,7 @@ type Container struct {
 	User *Identity
 	// StopSignal is what ends it, SIGTERM if nobody named one.
 	StopSignal string
+	firstID    uint32 // as the sandbox's
 	Labels     map[string]string
 }
 

@@ -26,8 +26,8 @@ func doSandbox(ctx context.Context, w *worker, in input) (apply func(*state), er
 	spec := containers.SandboxSpec{
 		PodUID: string(p.UID), PodNamespace: p.Namespace, PodName: p.Name, Hostname: name,
 		HostNetwork: p.Spec.HostNetwork, HostIPC: p.Spec.HostIPC, HostPID: p.Spec.HostPID,
-		ShareProcessNamespace: is(p.Spec.ShareProcessNamespace),
-		Labels:                map[string]string{labelGrace: strconv.Itoa(int(grace(p) / time.Second))},
+		ShareProcessNamespace: is(p.Spec.ShareProcessNamespace), OwnUsers: p.Spec.HostUsers != nil && !*p.Spec.HostUsers,
+		Labels: map[string]string{labelGrace: strconv.Itoa(int(grace(p) / time.Second))},
 	}
 	if spec.Handler, err = w.handler(ctx, p); err != nil {
 		return nil, sandboxError(err)
