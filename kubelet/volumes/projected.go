@@ -36,6 +36,10 @@ func setupProjected(ctx context.Context, g Ground) (Volume, error) {
 			renew = sooner(renew, due)
 		case src.ClusterTrustBundle != nil:
 			part, err = g.trustBundle(src.ClusterTrustBundle, def)
+		case src.PodCertificate != nil:
+			var due time.Time
+			part, due, err = g.certificate(ctx, src.PodCertificate, def)
+			renew = sooner(renew, due)
 		default:
 			err = fmt.Errorf("source of a projected volume: %w", ErrUnsupported)
 		}
@@ -66,6 +70,30 @@ func (g Ground) token(ctx context.Context, p *corev1.ServiceAccountTokenProjecti
 		return nil, time.Time{}, err
 	}
 	return map[string]file{name: g.private([]byte(text), def)}, renew, nil
+}
+
+// certificate is the files of a certificate of the pod and its key: both in one, which a reader never sees half, or each in its own
+// (https://kubernetes.io/docs/concepts/storage/projected-volumes/#podcertificate).
+func (g Ground) certificate(ctx context.Context, p *corev1.PodCertificateProjection, def int32) (map[string]file, time.Time, error) {
+	if g.Certificates == nil {
+		return nil, time.Time{}, fmt.Errorf("pod certificate: %w", ErrUnsupported)
+	}
+	key, chain, renew, err := g.Certificates.Certificate(ctx, g.Pod, p)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	files := map[string]file{}
+	for to, data := range map[string][]byte{p.CredentialBundlePath: slices.Concat(key, chain), p.KeyPath: key, p.CertificateChainPath: chain} {
+		if to == "" {
+			continue
+		}
+		name, err := inside(to)
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		files[name] = g.private(data, def)
+	}
+	return files, renew, nil
 }
 
 // private is a file for whom the pod's containers run as, and for the pod's group.

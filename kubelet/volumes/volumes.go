@@ -51,6 +51,14 @@ type Tokens interface {
 	Forget(uid types.UID)
 }
 
+// Certificates gets the certificates of pods.
+type Certificates interface {
+	// Certificate returns a key and its chain, in PEM, and when the next is to be asked for.
+	Certificate(ctx context.Context, pod *corev1.Pod, p *corev1.PodCertificateProjection) (key, chain []byte, renew time.Time, err error)
+	// Forget drops what is kept of a pod that is gone.
+	Forget(uid types.UID)
+}
+
 // Lookup finds the objects that a pod's volumes show. A missing one is an API «not found» error.
 type Lookup interface {
 	resolve.Lookup
@@ -74,6 +82,8 @@ type Parts struct {
 	Storage Storage
 	Images  Images
 	Drivers Drivers
+	// Certificates may be nil: volumes that show one are then not supported.
+	Certificates Certificates
 }
 
 // Ground is what a volume is made of: the pod, its volume, and where.
@@ -81,13 +91,14 @@ type Ground struct {
 	Pod    *corev1.Pod
 	Volume *corev1.Volume
 	// Dir is the volume's own folder; it need not exist yet.
-	Dir     string
-	Facts   resolve.Facts
-	Look    Lookup
-	Tokens  Tokens
-	Storage Storage
-	Images  Images
-	Drivers Drivers
+	Dir          string
+	Facts        resolve.Facts
+	Look         Lookup
+	Tokens       Tokens
+	Storage      Storage
+	Images       Images
+	Drivers      Drivers
+	Certificates Certificates
 
 	root     string      // the kubelet's folder
 	using    *sync.Mutex // held while a pod becomes the user of a PersistentVolume
@@ -109,6 +120,7 @@ type kind struct {
 type Manager struct {
 	root    string // set once, as all in this group
 	look    Lookup
+	cert    Certificates
 	toks    Tokens
 	stor    Storage
 	pics    Images
@@ -140,7 +152,7 @@ type podVolumes struct {
 // New stores what it is given. root is the kubelet's folder.
 func New(root string, p Parts, log *zap.Logger) *Manager {
 	return &Manager{
-		root: root, look: p.Look, toks: p.Tokens, stor: p.Storage, pics: p.Images, drivers: p.Drivers, log: log.Named("volumes"), wake: make(chan struct{}, 1), released: make(chan struct{}, 1),
+		root: root, look: p.Look, toks: p.Tokens, cert: p.Certificates, stor: p.Storage, pics: p.Images, drivers: p.Drivers, log: log.Named("volumes"), wake: make(chan struct{}, 1), released: make(chan struct{}, 1),
 		pods: map[types.UID]*podVolumes{}, busy: map[types.UID]bool{}, dirty: map[types.UID]bool{}, due: map[types.UID]time.Time{},
 	}
 }
@@ -240,7 +252,7 @@ func (m *Manager) one(ctx context.Context, k *kind, pod *corev1.Pod, v *corev1.V
 		return Volume{}, ErrUnsupported
 	}
 	dir := filepath.Join(m.volumesDir(pod.UID), k.name, v.Name)
-	made, err := k.setup(ctx, Ground{Pod: pod, Volume: v, Dir: dir, Facts: facts, Look: m.look, Tokens: m.toks, Storage: m.stor, Images: m.pics, Drivers: m.drivers,
+	made, err := k.setup(ctx, Ground{Pod: pod, Volume: v, Dir: dir, Facts: facts, Look: m.look, Tokens: m.toks, Certificates: m.cert, Storage: m.stor, Images: m.pics, Drivers: m.drivers,
 		root: m.root, using: &m.using, released: m.release})
 	made.subs = filepath.Join(m.volumesDir(pod.UID), subPaths, v.Name)
 	return made, err
@@ -264,6 +276,9 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 	delete(m.due, uid)
 	m.mu.Unlock()
 	m.toks.Forget(uid)
+	if m.cert != nil {
+		m.cert.Forget(uid)
+	}
 	if pv != nil {
 		pv.work.Lock() // a renewal under way ends first
 		defer pv.work.Unlock()

@@ -116,6 +116,8 @@ var kinds = map[plural]func(c call, ctx context.Context) (string, error){
 	{"storage.k8s.io", "volumeattachments"}: func(c call, ctx context.Context) (string, error) { return c.get(ctx, attachment) },
 	{"storage.k8s.io", "csinodes"}:          call.csiNode,
 	{"coordination.k8s.io", "leases"}:       call.lease,
+
+	{"certificates.k8s.io", "podcertificaterequests"}: call.podCertificate,
 }
 
 // related allows what is about an object that has to do with the node.
@@ -259,6 +261,21 @@ func (c call) lease(context.Context) (string, error) {
 		return "can only access node lease with the same name as the requesting node", nil
 	}
 	return yes, nil
+}
+
+// podCertificate allows to ask for certificates of pods, which NodeRestriction limits to the node's own, and to follow those requests.
+func (c call) podCertificate(context.Context) (string, error) {
+	switch {
+	case c.Subresource != "":
+		return "cannot authorize PodCertificateRequest subresources", nil
+	case c.Verb == "create":
+		return yes, nil
+	case !c.verb("list", "watch"):
+		return "can only create, list or watch a PodCertificateRequest", nil
+	case c.Selects.Field("spec.nodeName", c.node):
+		return yes, nil
+	}
+	return "can only list/watch podcertificaterequests with spec.nodeName field selector", nil
 }
 
 func (c call) csiNode(context.Context) (string, error) {
