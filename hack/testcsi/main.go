@@ -5,7 +5,7 @@
 //	volumes/HANDLE.img    that of a block volume, published as a loop device
 //	inline/HANDLE/        that of an inline volume, removed when it is unpublished
 //	calls                 a line a call that changes something: its name, and its request as JSON
-//	faults/CALL           what a call of that name does instead: «fail CODE text», «hang», «after CODE text» (it works, and then fails)
+//	faults/CALL           what a call of that name does instead: «fail CODE text» (as INTERNAL), «hang», «after CODE text» (it works, and then fails)
 //	size/HANDLE           the size that a volume has grown to
 //
 // A published volume holds testcsi.json, which says what NodePublishVolume was called with, without secrets' values.

@@ -204,7 +204,19 @@ func (d *Drivers) reportCSINode(ctx context.Context, n *corev1.Node, drivers map
 	if equality.Semantic.DeepEqual(have, want) {
 		return nil
 	}
-	if _, err := nodes.Update(ctx, want, metav1.UpdateOptions{}); err != nil {
+	_, err = nodes.Update(ctx, want, metav1.UpdateOptions{})
+	if apierrors.IsInvalid(err) {
+		// What the node is called, and where it is, cannot change: the driver goes and comes.
+		without := want.DeepCopy()
+		without.Spec.Drivers = slices.DeleteFunc(without.Spec.Drivers, func(a storagev1.CSINodeDriver) bool {
+			return !slices.ContainsFunc(have.Spec.Drivers, func(b storagev1.CSINodeDriver) bool { return equality.Semantic.DeepEqual(a, b) })
+		})
+		if without, err = nodes.Update(ctx, without, metav1.UpdateOptions{}); err == nil {
+			want.ResourceVersion = without.ResourceVersion
+			_, err = nodes.Update(ctx, want, metav1.UpdateOptions{})
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("updating the CSINode: %w", err)
 	}
 	return nil
