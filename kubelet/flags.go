@@ -33,6 +33,7 @@ import (
 	"pilothouse.dev/kubelet/node"
 	"pilothouse.dev/kubelet/pods"
 	"pilothouse.dev/kubelet/server"
+	"pilothouse.dev/kubelet/shutdown"
 	"pilothouse.dev/kubelet/source"
 	"pilothouse.dev/kubelet/stats"
 	"pilothouse.dev/pkg/localvolume"
@@ -102,6 +103,9 @@ type Config struct {
 	EvictionMaxGrace  int
 	PressureLasts     time.Duration
 
+	ShutdownGrace, ShutdownCritical time.Duration
+	ShutdownByPriority              string // JSON, as shutdownGracePeriodByPodPriority of KubeletConfiguration
+
 	ClusterDNS    cli.StringSlice
 	ClusterDomain string
 	ResolvConf    string
@@ -134,6 +138,7 @@ type Config struct {
 	logMax         int64
 	thresholds     []eviction.Threshold
 	manifestHeader http.Header
+	shutdownGroups []shutdown.Group
 	reserve        node.Reserve
 	left           cgroups.Resources // of the machine for all pods
 	abilities      cgroups.Abilities
@@ -293,6 +298,9 @@ func (c *Config) own() []cli.Flag {
 		&cli.StringFlag{Name: "eviction-minimum-reclaim", Destination: &c.EvictionReclaim, Usage: "`LIST` as nodefs.available=2Gi: how much beyond its threshold is freed once it was crossed"},
 		&cli.IntFlag{Name: "eviction-max-pod-grace-period", Destination: &c.EvictionMaxGrace, Usage: "most `SECONDS` that a pod may take to end when a soft threshold was crossed"},
 		&cli.DurationFlag{Name: "eviction-pressure-transition-period", Value: 5 * time.Minute, Destination: &c.PressureLasts, Usage: "how long pressure is told after it is over"},
+		&cli.DurationFlag{Name: "shutdown-grace-period", Destination: &c.ShutdownGrace, Usage: "how long the machine's shutdown waits for pods to end; 0: not at all"},
+		&cli.DurationFlag{Name: "shutdown-grace-period-critical-pods", Destination: &c.ShutdownCritical, Usage: "the part of it that is for critical pods, which end last"},
+		&cli.StringFlag{Name: "shutdown-grace-period-by-pod-priority", Destination: &c.ShutdownByPriority, Usage: "`LIST` in JSON of priority and shutdownGracePeriodSeconds instead of these two"},
 
 		&cli.StringSliceFlag{Name: "cluster-dns", Destination: &c.ClusterDNS, Usage: "`ADDRESS` of the cluster's name server"},
 		&cli.StringFlag{Name: "cluster-domain", Value: "cluster.local", Destination: &c.ClusterDomain, Usage: "`DOMAIN` of the cluster"},
@@ -374,6 +382,11 @@ func (c *Config) complete() error {
 	if err := c.imageGC().Check(); err != nil {
 		return err
 	}
+	groups, err := shutdown.Groups(c.ShutdownGrace, c.ShutdownCritical, c.ShutdownByPriority)
+	if err != nil {
+		return fmt.Errorf("reading the shutdown flags: %w", err)
+	}
+	c.shutdownGroups = groups
 	header, err := source.Header(c.ManifestHeader)
 	if err != nil {
 		return fmt.Errorf("--manifest-url-header: %w", err)
@@ -563,6 +576,10 @@ func (c *Config) node() node.Config {
 func (c *Config) eviction() eviction.Config {
 	return eviction.Config{Node: c.NodeName, Root: c.RootDir, Logs: c.PodLogs, Thresholds: c.thresholds,
 		MaxGrace: time.Duration(c.EvictionMaxGrace) * time.Second, PressureLasts: c.PressureLasts}
+}
+
+func (c *Config) shutdown() shutdown.Config {
+	return shutdown.Config{Node: c.NodeName, Groups: c.shutdownGroups}
 }
 
 func (c *Config) pods() pods.Config {

@@ -30,6 +30,7 @@ import (
 	"pilothouse.dev/kubelet/images"
 	"pilothouse.dev/kubelet/localvolumes"
 	"pilothouse.dev/kubelet/logs"
+	"pilothouse.dev/kubelet/mirror"
 	"pilothouse.dev/kubelet/network"
 	"pilothouse.dev/kubelet/node"
 	"pilothouse.dev/kubelet/objects"
@@ -37,6 +38,7 @@ import (
 	"pilothouse.dev/kubelet/pods"
 	"pilothouse.dev/kubelet/probes"
 	"pilothouse.dev/kubelet/server"
+	"pilothouse.dev/kubelet/shutdown"
 	"pilothouse.dev/kubelet/source"
 	"pilothouse.dev/kubelet/stats"
 	"pilothouse.dev/kubelet/status"
@@ -105,15 +107,17 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	pressure := eviction.New(cfg.eviction(), eviction.Parts{Groups: groups, Images: pics, Runtime: rt, Events: recorder}, log)
 	drivers := csi.New(cfg.NodeName, cfg.RootDir, csi.Parts{Kube: api.Kube, Nodes: nodes, Objects: factory.Storage().V1().CSIDrivers().Informer(), Tokens: toks, Events: recorder}, log)
 	plugged := plugins.New(filepath.Join(cfg.RootDir, "plugins_registry"), map[string]plugins.Handler{registration.CSIPlugin: drivers}, log)
+	halt := shutdown.New(cfg.shutdown(), shutdown.Parts{Dial: logind, Events: recorder}, log)
 	self := node.New(cfg.node(), node.Parts{Kube: api.Kube, Nodes: nodes, Runtime: rt, Images: pics, Network: net, Pressure: pressure,
-		Contribute: []func(*corev1.Node){node.Handlers(rt.Handlers()), drivers.Contribute}}, log)
+		Contribute: []func(*corev1.Node){node.Handlers(rt.Handlers()), drivers.Contribute, halt.Contribute}}, log)
 	storage := localvolumes.Storage{Core: api.Kube.CoreV1(), Dirs: dirs, Self: asKnown(nodes, cfg.NodeName)}
 	vols := volumes.New(cfg.RootDir, volumes.Parts{Look: objs, Tokens: toks, Certificates: tokens.NewCertificates(api.Kube, storage.Self, log), Storage: storage, Drivers: drivers,
 		Images: pods.ImageVolumes{Images: pics, Objects: objs, Events: recorder}}, log)
 	folders := localvolumes.New(localvolumes.Parts{Dirs: dirs, Informer: local, Volumes: api.Kube.CoreV1().PersistentVolumes(), Users: vols, Events: recorder}, log)
+	mirrors := mirror.New(mirror.Parts{Pods: api.Kube.CoreV1(), Writer: writer, Informer: mine, Static: desired.Static, Self: storage.Self}, log)
 	workers := pods.New(cfg.pods(), pods.Parts{
 		Sandboxes: rt, Containers: rt, Observer: rt, Images: pics, Network: net, Groups: groups, Volumes: vols, Objects: objs, Probes: prober,
-		Status: writer, Events: recorder, Guards: []pods.Guard{pressure}, Updates: desired.Updates(), Node: self.Self, Services: known(services), Handler: handlers(api.Kube),
+		Status: mirrors, Events: recorder, Guards: []pods.Guard{pressure, halt}, Updates: desired.Updates(), Node: self.Self, Services: known(services), Handler: handlers(api.Kube),
 	}, log)
 	numbers := stats.New(cfg.stats(), stats.Parts{Runtime: rt, Groups: groups, Pods: workers, Volumes: vols})
 	resources := prometheus.NewRegistry()
@@ -154,14 +158,18 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("image garbage", rubbish.Run)
 	g.Add("local volumes", folders.Run)
 	g.Add("status", writer.Run)
+	g.Add("mirrors", mirrors.Run)
 	g.Add("probes", prober.Run)
 	g.Add("node", self.Run)
 	g.Add("pods", workers.Run)
 	g.Add("desired pods", desired.Run)
 	g.Add("eviction", func(ctx context.Context) error { return pressure.Run(ctx, workers, self.Nudge) })
+	g.Add("shutdown", func(ctx context.Context) error { return halt.Run(ctx, workers, self.Nudge) })
 	g.Add("https", srv.Run)
 	return g.Run(ctx)
 }
+
+func logind() (shutdown.Watcher, error) { return shutdown.DialLogind("") }
 
 // keepers are the certificates that this kubelet renews itself.
 func keepers(cfg Config, kube kubernetes.Interface, log *zap.Logger) map[string]*certificates.Keeper {

@@ -139,8 +139,8 @@ var table = map[string]field{
 
 	// Where pods come from, and their logs.
 	"staticPodPath":               {kind: file, flag: "pod-manifest-path"},
-	"staticPodURL":                {kind: text, flag: "manifest-url", rule: none("static pods come from files")},
-	"staticPodURLHeader":          {kind: object, flag: "manifest-url-header", rule: none("static pods come from files")},
+	"staticPodURL":                {kind: text, flag: "manifest-url"},
+	"staticPodURLHeader":          {kind: object, flag: "manifest-url-header"},
 	"syncFrequency":               {kind: duration, flag: "sync-frequency", fallback: "1m0s"}, // events wake, see ARCHITECTURE.md
 	"fileCheckFrequency":          {kind: duration, flag: "file-check-frequency", fallback: "20s"},
 	"httpCheckFrequency":          {kind: duration, flag: "http-check-frequency", fallback: "20s"},

@@ -22,6 +22,12 @@ func (ws *Workers) Evict(uid types.UID, reason, message string, grace time.Durat
 	}
 }
 
+// Ended says whether a pod has ended for good and the API knows it, or it is not there at all.
+func (ws *Workers) Ended(uid types.UID) bool {
+	w := ws.worker(uid)
+	return w == nil || w.ended.Load()
+}
+
 // disrupted puts the condition DisruptionTarget into a status (https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions).
 func disrupted(st *corev1.PodStatus, p *corev1.Pod, message string, now time.Time) {
 	if message == "" {

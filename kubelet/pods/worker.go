@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,6 +35,8 @@ type worker struct {
 	roomy func() // tells that others' resizes may have room now; nil: nobody asks
 
 	saving sync.Mutex // held while the allocation's file is written
+
+	ended atomic.Bool // it has its last phase, and whoever must know it does
 
 	mu     sync.Mutex
 	pod    *corev1.Pod    // the slot: the newest object; guarded by mu, as all below
@@ -254,6 +257,7 @@ func (w *worker) turn(s *state) Plan {
 	wish.End, again = s.goal(s.seen.Now)
 	s.seen.Recorded = s.final != nil && s.acked == s.final.Phase
 	plan := Decide(wish, s.seen, w.cfg.Backoff)
+	w.ended.Store(plan.Final && (s.seen.Recorded || pod.Static(s.pod)))
 	if !again.IsZero() {
 		plan.again(again)
 	}

@@ -198,7 +198,9 @@ func TestScan(t *testing.T) {
 		t.Fatal(err)
 	}
 	var told []string
-	tell := func(p *corev1.Pod, gone bool) { told = append(told, map[bool]string{true: "-", false: "+"}[gone]+p.Name) }
+	tell := func(p *corev1.Pod, gone bool) {
+		told = append(told, map[bool]string{true: "-", false: "+"}[gone]+p.Name)
+	}
 	f := &files{path: dir, node: "n1", log: logging.ForTest(t)}
 	f.scan(tell)
 	write("pod", "kind: [")
