@@ -141,7 +141,6 @@ func TestRefusals(t *testing.T) {
 		"cgroupDriver: systemd":                         `cgroupDriver: Unsupported value: "systemd": supported values: ["cgroupfs"]`,
 		"memorySwap: {swapBehavior: LimitedSwap}":       `memorySwap.swapBehavior: Unsupported value: "LimitedSwap"`,
 		"topologyManagerPolicy: best-effort":            `topologyManagerPolicy: Unsupported value: "best-effort"`,
-		"staticPodURL: http://a":                        `staticPodURL: Forbidden: static pods come from files`,
 		"enforceNodeAllocatable: [pods, kube-reserved]": `enforceNodeAllocatable: Unsupported value: "kube-reserved"`,
 		"maxPods: [":                                    `config.yaml: yaml: line 3`,
 	} {
