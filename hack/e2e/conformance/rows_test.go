@@ -164,6 +164,7 @@ func tests() map[string]func(*row) {
 		"CN-034": badSubPath("..", "does not stay within the volume"),
 		"CN-035": subPathOfAnnotation(false),
 		"CN-036": subPathOfAnnotation(true),
+		"CN-037": imageVolume,
 		"CN-038": initThenRun(corev1.RestartPolicyAlways),
 		"CN-039": initThenRun(corev1.RestartPolicyNever),
 		"CN-040": initFailsOnce,
