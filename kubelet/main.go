@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -114,12 +115,16 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	vols := volumes.New(cfg.RootDir, volumes.Parts{Look: objs, Tokens: toks, Certificates: tokens.NewCertificates(api.Kube, storage.Self, log), Storage: storage, Drivers: drivers,
 		Images: pods.ImageVolumes{Images: pics, Objects: objs, Events: recorder}}, log)
 	folders := localvolumes.New(localvolumes.Parts{Dirs: dirs, Informer: local, Volumes: api.Kube.CoreV1().PersistentVolumes(), Users: vols, Events: recorder}, log)
+	timed, starts := stats.NewOperations(rt), stats.NewStarts(pics)
+	if _, err := mine.AddEventHandler(starts); err != nil {
+		return err
+	}
 	mirrors := mirror.New(mirror.Parts{Pods: api.Kube.CoreV1(), Writer: writer, Informer: mine, Static: desired.Static, Self: storage.Self}, log)
 	workers := pods.New(cfg.pods(), pods.Parts{
-		Sandboxes: rt, Containers: rt, Observer: rt, Images: pics, Network: net, Groups: groups, Volumes: vols, Objects: objs, Probes: prober,
+		Sandboxes: timed, Containers: timed, Observer: timed, Images: starts, Network: net, Groups: groups, Volumes: vols, Objects: objs, Probes: prober,
 		Status: mirrors, Events: recorder, Guards: []pods.Guard{pressure, halt}, Updates: desired.Updates(), Node: self.Self, Services: known(services), Handler: handlers(api.Kube),
 	}, log)
-	numbers := stats.New(cfg.stats(), stats.Parts{Runtime: rt, Groups: groups, Pods: workers, Volumes: vols})
+	numbers := stats.New(cfg.stats(), stats.Parts{Runtime: rt, Groups: groups, Pods: workers, Volumes: vols, Drivers: drivers})
 	resources := prometheus.NewRegistry()
 	resources.MustRegister(numbers)
 	checks := &health.Checks{}
@@ -137,7 +142,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		Metrics: prometheus.Gatherers{prometheus.DefaultGatherer, renewed}, Resources: resources,
 		Configz: func() map[string]any { return configuration.Configz(cfg.inForce()) },
 	}, log)
-	renewed.MustRegister(srv.Collectors()...)
+	renewed.MustRegister(slices.Concat(srv.Collectors(), timed.Collectors(), starts.Collectors(), stats.Client(), []prometheus.Collector{numbers.Facts()})...)
 
 	g := daemon.NewGroup(log)
 	for name, k := range certs {

@@ -72,6 +72,29 @@ func (s *Server) summary(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, sum)
 }
 
+// containers answers with the numbers of containers as cAdvisor names them.
+func (s *Server) containers(w http.ResponseWriter, r *http.Request) error {
+	out := &text{w: w}
+	if err := s.parts.Stats.WriteContainers(r.Context(), out); err != nil && !out.wrote {
+		return err
+	}
+	return nil // or too late for an error: a client that went away needs none
+}
+
+// text is a page of metrics; its head is sent with the first of it, so that an error can still be told before.
+type text struct {
+	w     http.ResponseWriter
+	wrote bool
+}
+
+func (t *text) Write(b []byte) (int, error) {
+	if !t.wrote {
+		t.wrote = true
+		t.w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	}
+	return t.w.Write(b)
+}
+
 // brief leaves of a summary what autoscalers read.
 func brief(sum *statsv1.Summary) {
 	n := sum.Node

@@ -25,7 +25,7 @@ func (s *Server) routes() http.Handler {
 	r.Handle("/configz", handler(s.configz)).Methods("GET")
 	r.Handle("/stats/summary", handler(s.summary)).Methods("GET", "POST")
 	r.Handle("/metrics/resource", numbers(s.parts.Resources)).Methods("GET")
-	r.Handle("/metrics/cadvisor", numbers(s.parts.Containers)).Methods("GET")
+	r.Handle("/metrics/cadvisor", handler(s.containers)).Methods("GET")
 	r.Handle("/metrics/probes", numbers(s.parts.Probes)).Methods("GET")
 	if s.cfg.NodeLogs {
 		r.PathPrefix("/logs/").Handler(handler(s.nodeLogs)).Methods("GET")

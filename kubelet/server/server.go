@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -62,6 +63,8 @@ type Runtime interface {
 // Stats are the node's numbers.
 type Stats interface {
 	Summary(ctx context.Context) (*statsv1.Summary, error)
+	// WriteContainers writes what /metrics/cadvisor shows.
+	WriteContainers(ctx context.Context, w io.Writer) error
 }
 
 // Parts are what the server shows.
@@ -72,9 +75,8 @@ type Parts struct {
 	Streams *streaming.Streams
 	Stats   Stats
 	Checks  *health.Checks
-	// Metrics of the process, Resources of pods and node (/metrics/resource), Containers as cAdvisor names their numbers (/metrics/cadvisor), and
-	// results of Probes (/metrics/probes; nil: none).
-	Metrics, Resources, Containers, Probes prometheus.Gatherer
+	// Metrics of the process, Resources of pods and node (/metrics/resource), and results of Probes (/metrics/probes; nil: none).
+	Metrics, Resources, Probes prometheus.Gatherer
 	// Configz is what /configz shows.
 	Configz func() map[string]any
 	// NodeIPs are where pods on the node's network are found.

@@ -1,37 +1,37 @@
-// Package stats turns what control groups and the machine count into the Summary and the metrics that users and metrics-server read.
+// Package stats turns what control groups and the machine count into the Summary and the metrics that users, dashboards and metrics-server read.
 //
-// The kubelet's server calls it, for each request anew: nothing is gathered in between. What always holds: a container that ended while
-// it was being read is left out, not an error.
+// The kubelet's server calls it, for each request anew, in one pass over the control groups; only what volumes and writable layers take, which must be
+// counted file by file, is kept for a while (Config.Keep). What always holds: a container that ended while it was being read is left out, not an error.
 package stats
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
+	"slices"
+	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	statsv1 "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"pilothouse.dev/kubelet/cgroups"
 	"pilothouse.dev/kubelet/containers"
-	"pilothouse.dev/pkg/pod"
+	"pilothouse.dev/kubelet/csi"
 )
 
-// Runtime lists containers.
+// Runtime lists containers and measures what they write.
 type Runtime interface {
 	List(ctx context.Context) (containers.Listing, error)
+	LayerUsage(ctx context.Context, id string) (containers.LayerUsage, error)
+	Folder(ctx context.Context) (string, error)
 }
 
 // Groups reads control groups.
 type Groups interface {
-	Stats(path string) (cgroups.Stats, error)
+	Details(paths []string, see func(i int, d *cgroups.Detail, err error)) error
 	PodPath(qos corev1.PodQOSClass, podUID string) string
+	KubepodsPath() string
+	PIDs(path string) ([]int, error)
 }
 
 // Pods are those of this node.
@@ -39,139 +39,159 @@ type Pods interface {
 	Pods() []*corev1.Pod
 }
 
-// Stats reads the numbers of one node.
+// Volumes says where a pod's volumes are on the node, by their names in the pod.
+type Volumes interface {
+	Where(uid types.UID) map[string]string
+}
+
+// Drivers tell how full their volumes are.
+type Drivers interface {
+	Stats(ctx context.Context, pod types.UID, pv string) (csi.Usage, error)
+}
+
+// Config of the numbers.
+type Config struct {
+	Node string
+	// Root is the kubelet's folder, whose disk is the node's; Logs that of the containers' logs.
+	Root, Logs string
+	// Keep is how long it is kept what was counted file by file; 0: not at all.
+	Keep time.Duration
+}
+
+// Parts are the rooms that numbers come from. Volumes and Drivers may be nil.
+type Parts struct {
+	Runtime Runtime
+	Groups  Groups
+	Pods    Pods
+	Volumes Volumes
+	Drivers Drivers
+}
+
+// Stats reads the numbers of one node. Safe for concurrent use.
 type Stats struct {
-	node, root string
-	rt         Runtime
-	groups     Groups
-	pods       Pods
-	started    time.Time
+	cfg     Config
+	parts   Parts
+	started time.Time
+
+	measured *measured
+
+	mu    sync.Mutex
+	rates map[string]rate // by control group; guarded by mu
 }
 
-// New stores what it is given; root is the kubelet's folder, whose disk is the node's.
-func New(node, root string, rt Runtime, groups Groups, pods Pods) *Stats {
-	return &Stats{node: node, root: root, rt: rt, groups: groups, pods: pods, started: time.Now()}
+// rate is how fast a group used the processor between two looks that were at least leastSpan apart.
+type rate struct {
+	at    time.Time
+	cpu   time.Duration
+	nanos uint64 // per second
+	known bool
 }
 
-// Summary is what the node and its pods use.
-func (s *Stats) Summary(ctx context.Context) (*statsv1.Summary, error) {
-	l, err := s.rt.List(ctx)
+// leastSpan between two looks makes a rate: over less, it says nothing.
+const leastSpan = time.Second
+
+// New stores what it is given.
+func New(cfg Config, parts Parts) *Stats {
+	return &Stats{cfg: cfg, parts: parts, started: time.Now(), measured: newMeasured(cfg.Keep), rates: map[string]rate{}}
+}
+
+// group is one control group that was looked at.
+type group struct {
+	path   string
+	detail cgroups.Detail
+	pod    *corev1.Pod           // nil for groups above pods
+	ctr    *containers.Container // nil for a pod's own group
+	nanos  *uint64               // rate of use, if one is known
+}
+
+// sight is one pass over everything.
+type sight struct {
+	list   containers.Listing
+	groups []group // of a pod: its own, then its containers'; above them: the machine's, kubepods, and the classes
+}
+
+// look goes over all groups. above includes those above pods.
+func (s *Stats) look(ctx context.Context, above bool) (*sight, error) {
+	l, err := s.parts.Runtime.List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("listing containers: %w", err)
 	}
-	sum := &statsv1.Summary{Node: statsv1.NodeStats{NodeName: s.node, StartTime: metav1.NewTime(s.started), Fs: diskOf(s.root)}, Pods: []statsv1.PodStats{}}
-	now, busy, err := machineCPU()
+	of := map[string][]*containers.Container{}
+	for i := range l.Containers {
+		if c := &l.Containers[i]; c.State == containers.Running {
+			of[c.PodUID] = append(of[c.PodUID], c)
+		}
+	}
+	var all []group
+	if above {
+		top := s.parts.Groups.KubepodsPath()
+		all = append(all, group{path: "/"}, group{path: top}, group{path: top + "/burstable"}, group{path: top + "/besteffort"})
+	}
+	for _, p := range s.parts.Pods.Pods() {
+		all = append(all, group{path: s.parts.Groups.PodPath(qosOf(p), string(p.UID)), pod: p})
+		for _, c := range of[string(p.UID)] {
+			all = append(all, group{path: c.CgroupPath, pod: p, ctr: c})
+		}
+	}
+	paths := make([]string, len(all))
+	for i := range all {
+		paths[i] = all[i].path
+	}
+	there := make([]bool, len(all))
+	var failed error
+	err = s.parts.Groups.Details(paths, func(i int, d *cgroups.Detail, err error) {
+		switch {
+		case err == nil:
+			there[i], all[i].detail = true, *d
+			all[i].detail.Disks, all[i].detail.Processes = slices.Clone(d.Disks), slices.Clone(d.Processes)
+		case !isGone(err) && all[i].pod != nil:
+			failed = err
+		}
+	})
+	if err == nil {
+		err = failed
+	}
 	if err != nil {
 		return nil, err
 	}
-	sum.Node.CPU = &statsv1.CPUStats{Time: metav1.NewTime(now), UsageCoreNanoSeconds: new(uint64(busy))}
-	if sum.Node.Memory, err = machineMemory(now); err != nil {
-		return nil, err
+	kept := all[:0]
+	podThere := false
+	for i, g := range all {
+		if g.ctr == nil {
+			podThere = there[i]
+		}
+		if there[i] && podThere {
+			kept = append(kept, g)
+		}
 	}
-	for _, p := range s.pods.Pods() {
-		ps := statsv1.PodStats{PodRef: statsv1.PodReference{Name: p.Name, Namespace: p.Namespace, UID: string(p.UID)}, Containers: []statsv1.ContainerStats{}}
-		if p.Status.StartTime != nil {
-			ps.StartTime = *p.Status.StartTime
-		}
-		all, err := s.groups.Stats(s.groups.PodPath(pod.QoS(p), string(p.UID)))
-		if errors.Is(err, cgroups.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading pod %s/%s: %w", p.Namespace, p.Name, err)
-		}
-		ps.CPU, ps.Memory = cpu(all), memory(all)
-		ps.ProcessStats = &statsv1.ProcessStats{ProcessCount: new(all.PIDs)}
-		for _, c := range l.Containers {
-			if c.PodUID != string(p.UID) || c.State != containers.Running {
-				continue
-			}
-			one, err := s.groups.Stats(c.CgroupPath)
-			if errors.Is(err, cgroups.ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				return nil, fmt.Errorf("reading container %s of pod %s/%s: %w", c.Name, p.Namespace, p.Name, err)
-			}
-			ps.Containers = append(ps.Containers, statsv1.ContainerStats{Name: c.Name, StartTime: metav1.NewTime(c.Started), CPU: cpu(one), Memory: memory(one)})
-		}
-		sum.Pods = append(sum.Pods, ps)
-	}
-	return sum, nil
+	s.rate(kept)
+	return &sight{list: l, groups: kept}, nil
 }
 
-func cpu(s cgroups.Stats) *statsv1.CPUStats {
-	return &statsv1.CPUStats{Time: metav1.NewTime(s.Time), UsageCoreNanoSeconds: new(uint64(s.CPU))}
-}
-
-func memory(s cgroups.Stats) *statsv1.MemoryStats {
-	m := &statsv1.MemoryStats{Time: metav1.NewTime(s.Time), UsageBytes: new(s.MemoryUsage), WorkingSetBytes: new(s.WorkingSet), RSSBytes: new(s.RSS),
-		PageFaults: new(s.PageFaults), MajorPageFaults: new(s.MajorPageFaults)}
-	if s.MemoryLimit > s.WorkingSet {
-		m.AvailableBytes = new(s.MemoryLimit - s.WorkingSet)
-	}
-	return m
-}
-
-func diskOf(path string) *statsv1.FsStats {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
-		return nil
-	}
-	size := uint64(fs.Bsize)
-	return &statsv1.FsStats{Time: metav1.Now(), AvailableBytes: new(fs.Bavail * size), CapacityBytes: new(fs.Blocks * size),
-		UsedBytes: new((fs.Blocks - fs.Bfree) * size), Inodes: new(fs.Files), InodesFree: new(fs.Ffree), InodesUsed: new(fs.Files - fs.Ffree)}
-}
-
-// machineCPU is the processor time that all processes of the machine have used.
-func machineCPU() (time.Time, time.Duration, error) {
-	data, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return time.Time{}, 0, fmt.Errorf("reading processor time: %w", err)
-	}
-	line, _, _ := strings.Cut(string(data), "\n")
-	var ticks uint64
-	for i, word := range strings.Fields(line) {
-		if i == 0 || i == 4 || i == 5 || i > 8 { // the name, idle and waiting for the disk; guests are in user time
-			continue
+// rate finds how fast each group uses the processor, and forgets groups that are gone.
+func (s *Stats) rate(groups []group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := make(map[string]rate, len(groups))
+	for i := range groups {
+		g := &groups[i]
+		was, ok := s.rates[g.path]
+		now := rate{at: g.detail.Time, cpu: g.detail.CPU}
+		switch span := now.at.Sub(was.at); {
+		case ok && span < leastSpan:
+			now = was
+		case ok && now.cpu >= was.cpu:
+			now.nanos, now.known = uint64(float64(now.cpu-was.cpu)/span.Seconds()), true
 		}
-		n, err := strconv.ParseUint(word, 10, 64)
-		if err != nil {
-			return time.Time{}, 0, fmt.Errorf("reading processor time: %w", err)
+		if now.known {
+			g.nanos = new(now.nanos)
 		}
-		ticks += n
+		next[g.path] = now
 	}
-	return time.Now(), time.Duration(ticks) * (time.Second / 100), nil // the kernel shows hundredths on every machine
-}
-
-func machineMemory(now time.Time) (*statsv1.MemoryStats, error) {
-	have, err := Memory()
-	if err != nil {
-		return nil, err
-	}
-	used := have["MemTotal"] - have["MemFree"]
-	return &statsv1.MemoryStats{Time: metav1.NewTime(now), AvailableBytes: new(have["MemAvailable"]), UsageBytes: &used,
-		WorkingSetBytes: new(have["MemTotal"] - have["MemAvailable"]), RSSBytes: new(have["AnonPages"])}, nil
-}
-
-// Memory is what the machine says of its memory, in bytes by the kernel's names.
-func Memory() (map[string]uint64, error) {
-	data, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return nil, fmt.Errorf("reading memory: %w", err)
-	}
-	have := map[string]uint64{}
-	for line := range strings.Lines(string(data)) {
-		name, rest, _ := strings.Cut(line, ":")
-		words := strings.Fields(rest)
-		if len(words) == 0 {
-			continue
+	for path, was := range s.rates { // of a look that saw less than this one's predecessor
+		if _, ok := next[path]; !ok && time.Since(was.at) < time.Minute {
+			next[path] = was
 		}
-		n, err := strconv.ParseUint(words[0], 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("reading memory: %w", err)
-		}
-		have[name] = n * 1024
 	}
-	return have, nil
+	s.rates = next
 }

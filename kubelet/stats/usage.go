@@ -15,7 +15,8 @@ import (
 
 // Disk is how much of a file system is left, and how much there is.
 type Disk struct {
-	Available, Capacity    uint64 // bytes
+	Available, Capacity    uint64 // bytes, for whoever is not root
+	Free                   uint64 // bytes, root's reserve included
 	InodesFree, InodesHave uint64 // 0 of 0 where the file system does not count them
 	Device                 uint64 // two folders of one device share all of it
 }
@@ -31,7 +32,7 @@ func DiskOf(path string) (Disk, error) {
 		return Disk{}, fmt.Errorf("reading the disk of %s: %w", path, err)
 	}
 	size := uint64(fs.Bsize)
-	return Disk{Available: fs.Bavail * size, Capacity: fs.Blocks * size, InodesFree: fs.Ffree, InodesHave: fs.Files, Device: st.Dev}, nil
+	return Disk{Available: fs.Bavail * size, Free: fs.Bfree * size, Capacity: fs.Blocks * size, InodesFree: fs.Ffree, InodesHave: fs.Files, Device: st.Dev}, nil
 }
 
 // FreeMemory is what is left of the machine's memory as Kubernetes counts it for eviction: all of it without the working set, which is what is in
