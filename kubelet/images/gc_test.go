@@ -177,7 +177,7 @@ func TestVolume(t *testing.T) {
 		t.Error("the volume can be written")
 	}
 	again := images.New(images.Config{}, store.Daemon(), nopLog())
-	if img, err := again.Mount(ctx, spec, "v", dir); err != nil || img.ID != "" {
+	if img, err := again.Mount(ctx, spec, "v", dir); err != nil || img.ID != "" || img.Ref != reg.host+"/app@"+reg.manifest.Digest {
 		t.Errorf("mounted already: %+v, %v", img, err)
 	}
 	// A kubelet that ended between making the view and mounting it, after which the image is another.

@@ -94,6 +94,8 @@ type Image struct {
 	ID string
 	// Name is the normalised name it was asked by (docker.io/library/busybox:1.36); in List the first one.
 	Name string
+	// Ref is name@digest, of the manifest. List leaves it empty.
+	Ref string
 	// Names are all its tagged names, Digests its name@digest names. Ensure leaves them empty; List fills them.
 	Names, Digests []string
 	// Size in bytes of its content on the node, compressed.

@@ -27,7 +27,7 @@ func (s *Store) describe(ctx context.Context, img containerd.Image) (Image, erro
 	d, ok := s.facts[digest]
 	s.mu.Unlock()
 	if ok {
-		d.Name = img.Name()
+		d.Name, d.Ref = img.Name(), refOf(img)
 		return d, nil
 	}
 	desc, err := img.Config(ctx)
@@ -60,8 +60,18 @@ func (s *Store) describe(ctx context.Context, img containerd.Image) (Image, erro
 	s.mu.Lock()
 	s.facts[digest] = d
 	s.mu.Unlock()
-	d.Name = img.Name()
+	d.Name, d.Ref = img.Name(), refOf(img)
 	return d, nil
+}
+
+// refOf is name@digest of an image; the digest alone of one that has no name but its ID.
+func refOf(img containerd.Image) string {
+	digest := img.Target().Digest
+	named, err := reference.ParseDockerRef(img.Name())
+	if err != nil || strings.HasPrefix(img.Name(), "sha256:") {
+		return digest.String()
+	}
+	return reference.TrimNamed(named).Name() + "@" + digest.String()
 }
 
 // record gives a pulled image its other two names, name@digest and its ID, by which containers refer to it when a tag has moved on; and notes at each
@@ -138,7 +148,7 @@ func (s *Store) List(ctx context.Context) ([]Image, error) {
 		have := byID[d.ID]
 		if have == nil {
 			have = &d
-			have.Name = ""
+			have.Name, have.Ref = "", ""
 			byID[d.ID] = have
 		}
 		have.Pinned = have.Pinned || img.Labels()[labelPinned] != "" || slices.Contains(s.cfg.Pinned, img.Name())

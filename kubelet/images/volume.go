@@ -19,10 +19,11 @@ import (
 const (
 	labelVolumePod   = "pilothouse.dev/volume-pod"
 	labelVolumeImage = "pilothouse.dev/volume-image"
+	labelVolumeRef   = "pilothouse.dev/volume-ref" // name@digest
 )
 
 // Mount makes the files of an image seen at dir, which it makes if need be. What is mounted there already stays, whatever has become of the image's
-// name since. spec.Pod is needed; volume tells the pod's volumes apart. An error is that of Ensure, or one of mounting.
+// name since: of that only Ref is said. spec.Pod is needed; volume tells the pod's volumes apart. An error is that of Ensure, or one of mounting.
 func (s *Store) Mount(ctx context.Context, spec PullSpec, volume, dir string) (Image, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return Image{}, fmt.Errorf("making a mount point: %w", err)
@@ -32,7 +33,11 @@ func (s *Store) Mount(ctx context.Context, spec PullSpec, volume, dir string) (I
 		return Image{}, fmt.Errorf("looking for a mount: %w", err)
 	}
 	if there {
-		return Image{}, nil
+		st, err := s.daemon.Client().SnapshotService(s.cfg.Snapshotter).Stat(ctx, viewKey(spec.Pod.UID, volume))
+		if err != nil {
+			return Image{}, fmt.Errorf("looking at the view of image %q: %w", spec.Image, err)
+		}
+		return Image{Ref: st.Labels[labelVolumeRef]}, nil
 	}
 	img, err := s.Ensure(ctx, spec)
 	if err != nil {
@@ -56,9 +61,9 @@ func (s *Store) Mount(ctx context.Context, spec PullSpec, volume, dir string) (I
 // view is a snapshot of the image's layers for one volume. One that was left by a kubelet that ended is used if it is of the same image.
 func (s *Store) view(ctx context.Context, uid types.UID, volume string, img Image) ([]mount.Mount, error) {
 	snapshotter := s.daemon.Client().SnapshotService(s.cfg.Snapshotter)
-	key := fmt.Sprintf("volume-%x", sha256.Sum256(fmt.Appendf(nil, "%s %s", uid, volume)))[:40]
+	key := viewKey(uid, volume)
 	labels := snapshots.WithLabels(map[string]string{
-		"containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339), labelVolumePod: string(uid), labelVolumeImage: img.ID,
+		"containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339), labelVolumePod: string(uid), labelVolumeImage: img.ID, labelVolumeRef: img.Ref,
 	})
 	mounts, err := snapshotter.View(ctx, key, img.chain, labels)
 	if !errdefs.IsAlreadyExists(err) {
@@ -75,6 +80,10 @@ func (s *Store) view(ctx context.Context, uid types.UID, volume string, img Imag
 		return nil, err
 	}
 	return snapshotter.View(ctx, key, img.chain, labels)
+}
+
+func viewKey(uid types.UID, volume string) string {
+	return fmt.Sprintf("volume-%x", sha256.Sum256(fmt.Appendf(nil, "%s %s", uid, volume)))[:40]
 }
 
 // Release gives back what Mount took for a pod whose volumes are unmounted. Releasing what is gone is no error.

@@ -12,6 +12,7 @@ import (
 
 	"pilothouse.dev/kubelet/images"
 	"pilothouse.dev/kubelet/resolve"
+	"pilothouse.dev/kubelet/volumes"
 	"pilothouse.dev/pkg/pod"
 )
 
@@ -110,21 +111,45 @@ type ImageVolumes struct {
 	Events  Recorder
 }
 
-// Mount makes the files of the volume's image seen at dir. An error that is about the image is an images.Failure.
-func (v ImageVolumes) Mount(ctx context.Context, p *corev1.Pod, vol *corev1.Volume, dir string) error {
+// Mount makes the files of the volume's image seen at dir, and says which image it is. An error that is about the image is an images.Failure.
+func (v ImageVolumes) Mount(ctx context.Context, p *corev1.Pod, vol *corev1.Volume, dir string) (ref string, _ error) {
 	if vol.Image.Reference == "" {
-		return errors.New("it names no image")
+		return "", errors.New("it names no image")
 	}
-	ref := &corev1.ObjectReference{Kind: "Pod", APIVersion: "v1", Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion}
-	tell := func(kind, reason, format string, args ...any) { v.Events.Eventf(ref, kind, reason, format, args...) }
+	about := &corev1.ObjectReference{Kind: "Pod", APIVersion: "v1", Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion}
+	tell := func(kind, reason, format string, args ...any) { v.Events.Eventf(about, kind, reason, format, args...) }
 	img, err := v.Images.Mount(ctx, pullSpec(p, vol.Image.Reference, vol.Image.PullPolicy, v.Objects, tell), vol.Name, dir)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if img.ID != "" { // else it was mounted before
 		tellPulled(vol.Image.Reference, img, tell)
 	}
-	return nil
+	return img.Ref, nil
+}
+
+// imageRefs are the images that volumes show, for the pod's status: as they were told before while the volumes have not been looked at in this life of
+// the kubelet.
+func imageRefs(p *corev1.Pod, made map[string]volumes.Volume) map[string]string {
+	refs := map[string]string{}
+	for name, v := range made {
+		if v.ImageRef != "" {
+			refs[name] = v.ImageRef
+		}
+	}
+	if made != nil {
+		return refs
+	}
+	for _, list := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses, p.Status.EphemeralContainerStatuses} {
+		for _, cs := range list {
+			for _, m := range cs.VolumeMounts {
+				if m.VolumeStatus != nil && m.VolumeStatus.Image != nil {
+					refs[m.Name] = m.VolumeStatus.Image.ImageRef
+				}
+			}
+		}
+	}
+	return refs
 }
 
 // Release gives back what the image volumes of a pod took; they are unmounted.
