@@ -29,7 +29,13 @@ import (
 	"pilothouse.dev/pkg/testcluster"
 )
 
-func TestMain(m *testing.M) { os.Exit(nodetest.Main(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" { // a kubelet to be killed: see chaos_test.go
+		main()
+		return
+	}
+	os.Exit(nodetest.Main(m))
+}
 
 // machine is the whole kubelet with a real API server, etcd and containerd; the scheduler and the controllers are played by the test.
 type machine struct {

@@ -148,18 +148,20 @@ func (r *Runtime) removePause(ctx context.Context, id string) error {
 	return nil
 }
 
-// removePauses removes the processes of a sandbox: one, unless a kubelet was killed halfway.
-func (r *Runtime) removePauses(ctx context.Context, sandbox string) error {
+// removePauses removes the processes of a sandbox: one, unless a kubelet was killed halfway. It returns what their ids were.
+func (r *Runtime) removePauses(ctx context.Context, sandbox string) ([]string, error) {
 	records, err := r.client.ContainerService().List(ctx, filterLabel(kindPause, labelSandbox, sandbox))
 	if err != nil {
-		return fmt.Errorf("listing the sandbox's process: %w", err)
+		return nil, fmt.Errorf("listing the sandbox's process: %w", err)
 	}
+	var ids []string
 	for _, rec := range records {
 		if err := r.removePause(ctx, rec.ID); err != nil {
-			return err
+			return nil, err
 		}
+		ids = append(ids, rec.ID)
 	}
-	return nil
+	return ids, nil
 }
 
 // sweepPauses removes the processes whose sandbox was never recorded.
@@ -171,6 +173,9 @@ func (r *Runtime) sweepPauses(ctx context.Context, records []containers.Containe
 	for _, rec := range records {
 		if rec.Labels[labelKind] == kindPause && !known[rec.Labels[labelSandbox]] {
 			if err := r.removePause(ctx, rec.ID); err != nil {
+				return err
+			}
+			if err := r.endShim(ctx, rec.Labels[labelSandbox], []string{rec.ID}); err != nil {
 				return err
 			}
 		}

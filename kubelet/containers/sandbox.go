@@ -108,13 +108,19 @@ func (r *Runtime) RemoveSandbox(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("listing sandbox's containers: %w", err)
 	}
+	var ids []string
 	for _, rec := range records {
 		if err := r.RemoveContainer(ctx, rec.ID); err != nil {
 			return err
 		}
+		ids = append(ids, rec.ID)
 	}
 	defer r.lock(kindSandbox, id)()
-	if err := r.removePauses(ctx, id); err != nil {
+	pauses, err := r.removePauses(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := r.endShim(ctx, id, append(ids, pauses...)); err != nil {
 		return err
 	}
 	s, err := r.sandbox(ctx, id)
