@@ -192,7 +192,7 @@ func TestResize(t *testing.T) {
 
 	t.Run("by a restart", func(t *testing.T) {
 		// It ends well when it is told to end, which is no reason to be started again by its policy.
-		p := newPod("restarts", shell("a", "trap 'exit 0' TERM; while true; do sleep 0.1; done"), shell("b", "sleep 1000"))
+		p := newPod("restarts", shell("a", "trap 'exit 0' USR1; sleep 1000 & wait"), shell("b", "sleep 1000"))
 		p.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
 		p.Spec.Containers[0].Resources, p.Spec.Containers[1].Resources = resources("100m/200m/32Mi/64Mi"), resources("100m/100m/32Mi/32Mi")
 		p.Spec.Containers[0].ResizePolicy = []corev1.ContainerResizePolicy{{ResourceName: "memory", RestartPolicy: corev1.RestartContainer}}
@@ -213,7 +213,7 @@ func TestResize(t *testing.T) {
 		n.api.until(p.UID, "gone", func(p *corev1.Pod) bool { return p == nil })
 	})
 	t.Run("below what is in use", func(t *testing.T) {
-		p := newPod("full", shell("a", "dd if=/dev/zero of=/dev/shm/fill bs=1M count=40 2>/dev/null; while [ ! -e /dev/shm/less ]; do sleep 0.1; done; rm /dev/shm/fill; sleep 1000"))
+		p := newPod("full", shell("a", "dd if=/dev/zero of=/dev/shm/fill bs=1M count=40 2>/dev/null; while [ ! -e /dev/shm/less ]; do sleep 1; done; rm /dev/shm/fill; sleep 1000"))
 		p.Spec.Containers[0].Resources = resources("100m/200m/32Mi/64Mi")
 		n.api.create(p)
 		n.has(p.UID, "100m/200m/32Mi/64Mi")

@@ -113,6 +113,17 @@ func (ws *Workers) letIn() {
 	}
 }
 
+// freed lets in others when a pod, as it is now known, holds less than it did: it has ended, or tells that its containers have less.
+func (ws *Workers) freed(was, now *corev1.Pod) {
+	if len(ws.waiting) == 0 {
+		return
+	}
+	a, b := pod.Requests(was), pod.Requests(now)
+	if pod.Terminal(now) && !pod.Terminal(was) || a.Cpu().Cmp(*b.Cpu()) > 0 || a.Memory().Cmp(*b.Memory()) > 0 {
+		ws.letIn()
+	}
+}
+
 // roomy tells Run that there may be room for resizes that wait; called by any goroutine.
 func (ws *Workers) roomy() {
 	select {

@@ -248,9 +248,7 @@ func (ws *Workers) told(ctx context.Context, u source.Update, found map[types.UI
 	}
 	w.wish(u.Pod, u.Gone)
 	ws.resized(w, u.Pod, time.Now())
-	if pod.Terminal(u.Pod) && !pod.Terminal(was) {
-		ws.letIn() // what it held is free
-	}
+	ws.freed(was, u.Pod)
 }
 
 // fresh: no kubelet has worked on the pod yet.
