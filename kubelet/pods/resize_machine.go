@@ -19,7 +19,11 @@ func (m *machine) resizes() {
 	change, restarts := false, false
 	for kind, c := range pod.Containers(p) {
 		r := m.newest(c.Name)
-		if kind == pod.Ephemeral || r == nil || r.State != containers.Running {
+		if kind == pod.Ephemeral || r == nil {
+			continue
+		}
+		if r.State != containers.Running {
+			restarts = restarts || m.stoppedToResize(c, r) // until it is started again
 			continue
 		}
 		want := z.sizeOf(p, c)

@@ -144,11 +144,11 @@ func TestDecideResize(t *testing.T) {
 		"restart only for cpu":       {pod: restartFor(sized("p", "100m/100m/64Mi/64Mi"), "cpu"), started: Size{100, 100, 128 * mib, 128 * mib}, has: large, group: &large, do: "resize", resizing: true},
 		"request of memory only":     {pod: restartFor(sized("p", "100m/100m/32Mi/64Mi"), "memory"), started: small, has: small, group: &small, do: "resize", resizing: true},
 		"stopped, group still small": {pod: restartFor(sized("p", "200m/200m/128Mi/128Mi"), "memory"), started: small, group: &small, state: containers.Exited, progress: true, do: "resize", resizing: true},
-		"stopped, group made large":  {pod: restartFor(sized("p", "200m/200m/128Mi/128Mi"), "memory"), started: small, group: &large, state: containers.Exited, progress: true, do: "container/c0:start"},
+		"stopped, group made large":  {pod: restartFor(sized("p", "200m/200m/128Mi/128Mi"), "memory"), started: small, group: &large, state: containers.Exited, progress: true, do: "container/c0:start", resizing: true},
 		"ended by itself": {pod: with(restartFor(sized("p", "200m/200m/128Mi/128Mi"), "memory"), func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyOnFailure }),
 			started: small, group: &large, state: containers.Exited},
 		"stopped where exits are final": {pod: with(restartFor(sized("p", "200m/200m/128Mi/128Mi"), "memory"), func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyOnFailure }),
-			started: small, group: &large, state: containers.Exited, progress: true, do: "container/c0:start"},
+			started: small, group: &large, state: containers.Exited, progress: true, do: "container/c0:start", resizing: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := tc.pod
