@@ -30,7 +30,6 @@ type trap struct {
 	mu    sync.Mutex
 	armed bool
 	told  []string
-	gone  bool
 }
 
 func (a *trap) say(format string, args ...any) {

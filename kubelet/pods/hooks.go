@@ -27,7 +27,7 @@ func (w *worker) hook(ctx context.Context, h *corev1.LifecycleHandler, c *corev1
 			return err
 		}
 		if code != 0 {
-			return fmt.Errorf("command %q ended with exit code %d: %s", strings.Join(h.Exec.Command, " "), code, strings.TrimSpace(out.String()))
+			return fmt.Errorf("command %q ended with exit code %d: %s", strings.Join(h.Exec.Command, " "), code, strings.TrimSpace(strings.ToValidUTF8(string(out.text), "\uFFFD")))
 		}
 		return nil
 	case h.HTTPGet != nil:
@@ -78,11 +78,9 @@ func askHook(ctx context.Context, get *corev1.HTTPGetAction, c *corev1.Container
 }
 
 // beginning keeps the first part of what is written to it.
-type beginning struct{ strings.Builder }
+type beginning struct{ text []byte }
 
 func (b *beginning) Write(p []byte) (int, error) {
-	if room := hookOutput - b.Len(); room > 0 {
-		b.Builder.Write(p[:min(room, len(p))])
-	}
+	b.text = append(b.text, p[:min(hookOutput-len(b.text), len(p))]...)
 	return len(p), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -155,7 +156,7 @@ func (r runner) Exec(ctx context.Context, _ string, spec containers.ExecSpec) (i
 		<-ctx.Done()
 		return 0, ctx.Err()
 	}
-	fmt.Fprint(spec.Stdout, r.out)
+	io.WriteString(spec.Stdout, r.out)
 	return r.code, r.err
 }
 
@@ -248,6 +249,7 @@ func TestTry(t *testing.T) {
 		{name: "grpc sick", probe: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: rpc, Service: new("sick")}}, want: "NOT_SERVING"},
 		{name: "exec", probe: exec, run: runner{out: "fine"}},
 		{name: "exec fails", probe: exec, run: runner{code: 1, out: "cat: no such file\n"}, want: "cat: no such file"},
+		{name: "exec with much to say", probe: exec, run: runner{code: 1, out: strings.Repeat("no ", 10000)}, want: "no no"},
 		{name: "exec fails in silence", probe: exec, run: runner{code: 3}, want: "exit code 3"},
 		{name: "exec cannot start", probe: exec, run: runner{err: errors.New("no such command")}, want: "no such command", kind: unknown{}},
 		{name: "exec hangs", probe: exec, run: runner{wait: true}, expire: true, want: `command timed out: "x y" timed out after 1s`},
@@ -260,7 +262,7 @@ func TestTry(t *testing.T) {
 				defer cancel()
 			}
 			err := trier{tc.run}.try(ctx, &corev1.Probe{ProbeHandler: tc.probe}, Target{Container: c, ContainerID: "id", IP: netip.MustParseAddr("127.0.0.1")})
-			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want) || len(err.Error()) > 2*most) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
 			if kind := fmt.Sprintf("%T", err); tc.kind != nil && kind != fmt.Sprintf("%T", tc.kind) || tc.kind == nil && strings.HasPrefix(kind, "probes.") {

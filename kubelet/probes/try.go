@@ -1,7 +1,6 @@
 package probes
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -65,10 +64,10 @@ func (t trier) exec(ctx context.Context, command []string, id string) error {
 		return fmt.Errorf("command timed out: %q timed out after %s", strings.Join(command, " "), timeout(ctx))
 	case err != nil:
 		return unknown{err}
-	case code != 0 && out.Len() == 0:
+	case code != 0 && len(out.text) == 0:
 		return fmt.Errorf("command ended with exit code %d", code)
 	case code != 0:
-		return errors.New(strings.TrimSpace(clip(out.Bytes())))
+		return errors.New(strings.TrimSpace(clip(out.text)))
 	}
 	return nil
 }
@@ -82,12 +81,10 @@ func timeout(ctx context.Context) time.Duration {
 }
 
 // limited keeps the beginning of what is written to it.
-type limited struct{ bytes.Buffer }
+type limited struct{ text []byte }
 
 func (l *limited) Write(b []byte) (int, error) {
-	if room := most - l.Len(); room > 0 {
-		l.Buffer.Write(b[:min(room, len(b))])
-	}
+	l.text = append(l.text, b[:min(most-len(l.text), len(b))]...)
 	return len(b), nil
 }
 
