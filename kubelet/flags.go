@@ -226,6 +226,9 @@ func (c *Config) inForce() func(name string) (text string, ok bool) {
 	}
 }
 
+// configz is the configuration in force.
+func configz(c *Config) map[string]any { return configuration.Configz(c.inForce()) }
+
 // own are the flags that this daemon obeys.
 func (c *Config) own() []cli.Flag {
 	return []cli.Flag{

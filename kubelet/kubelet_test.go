@@ -20,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"pilothouse.dev/kubelet/access"
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/containers/nodetest"
 	"pilothouse.dev/kubelet/images"
@@ -72,13 +71,11 @@ func newMachine(t *testing.T) *machine {
 		"--kubelet-client-certificate="+file("caller.crt"), "--kubelet-client-key="+file("caller.key"))}
 	m.importImage()
 	m.uplink()
-	m.cfg = Config{
-		Kubeconfig: m.cluster.Kubeconfig("system:node:"+nodeName, "system:nodes"), NodeName: nodeName, NodeIP: nodeIP, RootDir: t.TempDir(), LocalPathDir: t.TempDir(), NetnsDir: m.daemon.Dir,
-		MaxPods: 110, LeaseInterval: time.Second, Endpoint: "unix://" + m.daemon.Address, CgroupRoot: nodetest.CgroupRoot(t), LogMaxSize: "1Mi", LogMaxFiles: 2,
-		MaxRestartBackoff: time.Minute, ClusterDomain: "cluster.local", Address: nodeIP, Port: 10250,
-		CertFile: file("kubelet.crt"), KeyFile: file("kubelet.key"), CA: file("ca.crt"), Debugging: true, Profiling: true, NodeLogs: true, StreamIdle: time.Hour,
-		Access: access.Config{Mode: access.Webhook, Tokens: true, TokenTTL: time.Minute, AllowedTTL: time.Minute},
-	}
+	m.cfg = parsed(t, "--kubeconfig="+m.cluster.Kubeconfig("system:node:"+nodeName, "system:nodes"), "--hostname-override="+nodeName, "--node-ip="+nodeIP,
+		"--root-dir="+t.TempDir(), "--local-path-dir="+t.TempDir(), "--netns-dir="+m.daemon.Dir, "--container-runtime-endpoint=unix://"+m.daemon.Address,
+		"--cgroup-root="+nodetest.CgroupRoot(t), "--container-log-max-size=1Mi", "--container-log-max-files=2", "--max-container-restart-period=1m",
+		"--tls-cert-file="+file("kubelet.crt"), "--tls-private-key-file="+file("kubelet.key"), "--client-ca-file="+file("ca.crt"), "--address="+nodeIP,
+		"--eviction-hard=memory.available<1Mi", "--image-gc-high-threshold=100") // how full this disk is, is not what is tested
 	// As a cluster's installer does.
 	_, err = m.cluster.Kube.RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "kubelets"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "system:kubelet-api-admin"},
@@ -278,6 +275,7 @@ func TestKubelet(t *testing.T) {
 		t.Errorf("nobody gets %d", code)
 	}
 
+	m.numbersOf("web")
 	m.throughTheAPI()
 
 	// The kubelet goes and comes back; meanwhile the map is changed. The container stays the same, its volume follows.

@@ -23,7 +23,6 @@ import (
 	"pilothouse.dev/kubelet/access"
 	"pilothouse.dev/kubelet/certificates"
 	"pilothouse.dev/kubelet/cgroups"
-	"pilothouse.dev/kubelet/configuration"
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/credentials"
 	"pilothouse.dev/kubelet/csi"
@@ -139,8 +138,8 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	srv := server.New(cfg.server(), server.Parts{
 		Access: access.New(cfg.access(), api.Kube.AuthenticationV1().TokenReviews(), api.Kube.AuthorizationV1().SubjectAccessReviews()),
 		Pods:   workers, Runtime: rt, Streams: streaming.New(rt, cfg.StreamIdle), Stats: numbers, Checks: checks, NodeIPs: cfg.nodeIPs,
-		Metrics: prometheus.Gatherers{prometheus.DefaultGatherer, renewed}, Resources: resources,
-		Configz: func() map[string]any { return configuration.Configz(cfg.inForce()) },
+		Metrics: prometheus.Gatherers{prometheus.DefaultGatherer, renewed}, Resources: resources, Probes: prober.Gatherer(),
+		Configz: func() map[string]any { return configz(&cfg) },
 	}, log)
 	renewed.MustRegister(slices.Concat(srv.Collectors(), timed.Collectors(), starts.Collectors(), stats.Client(), []prometheus.Collector{numbers.Facts()})...)
 
