@@ -89,6 +89,7 @@ type Config struct {
 	PinnedImages      cli.StringSlice
 	ProviderConfig    string
 	ProviderDir       string
+	MaxImages         int
 	ImageGCHigh       int
 	ImageGCLow        int
 	ImageMinAge       time.Duration
@@ -286,6 +287,7 @@ func (c *Config) own() []cli.Flag {
 		&cli.StringSliceFlag{Name: "pinned-images", Destination: &c.PinnedImages, Usage: "`IMAGE` that is never removed"},
 		&cli.StringFlag{Name: "image-credential-provider-config", Destination: &c.ProviderConfig, Usage: "`FILE` or folder with the configuration of credential provider plugins"},
 		&cli.StringFlag{Name: "image-credential-provider-bin-dir", Destination: &c.ProviderDir, Usage: "`FOLDER` of their programs"},
+		&cli.IntFlag{Name: "node-status-max-images", Value: 50, Destination: &c.MaxImages, Usage: "images that the node's status names, the largest ones; -1: all"},
 		&cli.IntFlag{Name: "image-gc-high-threshold", Value: 85, Destination: &c.ImageGCHigh, Usage: "percent of the disk in use from which on unused images are removed; 100: never"},
 		&cli.IntFlag{Name: "image-gc-low-threshold", Value: 80, Destination: &c.ImageGCLow, Usage: "percent of the disk in use at which that ends"},
 		&cli.DurationFlag{Name: "minimum-image-ttl-duration", Value: 2 * time.Minute, Destination: &c.ImageMinAge, Usage: "how long an image stays at least"},
@@ -571,7 +573,7 @@ func (c *Config) source() source.Config {
 }
 
 func (c *Config) node() node.Config {
-	return node.Config{Name: c.NodeName, IPs: c.nodeIPs, Labels: c.labels, Taints: c.taints, Root: c.RootDir, MaxPods: c.MaxPods, Port: c.Port,
+	return node.Config{Name: c.NodeName, IPs: c.nodeIPs, Labels: c.labels, Taints: c.taints, Root: c.RootDir, MaxPods: c.MaxPods, MaxImages: c.MaxImages, Port: c.Port,
 		LeaseInterval: c.LeaseInterval, Reserve: c.reserve, ReservedMemory: c.evictionMemory,
 		ReservedStorage: func(all uint64) int64 { return eviction.Reserved(c.thresholds, "nodefs.available", all) }, HugePages: cgroups.HugePagesOrNone}
 }

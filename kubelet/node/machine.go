@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,11 +13,28 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"pilothouse.dev/kubelet/images"
 	"pilothouse.dev/pkg/version"
 )
 
-// mostImages is how many images a node's status names.
-const mostImages = 50
+// mostImages is how many images a node's status has if nothing else is said; mostNames how many names of each, as in Kubernetes.
+const mostImages, mostNames = 50, 5
+
+// tellImages makes of the images on the node, the largest first, what its status has; most below 0: all.
+func tellImages(list []images.Image, most int) []corev1.ContainerImage {
+	if most == 0 {
+		most = mostImages
+	}
+	if most > 0 {
+		list = list[:min(len(list), most)]
+	}
+	told := []corev1.ContainerImage{}
+	for _, img := range list {
+		names := slices.Concat(img.Digests, img.Names)
+		told = append(told, corev1.ContainerImage{Names: names[:min(len(names), mostNames)], SizeBytes: img.Size})
+	}
+	return told
+}
 
 // wish is the Node as this machine makes it: what registration and status say.
 func (n *Node) wish(ctx context.Context) *corev1.Node {
@@ -43,10 +61,7 @@ func (n *Node) wish(ctx context.Context) *corev1.Node {
 	st.NodeInfo.ContainerRuntimeVersion, h.runtime = n.parts.Runtime.Version(ctx)
 	if h.runtime == nil && (n.images == nil || time.Since(n.listed) > time.Minute) {
 		if list, err := n.parts.Images.List(ctx); err == nil {
-			n.images, n.listed = []corev1.ContainerImage{}, time.Now()
-			for _, img := range list[:min(len(list), mostImages)] {
-				n.images = append(n.images, corev1.ContainerImage{Names: append(append([]string{}, img.Digests...), img.Names...), SizeBytes: img.Size})
-			}
+			n.images, n.listed = tellImages(list, n.cfg.MaxImages), time.Now()
 		} else {
 			n.say(ctx, "listing images", err)
 		}

@@ -41,6 +41,8 @@ type Config struct {
 	// Root is the kubelet's folder: its disk is the node's storage.
 	Root    string
 	MaxPods int
+	// MaxImages is how many images the status has, the largest ones; 0 means 50, below 0 all.
+	MaxImages int
 	// Port of the kubelet's server.
 	Port int
 	// LeaseInterval is how often the Lease is renewed; it lasts four times as long.
