@@ -101,6 +101,9 @@ func (w *worker) resize(ctx context.Context, in input) (apply func(*state), err 
 		if want.MemoryLimit == 0 {
 			res.Memory = -1 // nothing said would leave the old one
 		}
+		if z.V2 && res.MemoryHigh == 0 {
+			res.MemoryHigh = -1
+		}
 		changes = append(changes, change{rs[0], want, res})
 		if err := w.fits(rs[0].CgroupPath, want.MemoryLimit, fmt.Sprintf("container %q memory limit", c.Name)); err != nil {
 			return apply, err

@@ -27,6 +27,8 @@ type Facts struct {
 	HostIPs, PodIPs []netip.Addr
 	// RecursiveReadOnly: the pod's OCI runtime can mount so.
 	RecursiveReadOnly bool
+	// ImageVolumes are the images, as name@digest, of the volumes that show one.
+	ImageVolumes map[string]string
 	// Networked: the sandbox is there and has its addresses.
 	Networked bool
 	// Initialized: the init containers have passed. Anew: all containers are being started again.
@@ -57,6 +59,8 @@ func Compute(f Facts) corev1.PodStatus {
 		st.StartTime = &metav1.Time{Time: f.Now.Truncate(time.Second)}
 	}
 	f.addresses(&st)
+
+	f.whole(&st)
 
 	st.InitContainerStatuses, st.ContainerStatuses, st.EphemeralContainerStatuses = nil, nil, nil
 	for kind, c := range pod.Containers(p) {
@@ -122,7 +126,7 @@ func (f *Facts) container(kind pod.Kind, c *corev1.Container) corev1.ContainerSt
 	if r.StopSignal != "" {
 		cs.StopSignal = new(corev1.Signal(r.StopSignal))
 	}
-	cs.VolumeMounts = mounts(c, f.RecursiveReadOnly)
+	cs.VolumeMounts = mounts(c, f.RecursiveReadOnly, f.ImageVolumes)
 	if kind != pod.Ephemeral {
 		cs.AllocatedResources, cs.Resources = c.Resources.Requests.DeepCopy(), f.Resources[r.ID]
 		if r.State != containers.Running || cs.Resources == nil {
@@ -287,6 +291,19 @@ func (f *Facts) closed() (why []string) {
 		}
 	}
 	return why
+}
+
+// whole tells what a pod has that asks for resources as a whole; until a resize is done that is what it had.
+func (f *Facts) whole(st *corev1.PodStatus) {
+	r := f.Pod.Spec.Resources
+	if r == nil {
+		return
+	}
+	st.AllocatedResources = pod.SpecRequests(f.Pod)
+	doing := slices.ContainsFunc(f.Resize, func(c corev1.PodCondition) bool { return c.Type == corev1.PodResizeInProgress })
+	if st.Resources == nil || !doing {
+		st.Resources = r.DeepCopy()
+	}
 }
 
 // resizes are conditions that are there only as long as they are true.
