@@ -53,12 +53,12 @@ func TestPullImages(t *testing.T) {
 	kube := m.cluster.Kube
 	var opened atomic.Int64
 	host := shut(t, &opened)
+	m.until("registered", func() (bool, string) { return m.node() != nil, "" })
 	m.stop()
 	if err := m.cfg.PlainHTTP.Set(host); err != nil {
 		t.Fatal(err)
 	}
 	m.start()
-	m.until("registered", func() (bool, string) { return m.node() != nil, "" })
 	if _, err := kube.CoreV1().Nodes().Patch(t.Context(), nodeName, types.MergePatchType, []byte(`{"spec":{"podCIDR":"10.244.1.0/24","podCIDRs":["10.244.1.0/24"]}}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestPullImages(t *testing.T) {
 	}
 	makePod := func(name, secret string, spec corev1.PodSpec) {
 		t.Helper()
-		spec.NodeName, spec.AutomountServiceAccountToken, spec.TerminationGracePeriodSeconds = nodeName, new(false), new(int64(0))
+		spec.NodeName, spec.AutomountServiceAccountToken, spec.TerminationGracePeriodSeconds = nodeName, new(false), new(int64(1))
 		if secret != "" {
 			spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: secret}}
 		}
@@ -149,7 +149,7 @@ func TestPullImages(t *testing.T) {
 	makePod("never", "", never)
 	waits("never", "ErrImageNeverPull", `Container image "`+image+`" is not present with pull policy of Never`)
 	odd := *runs.DeepCopy()
-	odd.Containers[0].Image = "UPPER/case"
+	odd.Containers[0].Image = host + "/shut/UPPER:1"
 	makePod("odd", "", odd)
 	waits("odd", "InvalidImageName", "Failed to apply default image tag")
 
