@@ -42,7 +42,7 @@ prereqs: ## install what this machine lacks (Debian, Ubuntu; root)
 
 .PHONY: build
 build: prereqs tools ## build the five daemons and the tools into bin/
-	@go build -ldflags '$(LDFLAGS)' -o bin/ $(DAEMONS:%=./%) ./hack/cluster
+	@go build -ldflags '$(LDFLAGS)' -o bin/ $(DAEMONS:%=./%) ./hack/cluster ./hack/testcsi
 
 .PHONY: tools
 tools: bin/etcd bin/kubectl
@@ -65,7 +65,7 @@ bin/staticcheck: hack/tools/staticcheck/go.mod
 .PHONY: images
 images: bin/images/testapp.tar ## build the container images into bin/images
 
-bin/images/testapp.tar: $(wildcard hack/images/*.go hack/images/testapp/*.go hack/archive/*.go) | prereqs
+bin/images/testapp.tar: $(wildcard hack/images/*.go hack/images/testapp/*.go hack/testcsi/*.go hack/archive/*.go) | prereqs
 	@go run ./hack/images -out bin/images
 
 .PHONY: generate

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -61,6 +62,16 @@ func testapp(program, version string) (v1.Image, error) {
 		Entrypoint: []string{"/testapp"},
 		Cmd:        []string{"serve"},
 	})
+}
+
+// single is an image of one program.
+func single(program string) (v1.Image, error) {
+	binary, err := static(program)
+	if err != nil {
+		return nil, err
+	}
+	name := filepath.Base(program)
+	return image(append(base(), file{name: name, mode: 0o755, data: binary}), v1.Config{Env: []string{"PATH=/"}, Entrypoint: []string{"/" + name}})
 }
 
 // static reads a program and refuses one that would need libraries the image hasn't.

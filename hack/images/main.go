@@ -1,5 +1,5 @@
 // Command images builds the container images that tests and demos use, without a registry and without a container tool: busybox
-// from Debian's static package, and testapp, a Go program made for the purpose. Each is written as an OCI archive.
+// from Debian's static package, testapp, a Go program made for the purpose, and testcsi, a storage driver. Each is written as an OCI archive.
 package main
 
 import (
@@ -37,11 +37,21 @@ func run(c *cli.Context) error {
 		return err
 	}
 
-	program := filepath.Join(tmp, "testapp")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "pilothouse.dev/hack/images/testapp")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building testapp: %w: %s", err, strings.TrimSpace(string(text)))
+	driver, err := program(tmp, "pilothouse.dev/hack/testcsi")
+	if err != nil {
+		return err
+	}
+	img, err := single(driver)
+	if err != nil {
+		return fmt.Errorf("making the testcsi image: %w", err)
+	}
+	if err := archive.Write(filepath.Join(out, "testcsi.tar"), named("testcsi", "latest", img)); err != nil {
+		return err
+	}
+
+	program, err := program(tmp, "pilothouse.dev/hack/images/testapp")
+	if err != nil {
+		return err
 	}
 	var apps []archive.Image
 	for _, version := range []string{"1", "2", "3"} {
@@ -55,4 +65,15 @@ func run(c *cli.Context) error {
 		}
 	}
 	return archive.Write(filepath.Join(out, "testapp.tar"), apps)
+}
+
+// program builds a command of this module that needs no libraries, and returns the file.
+func program(dir, pkg string) (string, error) {
+	out := filepath.Join(dir, filepath.Base(pkg))
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building %s: %w: %s", filepath.Base(pkg), err, strings.TrimSpace(string(text)))
+	}
+	return out, nil
 }

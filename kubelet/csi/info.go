@@ -165,7 +165,7 @@ func (d *Drivers) inquire(ctx context.Context) (again time.Duration) {
 func (d *Drivers) report(ctx context.Context, all bool) error {
 	n, _ := d.self()
 	if n == nil {
-		return errors.New("this node has not been read yet")
+		return nil // told when it is there
 	}
 	d.mu.Lock()
 	drivers, gone := maps.Clone(d.drivers), maps.Clone(d.gone)
