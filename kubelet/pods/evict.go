@@ -28,6 +28,15 @@ func (ws *Workers) Ended(uid types.UID) bool {
 	return w == nil || w.ended.Load()
 }
 
+// resumed is the end that a former life of the kubelet had begun for the node's sake, as the pod's status says; nil: none. The containers' time is over.
+func resumed(p *corev1.Pod) *End {
+	c := pod.Condition(p, corev1.DisruptionTarget)
+	if finished(p.Status.Phase) || p.Status.Reason == "" || c == nil || c.Reason != corev1.PodReasonTerminationByKubelet || c.Status != corev1.ConditionTrue {
+		return nil
+	}
+	return &End{Phase: corev1.PodFailed, Reason: p.Status.Reason, Message: p.Status.Message, Disruption: c.Message, By: time.Now()}
+}
+
 // disrupted puts the condition DisruptionTarget into a status (https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions).
 func disrupted(st *corev1.PodStatus, p *corev1.Pod, message string, now time.Time) {
 	if message == "" {

@@ -210,6 +210,7 @@ func newState(p *corev1.Pod) *state {
 			}
 		}
 	}
+	s.evicted = resumed(p)
 	if finished(p.Status.Phase) {
 		s.final = &End{Phase: p.Status.Phase, Reason: p.Status.Reason, Message: p.Status.Message}
 		s.acked = p.Status.Phase
