@@ -70,6 +70,7 @@ type Config struct {
 	KubeReserved      string
 	SystemReserved    string
 	ReservedCPUs      string // a list as 0-1,4
+	Processors        Processors
 	Enforced          cli.StringSlice
 	PodPIDs           int64
 	Quota             bool
@@ -232,7 +233,7 @@ func configz(c *Config) map[string]any { return configuration.Configz(c.inForce(
 
 // own are the flags that this daemon obeys.
 func (c *Config) own() []cli.Flag {
-	return []cli.Flag{
+	return slices.Concat(c.Processors.flags(), []cli.Flag{
 		&cli.StringFlag{Name: "config", Destination: &c.File, Action: fromFiles, Usage: "KubeletConfiguration `FILE`; a flag that is given wins over it"},
 		&cli.StringFlag{Name: "config-dir", Destination: &c.Dir, Action: func(ctx *cli.Context, dir string) error {
 			if ctx.IsSet("config") {
@@ -339,7 +340,7 @@ func (c *Config) own() []cli.Flag {
 		&cli.StringFlag{Name: "authorization-mode", Value: access.Webhook, Destination: &c.Access.Mode, Usage: "`MODE`: Webhook asks the API server who may use this kubelet, AlwaysAllow lets in all who are known"},
 		&cli.DurationFlag{Name: "authorization-webhook-cache-authorized-ttl", Value: 5 * time.Minute, Destination: &c.Access.AllowedTTL, Usage: "how long it is kept that somebody may"},
 		&cli.DurationFlag{Name: "authorization-webhook-cache-unauthorized-ttl", Value: 30 * time.Second, Destination: &c.Access.RefusedTTL, Usage: "how long it is kept that somebody may not"},
-	}
+	})
 }
 
 // complete checks the flags and reads what they spell.

@@ -24,6 +24,7 @@ import (
 	"pilothouse.dev/kubelet/certificates"
 	"pilothouse.dev/kubelet/cgroups"
 	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/cpus"
 	"pilothouse.dev/kubelet/credentials"
 	"pilothouse.dev/kubelet/csi"
 	"pilothouse.dev/kubelet/eviction"
@@ -119,9 +120,13 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		return err
 	}
 	mirrors := mirror.New(mirror.Parts{Pods: api.Kube.CoreV1(), Writer: writer, Informer: mine, Static: desired.Static, Self: storage.Self}, log)
+	alone, err := cpus.New(cfg.cpus(), rt, log)
+	if err != nil {
+		return err
+	}
 	workers := pods.New(cfg.pods(), pods.Parts{
 		Sandboxes: timed, Containers: timed, Observer: timed, Images: starts, Network: net, Groups: groups, Volumes: vols, Objects: objs, Probes: prober,
-		Status: mirrors, Events: recorder, Guards: []pods.Guard{pressure, halt}, Updates: desired.Updates(), Node: self.Self, Services: known(services), Handler: handlers(api.Kube),
+		Status: mirrors, Events: recorder, Guards: []pods.Guard{pressure, halt}, Grants: []pods.Grants{alone}, Updates: desired.Updates(), Node: self.Self, Services: known(services), Handler: handlers(api.Kube),
 	}, log)
 	numbers := stats.New(cfg.stats(), stats.Parts{Runtime: rt, Groups: groups, Pods: workers, Volumes: vols, Drivers: drivers})
 	resources := prometheus.NewRegistry()
@@ -165,6 +170,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("mirrors", mirrors.Run)
 	g.Add("probes", prober.Run)
 	g.Add("node", self.Run)
+	g.Add("processors", alone.Run)
 	g.Add("pods", workers.Run)
 	g.Add("desired pods", desired.Run)
 	g.Add("eviction", func(ctx context.Context) error { return pressure.Run(ctx, workers, self.Nudge) })

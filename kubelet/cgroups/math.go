@@ -20,6 +20,8 @@ type Resources struct {
 	MemoryMin, MemoryLow, MemoryHigh int64
 	// NoSwap forbids swap on v2 whatever the memory limit is; on v1 the memory limit does that.
 	NoSwap bool
+	// CPUSet are the processors, as 0-1,4; empty: those of the group above when the group is made.
+	CPUSet string
 	// PIDs is the most processes and threads; -1 means without limit.
 	PIDs int64
 	// HugePages are the most bytes in huge pages, by the page's size in bytes; 0 means none at all. Sizes that this machine cannot limit

@@ -111,6 +111,7 @@ func (l v1) set(path string, res Resources) error {
 		{"cpu", "cpu.cfs_period_us", strconv.FormatUint(res.CPUPeriod, 10), res.CPUPeriod > 0},
 		{"cpu", "cpu.cfs_quota_us", strconv.FormatInt(res.CPUQuota, 10), res.CPUQuota != 0},
 		{"memory", "memory.limit_in_bytes", strconv.FormatInt(res.Memory, 10), res.Memory != 0},
+		{"cpuset", "cpuset.cpus", res.CPUSet, res.CPUSet != ""},
 		{"pids", "pids.max", limitOrMax(res.PIDs), res.PIDs != 0},
 	} {
 		if !s.on {

@@ -72,6 +72,11 @@ func (l v2) set(path string, res Resources) error {
 			return err
 		}
 	}
+	if res.CPUSet != "" {
+		if err := write(dir, "cpuset.cpus", res.CPUSet); err != nil {
+			return err
+		}
+	}
 	for _, s := range []struct {
 		file  string
 		value int64

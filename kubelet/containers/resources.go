@@ -20,6 +20,7 @@ func linuxResources(r cgroups.Resources) *specs.LinuxResources {
 	if r.CPUPeriod > 0 {
 		res.CPU.Period, res.CPU.Quota = &r.CPUPeriod, &r.CPUQuota
 	}
+	res.CPU.Cpus = r.CPUSet
 	if r.Memory != 0 {
 		res.Memory = &specs.LinuxMemory{Limit: &r.Memory, Swap: &r.Memory} // no swap beyond memory
 	}

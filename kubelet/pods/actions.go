@@ -112,6 +112,9 @@ func (w *worker) start(ctx context.Context, a Action, in input) (func(*state), e
 	if err != nil {
 		return used, refusal{"CreateContainerConfigError", err}
 	}
+	if err := w.grant(ctx, in.pod, c, &spec); err != nil {
+		return used, refusal{"CreateContainerConfigError", err}
+	}
 	id, err := w.parts.Containers.CreateContainer(ctx, spec)
 	if err != nil {
 		reason := "CreateContainerError"
@@ -241,6 +244,7 @@ func (w *worker) teardown(ctx context.Context, in input) (func(*state), error) {
 		return nil, fmt.Errorf("removing the pod's folder: %w", err)
 	}
 	w.parts.Objects.Drop(w.uid)
+	w.parts.release(w.uid)
 	return func(s *state) { s.seen.Torn = true }, nil
 }
 

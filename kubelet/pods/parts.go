@@ -117,6 +117,8 @@ type Parts struct {
 	Events     Recorder
 	// Guards may refuse pods; see Guard.
 	Guards []Guard
+	// Grants give containers what is theirs alone; see Grants.
+	Grants []Grants
 	// Updates is the stream of wished pods.
 	Updates <-chan source.Update
 	// Node is this node as it is now, nil if not known yet; Services are all services, for variables.

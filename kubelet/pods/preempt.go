@@ -23,7 +23,7 @@ const (
 // since the node is asked for what pods request, not for what they use.
 func (ws *Workers) letsIn(p *corev1.Pod, n *corev1.Node) *rejection {
 	here := slices.DeleteFunc(ws.held(), func(o *corev1.Pod) bool { return ws.preempted[o.UID] })
-	no := admit(&ws.cfg, p, n, here, ws.parts.Guards)
+	no := admit(&ws.cfg, p, n, here, ws.parts.guards())
 	if no == nil || !pod.Critical(p) {
 		return no
 	}
@@ -42,7 +42,7 @@ func (ws *Workers) letsIn(p *corev1.Pod, n *corev1.Node) *rejection {
 		going[v.UID] = true
 	}
 	left := slices.DeleteFunc(slices.Clone(here), func(o *corev1.Pod) bool { return going[o.UID] })
-	if no := admit(&ws.cfg, p, n, left, ws.parts.Guards); no != nil {
+	if no := admit(&ws.cfg, p, n, left, ws.parts.guards()); no != nil {
 		return no // something else stands in the way as well: nobody is ended for nothing
 	}
 	for _, v := range victims {

@@ -137,6 +137,9 @@ func (ws *Workers) find(ctx context.Context) (map[types.UID]*corev1.Pod, error) 
 	if err != nil {
 		return nil, fmt.Errorf("listing what runs already: %w", err)
 	}
+	for _, g := range ws.parts.Grants {
+		g.Found(l)
+	}
 	found := map[types.UID]*corev1.Pod{}
 	var held []network.Held
 	for _, box := range l.Sandboxes {
@@ -280,6 +283,7 @@ func (ws *Workers) forget(uid types.UID) {
 	ws.mu.Unlock()
 	delete(ws.preempted, uid)
 	ws.parts.Objects.Drop(uid)
+	ws.parts.release(uid)
 	ws.parts.Probes.Set(uid, nil)
 	ws.parts.Status.Forget(uid)
 	ws.leave(uid)
