@@ -54,6 +54,8 @@ func (w *worker) perform(ctx context.Context, a Action, in input) (apply func(*s
 		return w.start(ctx, a, in)
 	case Stop:
 		return w.stop(ctx, a, in)
+	case Hook:
+		return w.preStop(ctx, a, in)
 	case Resize:
 		return w.resize(ctx, in)
 	case Remove:
@@ -146,13 +148,32 @@ func (w *worker) start(ctx context.Context, a Action, in input) (func(*state), e
 	return up, nil
 }
 
-// stop ends a container: preStop hook, TERM, and KILL at the deadline.
-func (w *worker) stop(ctx context.Context, a Action, in input) (func(*state), error) {
+// preStop tells that a container is being stopped, and runs its hook.
+func (w *worker) preStop(ctx context.Context, a Action, in input) (func(*state), error) {
 	c, _ := pod.Container(in.pod, a.Name)
 	why := a.Why
 	if why == "" {
 		why = "Stopping container " + a.Name
 	}
+	w.tell(in.pod, a.Name, corev1.EventTypeNormal, "Killing", "%s", why)
+	hooked := func(s *state) { s.seen.Hooked[a.ID] = true }
+	if c == nil || c.Lifecycle == nil || c.Lifecycle.PreStop == nil {
+		return hooked, nil
+	}
+	hookCtx, cancel := context.WithDeadline(ctx, a.Deadline)
+	defer cancel()
+	err := w.hook(hookCtx, c.Lifecycle.PreStop, c, a.ID, in)
+	if ctx.Err() != nil {
+		return hooked, ctx.Err()
+	}
+	if err != nil {
+		w.tell(in.pod, a.Name, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: %v", err)
+	}
+	return hooked, nil
+}
+
+// stop ends a container: preStop hook, TERM, and KILL at the deadline.
+func (w *worker) stop(ctx context.Context, a Action, in input) (func(*state), error) {
 	hooked := func(s *state) {
 		s.seen.Hooked[a.ID] = true
 		if a.Replace {
@@ -160,17 +181,8 @@ func (w *worker) stop(ctx context.Context, a Action, in input) (func(*state), er
 		}
 	}
 	if !a.NoHook {
-		w.tell(in.pod, a.Name, corev1.EventTypeNormal, "Killing", "%s", why)
-		if c != nil && c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
-			hookCtx, cancel := context.WithDeadline(ctx, a.Deadline)
-			err := w.hook(hookCtx, c.Lifecycle.PreStop, c, a.ID, in)
-			cancel()
-			if ctx.Err() != nil {
-				return hooked, ctx.Err()
-			}
-			if err != nil {
-				w.tell(in.pod, a.Name, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: %v", err)
-			}
+		if _, err := w.preStop(ctx, a, in); err != nil {
+			return hooked, err
 		}
 	}
 	left := max(time.Until(a.Deadline), a.Least) // what a hook or other containers left of the time may be nothing: TERM must still be heard

@@ -19,7 +19,7 @@ func (m *machine) end() {
 	m.plan.Phase = m.lastPhase()
 	for key, a := range m.s.Doing {
 		switch a.Verb {
-		case Stop:
+		case Stop, Hook:
 			if a.Deadline.Sub(e.By) > 100*time.Millisecond {
 				m.plan.Cancel = append(m.plan.Cancel, key) // the time was shortened: begin anew
 			}
@@ -63,7 +63,21 @@ func (m *machine) stopAll(by time.Time, least time.Duration, why string) bool {
 			}
 		}
 	}
+	if running {
+		m.hookSidecars(by, "")
+	}
 	return running || m.stopSidecars(by, least)
+}
+
+// hookSidecars runs the preStop hooks of all sidecars but that one, beside whatever is stopped before them.
+func (m *machine) hookSidecars(by time.Time, but string) {
+	for i := range m.w.Pod.Spec.InitContainers {
+		c := &m.w.Pod.Spec.InitContainers[i]
+		r := m.newest(c.Name)
+		if r != nil && pod.Sidecar(c) && c.Name != but && r.State == containers.Running && !m.s.Hooked[r.ID] && c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
+			m.do(Action{Verb: Hook, Name: c.Name, ID: r.ID, Deadline: by})
+		}
+	}
 }
 
 // stopSidecars stops the last sidecar that runs, one at a time, and says whether one was running.
@@ -72,6 +86,7 @@ func (m *machine) stopSidecars(by time.Time, least time.Duration) bool {
 		c := &m.w.Pod.Spec.InitContainers[i]
 		if r := m.newest(c.Name); r != nil && pod.Sidecar(c) && r.State == containers.Running {
 			m.stop(c.Name, r.ID, by, least, "")
+			m.hookSidecars(by, c.Name)
 			return true
 		}
 	}

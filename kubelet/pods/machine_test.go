@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "rewrite the transcripts in testdata")
 
 // The transcripts: each line of a script is a command and, below it, what the machine answers, indented. The world does at once what it is told:
 //
-//	pod name… [init:name…] [sidecar:name…] [hook:name] [all:name] [graces:name] [ephemeral:name] [policy:Never]   a new pod; the machine is asked at once
+//	pod name… [init:name…] [sidecar:name…] [hooked:name] [hook:name] [all:name] [graces:name] [ephemeral:name] [policy:Never]   a new pod; the machine is asked at once
 //	done KEY…        the actions under way by these keys succeed (a start makes the container run, a stop makes it exit with 143)
 //	fail KEY WHY     one fails, to be tried again in 1 s
 //	gone KEY…        cancelled ones end without an effect
@@ -107,6 +107,8 @@ func (w *world) decide(out *bytes.Buffer) {
 			if a.NoHook {
 				fmt.Fprint(out, " (hook has run)")
 			}
+		case Hook:
+			fmt.Fprintf(out, " preStop of %s within %s", a.ID, a.Deadline.Sub(w.s.Now))
 		case Remove, Rebuild:
 			fmt.Fprintf(out, " %s %s", a.Verb, a.ID)
 		}
@@ -242,6 +244,10 @@ func (w *world) newPod(args []string) {
 			p.Spec.Containers = append(p.Spec.Containers, c)
 		case "ephemeral":
 			p.Spec.EphemeralContainers = append(p.Spec.EphemeralContainers, corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon(c)})
+		case "hooked": // a sidecar with a preStop hook
+			c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
+			c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{}}
+			p.Spec.InitContainers = append(p.Spec.InitContainers, c)
 		case "sidecar":
 			c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
 			p.Spec.InitContainers = append(p.Spec.InitContainers, c)
@@ -281,6 +287,8 @@ func (w *world) finish(a Action) {
 	case Stop:
 		w.s.Hooked[a.ID], w.s.Replaced[a.ID] = true, a.Replace
 		w.exit(a.Name, 143)
+	case Hook:
+		w.s.Hooked[a.ID] = true
 	case Remove:
 		w.s.Records[a.Name] = slices.DeleteFunc(w.s.Records[a.Name], func(r containers.Container) bool { return r.ID == a.ID })
 	case Rebuild:

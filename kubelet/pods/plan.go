@@ -43,6 +43,7 @@ const (
 	Pull     Verb = "pull"     // make the image of container Name present
 	Start    Verb = "start"    // create and start container Name as number Attempt
 	Stop     Verb = "stop"     // stop container ID by Deadline
+	Hook     Verb = "hook"     // run the preStop hook of container ID, which is stopped later
 	Remove   Verb = "remove"   // forget the ended container ID
 	Resize   Verb = "resize"   // bring running containers and the pod's group to the sizes that the pod was given
 	Rebuild  Verb = "rebuild"  // remove the dead sandbox ID, so that a new one can be made
@@ -72,7 +73,7 @@ type Action struct {
 // key: two actions of one key are never under way at once.
 func (a Action) key() string {
 	switch a.Verb {
-	case Start, Stop, Remove:
+	case Start, Stop, Hook, Remove:
 		return "container/" + a.Name
 	case Step, Pull:
 		return string(a.Verb) + "/" + a.Name
