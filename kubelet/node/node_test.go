@@ -164,6 +164,9 @@ func TestContribute(t *testing.T) {
 			func(n *corev1.Node) { delete(n.Status.Allocatable, corev1.ResourceCPU) },
 		}}, zap.NewNop())
 	got := n.wish(t.Context())
+	if len(got.Status.Images) != mostImages || got.Status.Images[0].SizeBytes != 60 || len(got.Status.Images[0].Names) != mostNames {
+		t.Errorf("%d images, the first %+v", len(got.Status.Images), got.Status.Images[0])
+	}
 	if thing := got.Status.Allocatable["x.io/thing"]; thing.Value() < 1 || !got.Status.Allocatable.Cpu().IsZero() {
 		t.Errorf("allocatable %v", got.Status.Allocatable)
 	}
@@ -175,4 +178,10 @@ func (still) SetPodCIDR(context.Context, netip.Prefix) error   { return nil }
 func (still) SetRoutes(context.Context, []network.Route) error { return nil }
 func (still) Ready() error                                     { return nil }
 func (still) Version(context.Context) (string, error)          { return "containerd://1", nil }
-func (still) List(context.Context) ([]images.Image, error)     { return nil, nil }
+
+func (still) List(context.Context) (list []images.Image, err error) {
+	for size := range int64(60) {
+		list = append(list, images.Image{Size: 60 - size, Digests: []string{"a@1", "b@1", "c@1"}, Names: []string{"a", "b", "c"}})
+	}
+	return list, nil
+}
