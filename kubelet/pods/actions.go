@@ -125,11 +125,11 @@ func (w *worker) start(ctx context.Context, a Action, in input) (func(*state), e
 		}
 		return used, refusal{reason, err}
 	}
-	w.tell(in.pod, c.Name, corev1.EventTypeNormal, "Created", "Created container: %s", c.Name)
+	w.tell(in.pod, c.Name, corev1.EventTypeNormal, "Created", "Container created")
 	if err := w.parts.Containers.StartContainer(ctx, id); err != nil {
 		return used, refusal{"RunContainerError", err}
 	}
-	w.tell(in.pod, c.Name, corev1.EventTypeNormal, "Started", "Started container %s", c.Name)
+	w.tell(in.pod, c.Name, corev1.EventTypeNormal, "Started", "Container started")
 	up := func(s *state) {
 		used(s)
 		s.seen.Started[id], s.ready[id] = c.StartupProbe == nil || kind == pod.Ephemeral, c.ReadinessProbe == nil
