@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -125,6 +126,36 @@ spec:
 		t.Fatal(err)
 	}
 	m.until("gone", func() (bool, string) { p := m.pod("web-" + nodeName); return p == nil, tell(p) })
+	m.underPressure(t)
+}
+
+// underPressure has the kubelet want more memory to be free than the machine can have: the pod that runs ends, another is not let in.
+func (m *machine) underPressure(t *testing.T) {
+	m.create(t, "victim", func(*corev1.Pod) {})
+	m.until("running", func() (bool, string) { p := m.pod("victim"); return podReady(p), tell(p) })
+	m.stop()
+	m.cfg.EvictionHard, m.cfg.PressureLasts = "memory.available<99%", time.Minute
+	m.start()
+	m.until("evicted", func() (bool, string) {
+		p := m.pod("victim")
+		c := pod.Condition(p, corev1.DisruptionTarget)
+		return p.Status.Phase == corev1.PodFailed && p.Status.Reason == "Evicted" && strings.HasPrefix(p.Status.Message, "The node was low on resource: memory. Threshold quantity: ") &&
+			c != nil && c.Reason == "TerminationByKubelet" && c.Message == p.Status.Message, fmt.Sprintf("%+v", p.Status)
+	})
+	m.until("under pressure", func() (bool, string) {
+		n := m.node()
+		for _, c := range n.Status.Conditions {
+			if c.Type == corev1.NodeMemoryPressure {
+				return c.Status == corev1.ConditionTrue && c.Reason == "KubeletHasInsufficientMemory", fmt.Sprint(c)
+			}
+		}
+		return false, fmt.Sprint(n.Status.Conditions)
+	})
+	m.create(t, "another", func(*corev1.Pod) {})
+	m.until("refused", func() (bool, string) {
+		st := m.pod("another").Status
+		return st.Phase == corev1.PodFailed && st.Reason == "Evicted" && st.Message == "Pod was rejected: The node had condition: [MemoryPressure]. ", fmt.Sprintf("%+v", st)
+	})
 }
 
 // endsByItself checks pods that end because of what they do: a volume over its limit, a deadline.

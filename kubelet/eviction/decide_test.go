@@ -169,7 +169,7 @@ func TestOverLimit(t *testing.T) {
 		{"container", diskUse{containers: map[string]amounts{"c": {9 * mi, 0}}, logs: map[string]amounts{"c": {2 * mi, 0}}}, `Container c exceeded its local ephemeral storage limit "10Mi". `},
 		{"pod", diskUse{volumes: map[string]amounts{"free": {31 * mi, 1}}}, "Pod ephemeral local storage usage exceeds the total limit of containers 30Mi. "},
 	} {
-		if got := overLimit(p, tc.use); got != tc.want {
+		if signal, got := overLimit(p, tc.use); got != tc.want || (signal == "") != (tc.want == "") {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 		}
 	}

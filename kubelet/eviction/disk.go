@@ -121,7 +121,7 @@ func (m *Manager) round(ctx context.Context, pods Pods, all bool) error {
 			chosen = append(chosen, p)
 		}
 	}
-	uses := map[types.UID]diskUse{}
+	uses, over := map[types.UID]diskUse{}, map[types.UID]bool{}
 	var failed []error
 	if len(chosen) > 0 {
 		list, cancel := context.WithTimeout(ctx, answer)
@@ -145,11 +145,17 @@ func (m *Manager) round(ctx context.Context, pods Pods, all bool) error {
 				failed = append(failed, fmt.Errorf("pod %s/%s: %w", p.Namespace, p.Name, err))
 			}
 			uses[p.UID] = use
-			if text := overLimit(p, use); text != "" && !pod.Critical(p) {
+			if m.over[p.UID] {
+				over[p.UID] = true
+			}
+			if limit, text := overLimit(p, use); limit != "" && !pod.Critical(p) && !m.over[p.UID] {
+				over[p.UID] = true
+				m.count.WithLabelValues(string(limit)).Inc()
 				pods.Evict(p.UID, reason, text, 0, "")
 			}
 		}
 	}
+	m.over = over
 	m.mu.Lock()
 	m.uses = uses
 	if all {

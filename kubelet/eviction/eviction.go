@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -93,6 +94,7 @@ type Manager struct {
 	log   *zap.Logger
 	look  func(ctx context.Context, all bool, into sight) error
 	walk  chan struct{} // asks for a measure of every pod
+	count *prometheus.CounterVec
 
 	// Owned by Run's loop.
 	judge     *judge
@@ -103,6 +105,8 @@ type Manager struct {
 	victims   map[types.UID]bool
 	leaving   *victim
 	announced Signal // the shortage that was told last
+
+	over map[types.UID]bool // pods that were told to end for their limits; owned by measure
 
 	mu       sync.Mutex
 	pressure map[corev1.NodeConditionType]bool // replaced, never changed; guarded by mu, as all below
@@ -124,10 +128,14 @@ func New(cfg Config, parts Parts, log *zap.Logger) *Manager {
 	m := &Manager{
 		cfg: cfg, parts: parts, log: log.Named("eviction"), walk: make(chan struct{}, 1), judge: newJudge(cfg.Thresholds, cfg.PressureLasts),
 		sight: sight{}, victims: map[types.UID]bool{},
+		count: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubelet_evictions", Help: "Cumulative number of pod evictions by eviction signal"}, []string{"eviction_signal"}),
 	}
 	m.look = m.machine
 	return m
 }
+
+// Collectors are the metrics of evictions.
+func (m *Manager) Collectors() []prometheus.Collector { return []prometheus.Collector{m.count} }
 
 // Pressure says what is short, or was a while ago.
 func (m *Manager) Pressure() (memory, disk, pids bool) {
@@ -247,6 +255,7 @@ func (m *Manager) mend(ctx context.Context, pods Pods, s shortage) error {
 	text := message(s, c)
 	m.victims[c.pod.UID] = true
 	m.leaving = &victim{uid: c.pod.UID, group: m.parts.Groups.PodPath(pod.QoS(c.pod), string(c.pod.UID)), since: time.Now().Add(grace), disk: disk}
+	m.count.WithLabelValues(string(signal)).Inc()
 	pods.Evict(c.pod.UID, reason, text, grace, text)
 	return nil
 }

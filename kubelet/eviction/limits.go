@@ -47,12 +47,19 @@ func onDisk(e *corev1.EmptyDirVolumeSource) bool {
 	return e != nil && e.Medium == corev1.StorageMediumDefault
 }
 
-// overLimit says which of its own limits a pod exceeds, as a message; empty: none.
-func overLimit(p *corev1.Pod, use diskUse) string {
+// The limits of pods, as the metric of evictions names them.
+const (
+	emptyDirLimit  Signal = "emptydirfs.limit"
+	podLimit       Signal = "ephemeralpodfs.limit"
+	containerLimit Signal = "ephemeralcontainerfs.limit"
+)
+
+// overLimit says which of its own limits a pod exceeds, and a message; empty: none.
+func overLimit(p *corev1.Pod, use diskUse) (Signal, string) {
 	for i := range p.Spec.Volumes {
 		v := &p.Spec.Volumes[i]
 		if onDisk(v.EmptyDir) && v.EmptyDir.SizeLimit != nil && v.EmptyDir.SizeLimit.Sign() > 0 && use.volumes[v.Name].bytes > v.EmptyDir.SizeLimit.Value() {
-			return fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit)
+			return emptyDirLimit, fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit)
 		}
 	}
 	if limit, ok := pod.Limits(p)[corev1.ResourceEphemeralStorage]; ok {
@@ -63,14 +70,14 @@ func overLimit(p *corev1.Pod, use diskUse) string {
 			}
 		}
 		if all > limit.Value() {
-			return fmt.Sprintf("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", &limit)
+			return podLimit, fmt.Sprintf("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", &limit)
 		}
 	}
 	for _, c := range pod.Containers(p) {
 		limit, ok := c.Resources.Limits[corev1.ResourceEphemeralStorage]
 		if ok && use.containers[c.Name].bytes+use.logs[c.Name].bytes > limit.Value() {
-			return fmt.Sprintf("Container %s exceeded its local ephemeral storage limit %q. ", c.Name, &limit)
+			return containerLimit, fmt.Sprintf("Container %s exceeded its local ephemeral storage limit %q. ", c.Name, &limit)
 		}
 	}
-	return ""
+	return "", ""
 }

@@ -19,10 +19,10 @@ type health struct {
 func conditions(h health) []corev1.NodeCondition {
 	pressure := func(kind corev1.NodeConditionType, short bool, resource, has, hasNot string) corev1.NodeCondition {
 		if short {
-			return corev1.NodeCondition{Type: kind, Status: corev1.ConditionTrue, Reason: "KubeletHas" + resource + "Pressure", Message: has}
+			return corev1.NodeCondition{Type: kind, Status: corev1.ConditionTrue, Reason: "KubeletHas" + resource, Message: has}
 		}
 		return corev1.NodeCondition{Type: kind, Status: corev1.ConditionFalse, Reason: hasNot, Message: "kubelet has " + map[string]string{
-			"InsufficientMemory": "sufficient memory available", "Disk": "no disk pressure", "InsufficientPID": "sufficient PID available"}[resource]}
+			"InsufficientMemory": "sufficient memory available", "DiskPressure": "no disk pressure", "InsufficientPID": "sufficient PID available"}[resource]}
 	}
 	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"}
 	var wrong []string
@@ -37,7 +37,7 @@ func conditions(h health) []corev1.NodeCondition {
 	}
 	return []corev1.NodeCondition{
 		pressure(corev1.NodeMemoryPressure, h.memory, "InsufficientMemory", "kubelet has insufficient memory available", "KubeletHasSufficientMemory"),
-		pressure(corev1.NodeDiskPressure, h.disk, "Disk", "kubelet has disk pressure", "KubeletHasNoDiskPressure"),
+		pressure(corev1.NodeDiskPressure, h.disk, "DiskPressure", "kubelet has disk pressure", "KubeletHasNoDiskPressure"),
 		pressure(corev1.NodePIDPressure, h.pids, "InsufficientPID", "kubelet has insufficient PID available", "KubeletHasSufficientPID"),
 		ready,
 	}

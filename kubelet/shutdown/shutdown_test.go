@@ -58,7 +58,6 @@ func TestGroups(t *testing.T) {
 type played struct {
 	t        *testing.T
 	announce chan bool
-	held     bool
 	delay    time.Duration
 	pods     []*corev1.Pod
 	takes    map[types.UID]time.Duration
