@@ -152,7 +152,7 @@ type Config struct {
 // flags are those that this daemon obeys, and those of upstream's kubelet that it only knows (configuration.Others).
 func (c *Config) flags() []cli.Flag {
 	own := c.own()
-	have := map[string]bool{}
+	have := map[string]bool{"v": true} // the short name of --version, as with all daemons
 	for _, f := range own {
 		have[f.Names()[0]] = true
 	}
