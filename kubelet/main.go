@@ -27,6 +27,7 @@ import (
 	"pilothouse.dev/kubelet/cpus"
 	"pilothouse.dev/kubelet/credentials"
 	"pilothouse.dev/kubelet/csi"
+	"pilothouse.dev/kubelet/devices"
 	"pilothouse.dev/kubelet/eviction"
 	"pilothouse.dev/kubelet/images"
 	"pilothouse.dev/kubelet/localvolumes"
@@ -107,10 +108,11 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	recorder := events.New(api.Kube, "kubelet", cfg.NodeName)
 	pressure := eviction.New(cfg.eviction(), eviction.Parts{Groups: groups, Images: pics, Runtime: rt, Events: recorder}, log)
 	drivers := csi.New(cfg.NodeName, cfg.RootDir, csi.Parts{Kube: api.Kube, Nodes: nodes, Objects: factory.Storage().V1().CSIDrivers().Informer(), Tokens: toks, Events: recorder}, log)
-	plugged := plugins.New(filepath.Join(cfg.RootDir, "plugins_registry"), map[string]plugins.Handler{registration.CSIPlugin: drivers}, log)
+	devs := devices.New(filepath.Join(cfg.RootDir, "device-plugins"), log)
+	plugged := plugins.New(filepath.Join(cfg.RootDir, "plugins_registry"), map[string]plugins.Handler{registration.CSIPlugin: drivers, registration.DevicePlugin: devs}, log)
 	halt := shutdown.New(cfg.shutdown(), shutdown.Parts{Dial: logind, Events: recorder}, log)
 	self := node.New(cfg.node(), node.Parts{Kube: api.Kube, Nodes: nodes, Runtime: rt, Images: pics, Network: net, Pressure: pressure,
-		Contribute: []func(*corev1.Node){node.Handlers(rt.Handlers()), drivers.Contribute, halt.Contribute}}, log)
+		Contribute: []func(*corev1.Node){node.Handlers(rt.Handlers()), drivers.Contribute, devs.Contribute, halt.Contribute}}, log)
 	storage := localvolumes.Storage{Core: api.Kube.CoreV1(), Dirs: dirs, Self: asKnown(nodes, cfg.NodeName)}
 	vols := volumes.New(cfg.RootDir, volumes.Parts{Look: objs, Tokens: toks, Certificates: tokens.NewCertificates(api.Kube, storage.Self, log), Storage: storage, Drivers: drivers,
 		Images: pods.ImageVolumes{Images: pics, Objects: objs, Events: recorder}}, log)
@@ -126,7 +128,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	}
 	workers := pods.New(cfg.pods(), pods.Parts{
 		Sandboxes: timed, Containers: timed, Observer: timed, Images: starts, Network: net, Groups: groups, Volumes: vols, Objects: objs, Probes: prober,
-		Status: mirrors, Events: recorder, Guards: []pods.Guard{pressure, halt}, Grants: []pods.Grants{alone}, Updates: desired.Updates(), Node: self.Self, Services: known(services), Handler: handlers(api.Kube),
+		Status: mirrors, Events: recorder, Guards: []pods.Guard{pressure, halt}, Grants: []pods.Grants{alone, devs}, Updates: desired.Updates(), Node: self.Self, Services: known(services), Handler: handlers(api.Kube),
 	}, log)
 	numbers := stats.New(cfg.stats(), stats.Parts{Runtime: rt, Groups: groups, Pods: workers, Volumes: vols, Drivers: drivers})
 	resources := prometheus.NewRegistry()
@@ -172,6 +174,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("probes", prober.Run)
 	g.Add("node", self.Run)
 	g.Add("processors", alone.Run)
+	g.Add("devices", func(ctx context.Context) error { return devs.Run(ctx, self.Nudge) })
 	g.Add("pods", workers.Run)
 	g.Add("desired pods", desired.Run)
 	g.Add("eviction", func(ctx context.Context) error { return pressure.Run(ctx, workers, self.Nudge) })
