@@ -23,4 +23,7 @@
 //	(none) ──pull──▶ image there ──start──▶ Running ──▶ Exited ──▶ waits its back-off ──▶ pull …
 //	                                           │           ▲
 //	                                           └── stop ───┘  a probe says so, its image was changed, the pod ends
+//
+// Whatever a pod's spec makes panic ends that one turn or action (guard.go); its phase never goes back; a rule of one container may have all of
+// them begin anew in the same sandbox (anew.go).
 package pods
