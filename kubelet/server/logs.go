@@ -1,10 +1,13 @@
 package server
 
 import (
+	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +17,7 @@ import (
 
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/logs"
+	"pilothouse.dev/kubelet/streaming"
 	"pilothouse.dev/pkg/pod"
 )
 
@@ -44,12 +48,19 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) error {
 	if opts.Ended == nil {
 		opts.Follow = false // it prints no more
 	}
+	path := logs.Path(s.cfg.Logs, p.Namespace, p.Name, string(p.UID), name, attempt)
+	if streaming.IsWebSocket(r) {
+		if _, err := os.Stat(path); err != nil {
+			return fail(http.StatusNotFound, "container %q in pod %q has no log", name, p.Name)
+		}
+		return s.parts.Streams.Send(w, r, func(ctx context.Context, to io.Writer) error { return logs.Read(ctx, path, opts, to) })
+	}
 	w.Header().Set("Content-Type", "text/plain")
 	out := &flusher{w: w, flush: opts.Follow}
 	if opts.Follow {
 		out.Flush() // the client sees at once that it is being served
 	}
-	err = logs.Read(r.Context(), logs.Path(s.cfg.Logs, p.Namespace, p.Name, string(p.UID), name, attempt), opts, out)
+	err = logs.Read(r.Context(), path, opts, out)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !out.wrote && truth(q.Get("previous")):
 		return noPrevious(p, name)
