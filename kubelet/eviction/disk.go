@@ -47,13 +47,17 @@ func (m *Manager) machine(ctx context.Context, all bool, into sight) error {
 	put(nodefsAvailable, node.Available, node.Capacity, err)
 	put(nodefsInodesFree, node.InodesFree, node.InodesHave, nil)
 	image := node
-	ask, cancel := context.WithTimeout(ctx, answer)
-	defer cancel()
-	if folder, err := m.parts.Runtime.Folder(ask); err != nil {
-		failed = append(failed, err)
-	} else if folder != "" {
-		if image, err = stats.DiskOf(folder); err != nil {
+	if m.folder == "" { // it never changes, and a runtime that hangs must not keep us from looking
+		ask, cancel := context.WithTimeout(ctx, answer)
+		defer cancel()
+		if m.folder, err = m.parts.Runtime.Folder(ask); err != nil {
 			failed = append(failed, err)
+		}
+	}
+	if m.folder != "" {
+		if image, err = stats.DiskOf(m.folder); err != nil {
+			failed = append(failed, err)
+			image = node
 		}
 	}
 	m.mu.Lock()
@@ -182,7 +186,9 @@ func (m *Manager) of(ctx context.Context, p *corev1.Pod, records map[string]cont
 		}
 	}
 	for name, c := range records {
-		layer, err := m.parts.Runtime.LayerUsage(ctx, c.ID)
+		one, cancel := context.WithTimeout(ctx, thorough)
+		layer, err := m.parts.Runtime.LayerUsage(one, c.ID)
+		cancel()
 		if err != nil && !errors.Is(err, containers.ErrNotFound) {
 			failed = append(failed, err)
 		}

@@ -85,6 +85,7 @@ const (
 	seldom   = 10 * time.Second // and everything else
 	patience = 30 * time.Second // how long an ended pod is waited for before the next is chosen
 	answer   = 5 * time.Second  // of the runtime
+	thorough = time.Minute      // of one that works through a disk: measures a layer, removes images
 )
 
 // Manager watches.
@@ -99,6 +100,7 @@ type Manager struct {
 	// Owned by Run's loop.
 	judge     *judge
 	sight     sight
+	folder    string    // of images and layers, once known
 	looked    time.Time // when everything was looked at
 	acting    bool      // something is short
 	cleaned   time.Time // when images were removed last
@@ -355,6 +357,8 @@ func (m *Manager) running(ctx context.Context) map[string][]containers.Container
 
 // reclaim removes images that no container uses, and says whether there were any.
 func (m *Manager) reclaim(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, thorough)
+	defer cancel()
 	l, err := m.parts.Runtime.List(ctx)
 	if err != nil {
 		return false, fmt.Errorf("listing images in use: %w", err)

@@ -52,7 +52,7 @@ func admit(cfg *Config, p *corev1.Pod, n *corev1.Node, others []*corev1.Pod, gua
 	}
 	for _, g := range guards {
 		if reason, message := g.Admit(p); reason != "" {
-			return &rejection{reason, message}
+			return &rejection{reason: reason, message: message}
 		}
 	}
 	return nil
