@@ -25,6 +25,7 @@ import (
 	"pilothouse.dev/kubelet/cgroups"
 	"pilothouse.dev/kubelet/configuration"
 	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/cpus"
 	"pilothouse.dev/kubelet/credentials"
 	"pilothouse.dev/kubelet/eviction"
 	"pilothouse.dev/kubelet/images"
@@ -592,6 +593,7 @@ func (c *Config) pods() pods.Config {
 	return pods.Config{Node: c.NodeName, NodeIPs: c.nodeIPs, Root: c.RootDir, Logs: c.PodLogs,
 		DNS:            pods.DNS{Cluster: c.ClusterDNS.Value(), Domain: c.ClusterDomain, NodeFile: c.ResolvConf},
 		Sizing:         c.sizing(),
+		ExclusiveCPUs:  c.Processors.Policy == cpus.Static,
 		SeccompDefault: c.SeccompDefault, UnsafeSysctls: c.UnsafeSysctls.Value(), AppArmor: containers.AppArmor(),
 		Backoff: pods.Backoff{First: time.Second, Max: c.MaxRestartBackoff, Calm: 10 * time.Minute}}
 }

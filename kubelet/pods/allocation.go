@@ -22,7 +22,7 @@ import (
 //
 // The pod's folder keeps it in a file, so that a kubelet which starts again tells a resize that waits from one that was let in.
 type allocation struct {
-	// Generation of the pod whose resources these are.
+	// Generation of the pod whose resources these are. INVARIANT: a pod of that generation asks for them.
 	Generation int64                                  `json:"generation"`
 	Pod        *corev1.ResourceRequirements           `json:"pod,omitempty"`
 	Containers map[string]corev1.ResourceRequirements `json:"containers"`
@@ -46,7 +46,7 @@ func (a *allocation) same(o *allocation) bool {
 
 // onto is the pod with these resources; p itself where it asks for them already, else a copy.
 func (a *allocation) onto(p *corev1.Pod) *corev1.Pod {
-	if a == nil || a.same(allocationOf(p)) {
+	if a == nil || a.Generation == p.Generation || a.same(allocationOf(p)) { // resources change with the generation only
 		return p
 	}
 	p = p.DeepCopy()
@@ -63,6 +63,7 @@ func (a *allocation) onto(p *corev1.Pod) *corev1.Pod {
 
 // reported is what the pod's status tells of its allocation: the way back for a pod whose file is lost. Limits are those that containers have.
 func reported(p *corev1.Pod) *allocation {
+	spec := allocationOf(p)
 	a := allocationOf(p)
 	for name, r := range a.Containers {
 		cs := pod.ContainerStatus(p, name)
@@ -77,6 +78,9 @@ func reported(p *corev1.Pod) *allocation {
 			r.Limits = replaced(r.Limits, cs.Resources.Limits)
 		}
 		a.Containers[name] = r
+	}
+	if !a.same(spec) {
+		a.Generation-- // or one before
 	}
 	return a
 }

@@ -172,9 +172,13 @@ func (w *worker) fits(path string, limit int64, what string) error {
 	return nil
 }
 
-// tellResize keeps the condition of a resize that is being done, and tells when it begins, fails and ends.
-func (w *worker) tellResize(s *state, plan Plan) {
+// tellResize keeps the condition of a resize that is being done, and tells when it begins, fails and is done.
+func (w *worker) tellResize(s *state, wish Wish, plan Plan) {
 	was := s.progress
+	if wish.End != nil {
+		s.progress = nil // it ends with the size that it has
+		return
+	}
 	if !plan.Resizing {
 		if s.progress = nil; was != nil {
 			generation := w.generation(s.pod)

@@ -262,7 +262,7 @@ func (w *worker) turn(s *state) Plan {
 	if !again.IsZero() {
 		plan.again(again)
 	}
-	w.tellResize(s, plan)
+	w.tellResize(s, wish, plan)
 	w.tellStatus(s, wish, plan)
 	w.tellProbes(s, wish, plan)
 	if plan.Final && s.final == nil {
@@ -337,6 +337,7 @@ func (w *worker) tellStatus(s *state, wish Wish, plan Plan) {
 	if box := s.seen.Sandbox; box != nil && box.Ready {
 		f.PodIPs, f.Networked, f.RecursiveReadOnly = box.IPs, true, box.Features.RecursiveReadOnly
 	}
+	f.ImageVolumes = imageRefs(s.pod, s.volumes)
 	for name, wait := range plan.Waiting {
 		f.Waiting[name] = corev1.ContainerStateWaiting{Reason: wait.Reason, Message: wait.Message}
 		w.tellWaiting(s, name, wait)
