@@ -31,7 +31,7 @@ func TestSecurity(t *testing.T) {
 		{"the container's own wins", Config{}, &corev1.PodSecurityContext{RunAsUser: new(int64(7)), RunAsNonRoot: new(true), SeccompProfile: runtimeDefault},
 			&corev1.SecurityContext{RunAsUser: new(int64(0)), RunAsGroup: new(int64(1)), RunAsNonRoot: new(false), SeccompProfile: file, AllowPrivilegeEscalation: new(false),
 				ReadOnlyRootFilesystem: new(true), Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"NET_ADMIN"}, Drop: []corev1.Capability{"ALL"}}},
-			containers.Security{RunAsUser: new(int64(0)), RunAsGroup: new(int64(1)), Seccomp: "Localhost", SeccompPath: "/root/seccomp/etc/own.json", NoNewPrivileges: true, ReadOnlyRoot: true,
+			containers.Security{RunAsUser: new(int64(0)), RunAsGroup: new(int64(1)), Seccomp: "Localhost", SeccompPath: "/kubelet/seccomp/etc/own.json", NoNewPrivileges: true, ReadOnlyRoot: true,
 				CapAdd: []string{"NET_ADMIN"}, CapDrop: []string{"ALL"}}},
 		{"privileged", Config{}, nil, &corev1.SecurityContext{Privileged: new(true)}, containers.Security{Privileged: true, Seccomp: "Unconfined"}},
 		{"groups of the pod alone", Config{}, &corev1.PodSecurityContext{SupplementalGroupsPolicy: &strict}, nil, containers.Security{StrictGroups: true, Seccomp: "Unconfined"}},
@@ -39,7 +39,7 @@ func TestSecurity(t *testing.T) {
 			&corev1.SecurityContext{ProcMount: new(corev1.UnmaskedProcMount), SELinuxOptions: &corev1.SELinuxOptions{Level: "s0:c2"}},
 			containers.Security{AppArmor: "Localhost", AppArmorProfile: "mine", SELinux: &containers.SELinux{Level: "s0:c2"}, UnmaskedProc: true, Seccomp: "Unconfined"}},
 	} {
-		tc.cfg.Root = "/root"
+		tc.cfg.Root = "/kubelet"
 		got, err := tc.cfg.security(&corev1.Pod{Spec: corev1.PodSpec{SecurityContext: tc.pod}}, &corev1.Container{SecurityContext: tc.c})
 		if err != nil || !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("%s: %+v, %v, want %+v", tc.name, got, err, tc.want)
