@@ -245,6 +245,8 @@ func (m *Manager) Contribute(n *corev1.Node) {
 	for name, p := range m.plugins {
 		if p.goneFor(absence) {
 			delete(m.plugins, name)
+			delete(n.Status.Capacity, corev1.ResourceName(name))
+			delete(n.Status.Allocatable, corev1.ResourceName(name))
 			continue
 		}
 		all, healthy := len(p.ids()), len(p.healthy())

@@ -140,7 +140,20 @@ func (n *Node) capacity(st *corev1.NodeStatus) {
 	if n.cfg.HugePages != nil {
 		m.pages = n.cfg.HugePages()
 	}
+	before := st.Capacity
 	st.Capacity, st.Allocatable = m.share(&n.cfg)
+	for name, q := range before {
+		if extended(name) {
+			st.Capacity[name], st.Allocatable[name] = q, q
+		}
+	}
+}
+
+// extended: the resource is one that a cluster's operator may write into the node's capacity by hand
+// (https://kubernetes.io/docs/tasks/administer-cluster/extended-resource-node/); device plugins bring such ones, too.
+func extended(name corev1.ResourceName) bool {
+	domain, _, ok := strings.Cut(string(name), "/")
+	return ok && !strings.HasSuffix(domain, "kubernetes.io")
 }
 
 // share says what the machine has and what of it is for pods: all but what is reserved, what the hard thresholds of eviction keep free, and, of memory,

@@ -169,7 +169,7 @@ func (n *Node) nudge() {
 func (n *Node) changed(old, now any) {
 	a, b := old.(*corev1.Node), now.(*corev1.Node)
 	if !equality.Semantic.DeepEqual(a.Spec, b.Spec) || !equality.Semantic.DeepEqual(a.Status.Addresses, b.Status.Addresses) ||
-		b.Name == n.cfg.Name && !maps.Equal(a.Labels, b.Labels) {
+		b.Name == n.cfg.Name && !(maps.Equal(a.Labels, b.Labels) && equality.Semantic.DeepEqual(a.Status.Capacity, b.Status.Capacity)) {
 		n.nudge()
 	}
 }
