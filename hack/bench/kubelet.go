@@ -57,7 +57,7 @@ func (b *bench) kubelet(ctx context.Context) (err error) {
 		return err
 	}
 	defer raw.close()
-	for _, measure := range []func(context.Context, *podWatch, *rawRuntime) error{b.births, b.deaths, b.crowd} {
+	for _, measure := range []func(context.Context, *podWatch, *rawRuntime) error{b.births, b.deaths, b.contents, b.crowd} {
 		if err := measure(ctx, w, raw); err != nil {
 			return err
 		}
