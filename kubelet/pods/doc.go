@@ -26,4 +26,7 @@
 //
 // Whatever a pod's spec makes panic ends that one turn or action (guard.go); its phase never goes back; a rule of one container may have all of
 // them begin anew in the same sandbox (anew.go).
+//
+// What a pod asks for may change while it runs. It runs with what it was given (allocation.go): Workers let a resize in when the node has room for it
+// (resize.go, resizing.go), the machine names the action Resize for what can change in place and stops what must start again (resize_machine.go).
 package pods
