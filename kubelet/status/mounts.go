@@ -25,7 +25,7 @@ func RecursiveReadOnly(m corev1.VolumeMount, can bool) (bool, error) {
 }
 
 // mounts tells how the container's volumes are mounted.
-func mounts(c *corev1.Container, can bool) []corev1.VolumeMountStatus {
+func mounts(c *corev1.Container, can bool, images map[string]string) []corev1.VolumeMountStatus {
 	var list []corev1.VolumeMountStatus
 	for _, m := range c.VolumeMounts {
 		s := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
@@ -35,6 +35,9 @@ func mounts(c *corev1.Container, can bool) []corev1.VolumeMountStatus {
 				mode = corev1.RecursiveReadOnlyEnabled
 			}
 			s.RecursiveReadOnly = &mode
+		}
+		if ref := images[m.Name]; ref != "" {
+			s.VolumeStatus = &corev1.VolumeStatus{Image: &corev1.ImageVolumeStatus{ImageRef: ref}}
 		}
 		list = append(list, s)
 	}

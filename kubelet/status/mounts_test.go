@@ -30,7 +30,7 @@ func TestRecursiveReadOnly(t *testing.T) {
 		if got != tc.want || (err != nil) != (tc.fails != "") || err != nil && err.Error() != tc.fails {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
-		told := mounts(&corev1.Container{VolumeMounts: []corev1.VolumeMount{tc.mount}}, tc.can)
+		told := mounts(&corev1.Container{VolumeMounts: []corev1.VolumeMount{tc.mount}}, tc.can, nil)
 		if len(told) != 1 || !reflect.DeepEqual(told[0].RecursiveReadOnly, tc.told) {
 			t.Errorf("%s: told %+v", name, told)
 		}

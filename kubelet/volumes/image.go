@@ -16,8 +16,9 @@ func setupImage(ctx context.Context, g Ground) (Volume, error) {
 	if g.Images == nil {
 		return Volume{}, ErrUnsupported
 	}
-	if err := g.Images.Mount(ctx, g.Pod, g.Volume, g.Dir); err != nil {
+	ref, err := g.Images.Mount(ctx, g.Pod, g.Volume, g.Dir)
+	if err != nil {
 		return Volume{}, err
 	}
-	return Volume{Path: g.Dir, ReadOnly: true}, nil
+	return Volume{Path: g.Dir, ReadOnly: true, ImageRef: ref}, nil
 }

@@ -37,6 +37,8 @@ type Volume struct {
 	Device string
 	// ReadOnly volumes are never written by containers, whatever the mount says.
 	ReadOnly bool
+	// ImageRef is name@digest of the image that the volume shows; empty if it is of another kind.
+	ImageRef string
 	// Renew is when the content will be too old, whatever objects do; the zero time is never.
 	Renew time.Time
 
@@ -69,8 +71,8 @@ type Lookup interface {
 
 // Images makes the files of images seen.
 type Images interface {
-	// Mount mounts the image of the volume at dir; what is mounted there already stays.
-	Mount(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, dir string) error
+	// Mount mounts the image of the volume at dir and says which one it is, as name@digest; what is mounted there already stays.
+	Mount(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, dir string) (ref string, err error)
 	// Release gives back what a pod's volumes took; they are unmounted.
 	Release(ctx context.Context, uid types.UID) error
 }
