@@ -1,42 +1,25 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
-	goruntime "runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 
 	"pilothouse.dev/kubelet/access"
-	"pilothouse.dev/kubelet/certificates"
 	"pilothouse.dev/kubelet/cgroups"
 	"pilothouse.dev/kubelet/configuration"
-	"pilothouse.dev/kubelet/containers"
-	"pilothouse.dev/kubelet/cpus"
-	"pilothouse.dev/kubelet/credentials"
 	"pilothouse.dev/kubelet/eviction"
 	"pilothouse.dev/kubelet/images"
-	"pilothouse.dev/kubelet/logs"
-	"pilothouse.dev/kubelet/network"
 	"pilothouse.dev/kubelet/node"
-	"pilothouse.dev/kubelet/pods"
 	"pilothouse.dev/kubelet/server"
 	"pilothouse.dev/kubelet/shutdown"
-	"pilothouse.dev/kubelet/source"
-	"pilothouse.dev/kubelet/stats"
 	"pilothouse.dev/pkg/localvolume"
 )
 
@@ -153,7 +136,7 @@ type Config struct {
 // flags are those that this daemon obeys, and those of upstream's kubelet that it only knows (configuration.Others).
 func (c *Config) flags() []cli.Flag {
 	own := c.own()
-	have := map[string]bool{"v": true} // the short name of --version, as with all daemons
+	have := map[string]bool{}
 	for _, f := range own {
 		have[f.Names()[0]] = true
 	}
@@ -342,281 +325,4 @@ func (c *Config) own() []cli.Flag {
 		&cli.DurationFlag{Name: "authorization-webhook-cache-authorized-ttl", Value: 5 * time.Minute, Destination: &c.Access.AllowedTTL, Usage: "how long it is kept that somebody may"},
 		&cli.DurationFlag{Name: "authorization-webhook-cache-unauthorized-ttl", Value: 30 * time.Second, Destination: &c.Access.RefusedTTL, Usage: "how long it is kept that somebody may not"},
 	})
-}
-
-// complete checks the flags and reads what they spell.
-func (c *Config) complete() error {
-	for name, value := range map[string]string{"kubeconfig": c.Kubeconfig, "tls-cert-file": c.CertFile, "tls-private-key-file": c.KeyFile, "client-ca-file": c.CA} {
-		if value == "" && !(c.RotateServing && strings.HasPrefix(name, "tls-")) {
-			return fmt.Errorf("--%s is needed", name)
-		}
-	}
-	if c.CertDir == "" {
-		c.CertDir = filepath.Join(c.RootDir, "pki")
-	}
-	if err := c.Access.Check(); err != nil {
-		return err
-	}
-	var err error
-	if c.tls, err = server.ReadTLS(c.TLSMin, c.Ciphers.Value(), c.Curves.Value()); err != nil {
-		return err
-	}
-	if err := c.machine(); err != nil {
-		return err
-	}
-	if c.NodeName == "" {
-		name, err := os.Hostname()
-		if err != nil {
-			return fmt.Errorf("reading the host name: %w", err)
-		}
-		c.NodeName = strings.ToLower(name)
-	}
-	if err := c.addresses(); err != nil {
-		return err
-	}
-	if !filepath.IsAbs(c.LocalPathDir) {
-		return fmt.Errorf("--local-path-dir %q is not absolute", c.LocalPathDir)
-	}
-	if c.MaxPods < 1 || c.LeaseInterval < 100*time.Millisecond || c.MaxRestartBackoff < time.Second {
-		return errors.New("--max-pods must be 1 or more, --node-lease-interval 100ms or more, --max-container-restart-period 1s or more")
-	}
-	if err := c.evictions(); err != nil {
-		return err
-	}
-	if err := c.images(nil).Check(); err != nil {
-		return err
-	}
-	if err := c.imageGC().Check(); err != nil {
-		return err
-	}
-	groups, err := shutdown.Groups(c.ShutdownGrace, c.ShutdownCritical, c.ShutdownByPriority)
-	if err != nil {
-		return fmt.Errorf("reading the shutdown flags: %w", err)
-	}
-	c.shutdownGroups = groups
-	header, err := source.Header(c.ManifestHeader)
-	if err != nil {
-		return fmt.Errorf("--manifest-url-header: %w", err)
-	}
-	c.manifestHeader = header
-	for flag, read := range map[string]struct {
-		text string
-		into *int64
-	}{"container-log-max-size": {c.LogMaxSize, &c.logMax}} {
-		q, err := resource.ParseQuantity(read.text)
-		if err != nil || q.Sign() < 0 {
-			return fmt.Errorf("--%s %q is no size", flag, read.text)
-		}
-		*read.into = q.Value()
-	}
-	c.labels = map[string]string{}
-	c.handlers = map[string]string{}
-	for _, h := range c.RuntimeHandlers.Value() {
-		name, program, ok := strings.Cut(h, "=")
-		if !ok || name == "" || program == "" {
-			return fmt.Errorf("--runtime-handlers %q: want NAME=PROGRAM", h)
-		}
-		c.handlers[name] = program
-	}
-	if err := pods.CheckSysctls(c.UnsafeSysctls.Value()); err != nil {
-		return fmt.Errorf("--allowed-unsafe-sysctls: %w", err)
-	}
-	for _, l := range c.Labels.Value() {
-		k, v, ok := strings.Cut(l, "=")
-		if !ok || k == "" {
-			return fmt.Errorf("--node-labels %q: want KEY=VALUE", l)
-		}
-		c.labels[k] = v
-	}
-	for _, t := range c.Taints.Value() {
-		kv, effect, ok := strings.Cut(t, ":")
-		k, v, _ := strings.Cut(kv, "=")
-		if !ok || k == "" {
-			return fmt.Errorf("--register-with-taints %q: want KEY=VALUE:EFFECT", t)
-		}
-		c.taints = append(c.taints, corev1.Taint{Key: k, Value: v, Effect: corev1.TaintEffect(effect)})
-	}
-	if c.PodLogs == "" {
-		c.PodLogs = filepath.Join(c.RootDir, "logs")
-	}
-	for _, dir := range []string{c.RootDir, c.NetnsDir, c.PodLogs} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("making a folder: %w", err)
-		}
-	}
-	return nil
-}
-
-// machine checks what the flags demand of the machine.
-func (c *Config) machine() error {
-	var st unix.Statfs_t
-	if err := unix.Statfs("/sys/fs/cgroup", &st); c.FailV1 && err == nil && st.Type != unix.CGROUP2_SUPER_MAGIC {
-		return errors.New("--fail-cgroupv1: this machine has control groups v1")
-	}
-	if swaps, err := os.ReadFile("/proc/swaps"); c.FailSwap && err == nil && strings.Count(string(swaps), "\n") > 1 {
-		return errors.New("--fail-swap-on: running with swap on is not supported, please disable swap or set --fail-swap-on to false")
-	}
-	if c.PodsPerCore < 0 || c.StreamIdle < 0 || c.OOMScore < -1000 || c.OOMScore > 1000 {
-		return errors.New("--pods-per-core and --streaming-connection-idle-timeout must be 0 or more, --oom-score-adj -1000 to 1000")
-	}
-	if most := c.PodsPerCore * goruntime.NumCPU(); most > 0 && most < c.MaxPods {
-		c.MaxPods = most
-	}
-	return nil
-}
-
-// addresses reads --node-ip, or finds the address from which this machine would speak to the world; nothing is sent for that.
-func (c *Config) addresses() error {
-	if c.NodeIP == "" {
-		conn, err := net.Dial("udp", "192.0.2.1:9")
-		if err != nil {
-			return errors.New("this machine has no default route: name its address with --node-ip")
-		}
-		defer conn.Close()
-		c.nodeIPs = []netip.Addr{conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()}
-		return nil
-	}
-	for s := range strings.SplitSeq(c.NodeIP, ",") {
-		ip, err := netip.ParseAddr(strings.TrimSpace(s))
-		if err != nil {
-			return fmt.Errorf("--node-ip: %w", err)
-		}
-		c.nodeIPs = append(c.nodeIPs, ip)
-	}
-	return nil
-}
-
-// evictions reads the flags about pods that are ended for want of something.
-func (c *Config) evictions() (err error) {
-	if c.thresholds, err = eviction.Thresholds(c.EvictionHard, c.EvictionSoft, c.EvictionGraces, c.EvictionReclaim); err != nil {
-		return fmt.Errorf("reading the eviction flags: %w", err)
-	}
-	if c.EvictionMaxGrace < 0 || c.PressureLasts < 0 {
-		return errors.New("--eviction-max-pod-grace-period and --eviction-pressure-transition-period must be 0 or more")
-	}
-	if err := c.amounts(); err != nil {
-		return err
-	}
-	_, all, err := stats.FreeMemory()
-	c.evictionMemory = eviction.MemoryReserved(c.thresholds, all)
-	return err
-}
-
-// amounts reads the flags about what pods may use.
-func (c *Config) amounts() (err error) {
-	if c.reserve, err = node.ReadReserve(c.KubeReserved, c.SystemReserved, c.ReservedCPUs); err != nil {
-		return err
-	}
-	if c.QuotaPeriod < time.Millisecond || c.QuotaPeriod > time.Second {
-		return fmt.Errorf("--cpu-cfs-quota-period %s must be 1ms to 1s", c.QuotaPeriod)
-	}
-	if c.MemoryThrottle < 0 || c.MemoryThrottle > 1 || !slices.Contains([]string{"", "None", "TieredReservation"}, c.MemoryProtection) {
-		return errors.New("--memory-throttling-factor must be 0 to 1, --memory-reservation-policy None or TieredReservation")
-	}
-	for _, what := range c.Enforced.Value() {
-		switch what {
-		case "pods":
-			left, err := c.reserve.Left()
-			if err != nil {
-				return err
-			}
-			c.left = cgroups.Limits(left.CPU, 0, left.Memory)
-			c.left.PIDs = left.PIDs
-		case "none", "":
-		default:
-			return fmt.Errorf("--enforce-node-allocatable %q: only pods are held to what is allocatable", what)
-		}
-	}
-	c.abilities, err = cgroups.New(cgroups.Config{}, zap.NewNop()).Abilities()
-	return err
-}
-
-func (c *Config) sizing() pods.Sizing {
-	return pods.Sizing{NoQuota: !c.Quota, Period: uint64(c.QuotaPeriod / time.Microsecond), PodPIDs: c.PodPIDs, V2: c.abilities.V2, HugePages: c.abilities.HugePages,
-		Throttle: c.MemoryThrottle, Protect: c.MemoryProtection == "TieredReservation"}
-}
-
-// The rooms' own configurations.
-
-func (c *Config) containers() containers.Config {
-	return containers.Config{Address: strings.TrimPrefix(c.Endpoint, "unix://"), StateDir: c.NetnsDir, OCIRuntime: c.OCIRuntime, Handlers: c.handlers, StartsInFlight: c.StartsInFlight}
-}
-
-func (c *Config) images(keys images.Keyring) images.Config {
-	cfg := images.Config{PlainHTTP: c.PlainHTTP.Value(), HostsDir: c.RegistryHosts, Parallel: c.ParallelPulls, Progress: c.PullProgress,
-		BackOff: c.PullBackOff, MaxBackOff: c.MaxPullBackOff, Verify: images.VerifyPolicy(c.PullVerify), Allowlist: c.PullAllowlist.Value(),
-		Pinned: c.PinnedImages.Value(), Keyring: keys}
-	if c.SerializePulls {
-		cfg.Parallel = 1
-	}
-	return cfg
-}
-
-func (c *Config) credentials() credentials.Config {
-	return credentials.Config{Files: credentials.NodeFiles(c.RootDir), PluginConfig: c.ProviderConfig, PluginDir: c.ProviderDir}
-}
-
-func (c *Config) imageGC() images.GCConfig {
-	return images.GCConfig{Node: c.NodeName, High: c.ImageGCHigh, Low: c.ImageGCLow, MinAge: c.ImageMinAge, MaxAge: c.ImageMaxAge}
-}
-
-func (c *Config) network() network.Config {
-	return network.Config{NodeIP: c.nodeIPs[0], CNIConfDir: c.CNIConfDir, CNIBinDirs: []string{c.CNIBinDir}, CNICacheDir: filepath.Join(c.RootDir, "cni")}
-}
-
-func (c *Config) groups() cgroups.Config { return cgroups.Config{Root: c.CgroupRoot, Pods: c.left} }
-
-func (c *Config) logs() logs.Limits {
-	return logs.Limits{MaxSize: c.logMax, MaxFiles: c.LogMaxFiles}
-}
-
-func (c *Config) source() source.Config {
-	return source.Config{Node: c.NodeName, Path: c.Manifests, Check: c.ManifestCheck, URL: c.ManifestURL, Header: c.manifestHeader, URLCheck: c.URLCheck}
-}
-
-func (c *Config) node() node.Config {
-	return node.Config{Name: c.NodeName, IPs: c.nodeIPs, Labels: c.labels, Taints: c.taints, Root: c.RootDir, MaxPods: c.MaxPods, MaxImages: c.MaxImages, Port: c.Port,
-		LeaseInterval: c.LeaseInterval, Reserve: c.reserve, ReservedMemory: c.evictionMemory,
-		ReservedStorage: func(all uint64) int64 { return eviction.Reserved(c.thresholds, "nodefs.available", all) }, HugePages: cgroups.HugePagesOrNone}
-}
-
-func (c *Config) eviction() eviction.Config {
-	return eviction.Config{Node: c.NodeName, Root: c.RootDir, Logs: c.PodLogs, Thresholds: c.thresholds,
-		MaxGrace: time.Duration(c.EvictionMaxGrace) * time.Second, PressureLasts: c.PressureLasts}
-}
-
-func (c *Config) shutdown() shutdown.Config {
-	return shutdown.Config{Node: c.NodeName, Groups: c.shutdownGroups}
-}
-
-func (c *Config) pods() pods.Config {
-	return pods.Config{Node: c.NodeName, NodeIPs: c.nodeIPs, Root: c.RootDir, Logs: c.PodLogs,
-		DNS:            pods.DNS{Cluster: c.ClusterDNS.Value(), Domain: c.ClusterDomain, NodeFile: c.ResolvConf},
-		Sizing:         c.sizing(),
-		ExclusiveCPUs:  c.Processors.Policy == cpus.Static,
-		SeccompDefault: c.SeccompDefault, UnsafeSysctls: c.UnsafeSysctls.Value(), AppArmor: containers.AppArmor(),
-		Backoff: pods.Backoff{First: time.Second, Max: c.MaxRestartBackoff, Calm: 10 * time.Minute}}
-}
-
-func (c *Config) stats() stats.Config {
-	return stats.Config{Node: c.NodeName, Root: c.RootDir, Logs: c.PodLogs, Keep: c.VolumeStats}
-}
-
-func (c *Config) server() server.Config {
-	cfg := server.Config{Address: c.Address, Port: c.Port, CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.CA, Logs: c.PodLogs, TLS: c.tls,
-		HealthzAddress: c.HealthzAddress, HealthzPort: c.HealthzPort, Debugging: c.Debugging, Profiling: c.Profiling, NodeLogs: c.NodeLogs, Contention: c.Contention}
-	if c.RotateServing {
-		cfg.CertFile, cfg.KeyFile, cfg.Await = c.certificates().ServingFile(), c.certificates().ServingFile(), true
-	}
-	return cfg
-}
-
-func (c *Config) certificates() certificates.Config {
-	return certificates.Config{Node: c.NodeName, IPs: c.nodeIPs, Dir: c.CertDir, Kubeconfig: c.Kubeconfig, BootstrapKubeconfig: c.Bootstrap, Rotate: c.Rotate}
-}
-
-func (c *Config) access() access.Config {
-	a := c.Access
-	a.Node = c.NodeName
-	return a
 }
