@@ -169,6 +169,12 @@ func namespacesOf(in specInput) []specs.LinuxNamespace {
 
 func resourcesOf(in specInput) *specs.LinuxResources {
 	res := linuxResources(in.spec.Resources)
+	if in.v2 && !in.spec.SingleOOMKill {
+		if res.Unified == nil {
+			res.Unified = map[string]string{}
+		}
+		res.Unified["memory.oom.group"] = "1"
+	}
 	if in.spec.Security.Privileged {
 		res.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
 		return res

@@ -114,6 +114,16 @@ func TestBuildSpec(t *testing.T) {
 	if shm != 1 || s.Linux.RootfsPropagation != "rslave" || s.Linux.Resources.CPU.Quota != nil {
 		t.Errorf("%d mounts of /dev/shm, propagation %s, %+v", shm, s.Linux.RootfsPropagation, s.Linux.Resources.CPU)
 	}
+	if s.Linux.Resources.Unified["memory.oom.group"] != "1" {
+		t.Errorf("on cgroup v2 a container is not killed as a whole: %v", s.Linux.Resources.Unified)
+	}
+	for _, one := range []func(*specInput){func(in *specInput) { in.v2 = false }, func(in *specInput) { in.spec.SingleOOMKill = true }} {
+		other := in
+		one(&other)
+		if s, err := buildSpec(other); err != nil || s.Linux.Resources.Unified != nil {
+			t.Errorf("one process is to be killed: %v, %v", s, err)
+		}
+	}
 	in.spec.Security.Seccomp = "Nonsense"
 	if _, err := buildSpec(in); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("an unknown seccomp profile: %v", err)

@@ -207,6 +207,8 @@ type ContainerSpec struct {
 	Resources    cgroups.Resources
 	// OOMScoreAdj of the process; left as it is where the kubelet may not change it.
 	OOMScoreAdj *int
+	// SingleOOMKill: where memory runs out the kernel kills one process; else, on cgroup v2, the whole container. On v1 it is always one.
+	SingleOOMKill bool
 	Security    Security
 	// JoinPID is the ID of a running container whose PID namespace this one joins; empty: its own, or the sandbox's.
 	JoinPID string

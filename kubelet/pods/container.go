@@ -32,6 +32,7 @@ func (w *worker) containerSpec(ctx context.Context, in input, c *corev1.Containe
 		CgroupParent: in.group, Resources: w.sizing().container(in.pod, c), OOMScoreAdj: new(oomScore(in.pod, c, w.memory())),
 		Labels: map[string]string{labelBackoff: a.Backoff.String(), labelImage: c.Image, labelSize: w.cfg.Sizing.sizeOf(in.pod, c).String()},
 	}
+	spec.SingleOOMKill = w.cfg.SingleOOMKill
 	spec.Command, spec.Args = resolve.Args(c, env)
 	if c.Lifecycle != nil && c.Lifecycle.StopSignal != nil {
 		spec.StopSignal = string(*c.Lifecycle.StopSignal)

@@ -143,6 +143,8 @@ type Config struct {
 	SeccompDefault bool
 	// UnsafeSysctls are names and beginnings of names, with a star, of sysctls that pods may set beside the safe ones.
 	UnsafeSysctls []string
+	// SingleOOMKill has the kernel kill one process of a container whose memory runs out, not all of them; on cgroup v1 it always does.
+	SingleOOMKill bool
 	// AppArmor: the kernel has it.
 	AppArmor bool
 	Backoff  Backoff
