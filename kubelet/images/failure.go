@@ -135,7 +135,7 @@ func refused(err error) bool {
 
 // A registry may send a client on to an address that is signed: that is a key, and errors tell addresses.
 var (
-	queries   = regexp.MustCompile(`(https?://[^\s"'?]+)\?[^\s"')]+`)
+	queries   = regexp.MustCompile(`(https?://[^\s"'?]+)\?[^\s"')]*[^\s"'):,;]`)
 	userinfos = regexp.MustCompile(`(https?://)[^\s"'/@]+@`)
 )
 

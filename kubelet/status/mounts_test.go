@@ -36,3 +36,12 @@ func TestRecursiveReadOnly(t *testing.T) {
 		}
 	}
 }
+
+// TestImageVolume: a mount of a volume that shows an image tells which one.
+func TestImageVolume(t *testing.T) {
+	c := &corev1.Container{VolumeMounts: []corev1.VolumeMount{{Name: "image"}, {Name: "other"}}}
+	told := mounts(c, true, map[string]string{"image": "reg.test/app@sha256:1"})
+	if told[0].VolumeStatus == nil || told[0].VolumeStatus.Image.ImageRef != "reg.test/app@sha256:1" || told[1].VolumeStatus != nil {
+		t.Errorf("told: %+v", told)
+	}
+}
