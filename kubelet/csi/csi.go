@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -63,6 +64,7 @@ type Drivers struct {
 	parts Parts
 	log   *zap.Logger
 	turns turns
+	took  *prometheus.HistogramVec
 	// idle has something to read when a volume may have lost its last pod, told when the API is to be told of drivers.
 	idle, told chan struct{}
 	arrived    atomic.Bool // a driver was registered since tidy has looked
@@ -79,19 +81,23 @@ type Drivers struct {
 
 // driver is one that is registered.
 type driver struct {
-	endpoint string
-	info     nodeInfo
-	asked    time.Time // when it was asked for info
+	name, endpoint string
+	took           *prometheus.HistogramVec
+	info           nodeInfo
+	asked          time.Time // when it was asked for info
 }
 
 // New stores what it is given: the node's name, and the kubelet's folder.
 func New(node, root string, parts Parts, log *zap.Logger) *Drivers {
 	return &Drivers{
 		node: node, disk: disk{root}, parts: parts, log: log.Named("csi"), turns: turns{held: map[string]*turn{}},
-		idle: make(chan struct{}, 1), told: make(chan struct{}, 1),
+		took: newTook(), idle: make(chan struct{}, 1), told: make(chan struct{}, 1),
 		drivers: map[string]driver{}, gone: map[string]bool{}, live: map[string]Volume{}, moved: make(chan struct{}), nudge: func() {},
 	}
 }
+
+// Collectors are the metrics of calls.
+func (d *Drivers) Collectors() []prometheus.Collector { return []prometheus.Collector{d.took} }
 
 // Run works until ctx ends; nudge has the node's status told soon.
 func (d *Drivers) Run(ctx context.Context, nudge func()) error {

@@ -37,7 +37,7 @@ func (d *Drivers) Register(ctx context.Context, p plugins.Plugin) error {
 	if !slices.ContainsFunc(p.Versions, func(v string) bool { return strings.HasPrefix(strings.TrimPrefix(v, "v"), "1.") }) {
 		return fmt.Errorf("kubernetes.io/csi: validating driver %s: none of the CSI versions reported by this driver are supported: %q", p.Name, p.Versions)
 	}
-	have := driver{endpoint: p.Endpoint}
+	have := driver{name: p.Name, endpoint: p.Endpoint, took: d.took}
 	if err := have.ask(ctx); err != nil {
 		return err
 	}

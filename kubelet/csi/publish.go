@@ -162,7 +162,7 @@ func (p *publication) note(s progress) error {
 		return err
 	}
 	if s == noted {
-		p.counts()
+		p.counts(p.rec.Attachment)
 	}
 	return nil
 }
@@ -311,8 +311,11 @@ func (u *Unattached) Error() string {
 		u.Outer, u.Outer)
 }
 
-// counts has what is in use counted anew, and told.
-func (d *Drivers) counts() {
+// counts has what is in use counted anew, and told, after a change of a volume; without an attachment it does not count.
+func (d *Drivers) counts(attachment string) {
+	if attachment == "" {
+		return
+	}
 	d.mu.Lock()
 	d.counted = false
 	nudge := d.nudge

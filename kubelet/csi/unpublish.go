@@ -54,10 +54,13 @@ func (d *Drivers) unpublish(ctx context.Context, u user, r record) error {
 			return fail(err)
 		}
 	}
+	if mounted, err := isMounted(target); err == nil && mounted && r.Driver == "" {
+		return nil // somebody took the record away: the pod's folders are unmounted and removed as all others
+	}
 	if err := forget(d.disk.useDir(u), target); err != nil {
 		return fail(err)
 	}
-	d.counts()
+	d.counts(r.Attachment)
 	poke(d.idle)
 	return nil
 }
@@ -173,6 +176,6 @@ func (d *Drivers) unstage(ctx context.Context, r record) error {
 	if r.Block {
 		_ = os.Remove(filepath.Join(d.disk.plugins(), devices, "publish", r.SpecVolID)) // empty, or another pod's
 	}
-	d.counts()
+	d.counts(r.Attachment)
 	return nil
 }
