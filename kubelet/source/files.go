@@ -17,6 +17,8 @@ import (
 )
 
 const (
+	// absent is how often a folder that is not there is looked for.
+	absent = time.Second
 	// calm is how long a folder must be left alone before it is read: a file that is being written is not a pod yet.
 	calm = 100 * time.Millisecond
 	// mostBytes of a manifest.
@@ -37,7 +39,7 @@ func (f *files) run(ctx context.Context, tell func(*corev1.Pod, bool)) {
 	if f.path == "" {
 		return
 	}
-	tick := time.NewTicker(f.every)
+	tick := time.NewTimer(f.every)
 	defer tick.Stop()
 	quiet := time.NewTimer(f.every)
 	quiet.Stop()
@@ -55,6 +57,11 @@ func (f *files) run(ctx context.Context, tell func(*corev1.Pod, bool)) {
 			if watched = watch.Add(f.path) == nil; watched {
 				quiet.Reset(0) // what came before the watch
 			}
+		}
+		if watched || err != nil {
+			tick.Reset(f.every)
+		} else {
+			tick.Reset(min(f.every, absent))
 		}
 		select {
 		case <-ctx.Done():

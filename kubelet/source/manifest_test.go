@@ -1,6 +1,7 @@
 package source
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -220,4 +221,40 @@ func TestScan(t *testing.T) {
 	if got := strings.Join(told, " "); got != "+p-n1 -p-n1" {
 		t.Errorf("of one file, told %q", got)
 	}
+}
+
+// A folder that comes after the kubelet is found, and its files are heard.
+func TestLateFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "manifests")
+	told := make(chan string, 4)
+	f := &files{path: dir, node: "n1", every: time.Hour, log: logging.ForTest(t)}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f.run(ctx, func(p *corev1.Pod, gone bool) { told <- map[bool]string{true: "-", false: "+"}[gone] + p.Name })
+	}()
+	defer func() { stop(); <-ended }()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	hear := func(want string) {
+		t.Helper()
+		select {
+		case got := <-told:
+			if got != want {
+				t.Errorf("heard %s, want %s", got, want)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("nothing was heard of %s", want)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "a"), []byte(head+"spec: {containers: [{name: c, image: i}]}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hear("+p-n1")
+	if err := os.Remove(filepath.Join(dir, "a")); err != nil {
+		t.Fatal(err)
+	}
+	hear("-p-n1")
 }
