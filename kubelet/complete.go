@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -146,6 +147,16 @@ func (c *Config) machine() error {
 		c.MaxPods = most
 	}
 	return nil
+}
+
+// guard has the kernel end others before the kubelet when memory runs out, where the kubelet may ask for that.
+func (c *Config) guard(log *zap.Logger) {
+	if c.OOMScore == 0 {
+		return
+	}
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(c.OOMScore)), 0); err != nil {
+		log.Warn("setting the kubelet's OOM score", zap.Int("score", c.OOMScore), zap.Error(err))
+	}
 }
 
 // addresses reads --node-ip, or finds the address from which this machine would speak to the world; nothing is sent for that.

@@ -66,6 +66,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err := cfg.complete(); err != nil {
 		return err
 	}
+	cfg.guard(log)
 	rest, err := certificates.Open(ctx, cfg.certificates(), log)
 	if err != nil {
 		return err
@@ -141,7 +142,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		renewed.MustRegister(k.Collectors()...)
 	}
 	renewed.MustRegister(append(keys.Collectors(), pics.Collectors()...)...)
-	renewed.MustRegister(pressure.Collectors()...)
+	renewed.MustRegister(append(pressure.Collectors(), drivers.Collectors()...)...)
 	rubbish := images.NewCollector(cfg.imageGC(), images.GCParts{Images: pics, Containers: rt, Events: recorder}, log)
 	srv := server.New(cfg.server(), server.Parts{
 		Access: access.New(cfg.access(), api.Kube.AuthenticationV1().TokenReviews(), api.Kube.AuthorizationV1().SubjectAccessReviews()),

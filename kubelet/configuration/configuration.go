@@ -180,11 +180,6 @@ func (f Files) Settings() []Setting {
 		}
 		out = append(out, Setting{Flag: row.flag, Text: row.text(v), Field: name, Where: g.where})
 	}
-	if g := f.said["serializeImagePulls"]; g.value.text == "true" { // one after another, unless the other field says how many
-		if _, ok := f.said["maxParallelImagePulls"]; !ok {
-			out = append(out, Setting{Flag: table["maxParallelImagePulls"].flag, Text: "1", Field: "serializeImagePulls", Where: g.where})
-		}
-	}
 	return out
 }
 

@@ -226,7 +226,7 @@ func (k kind) json(text string) any {
 		}
 		return all
 	case object:
-		if text == "" {
+		if !json.Valid([]byte(text)) { // a flag may have a short form too
 			return nil
 		}
 		return json.RawMessage(text)

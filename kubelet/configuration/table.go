@@ -165,7 +165,7 @@ var table = map[string]field{
 	"nodeLeaseDurationSeconds":     {kind: number, flag: "node-lease-interval", to: quarter, from: fourfold},
 	"registerNode":                 {kind: boolean, flag: "register-node", rule: only("true"), fallback: true},
 	"registerWithTaints":           {kind: taints, flag: "register-with-taints"},
-	"providerID":                   {kind: text, flag: "provider-id"},
+	"providerID":                   {kind: text, flag: "provider-id", rule: none("nodes of clouds get their provider's name by the cloud's controller"), fallback: ""},
 	"maxPods":                      {kind: number, flag: "max-pods"},
 	"podsPerCore":                  {kind: number, flag: "pods-per-core"},
 	"podCIDR":                      {kind: text, flag: "pod-cidr", fallback: ""}, // for a node without an API server
@@ -245,7 +245,7 @@ var table = map[string]field{
 	"evictionMaxPodGracePeriod":        {kind: number, flag: "eviction-max-pod-grace-period", fallback: 0},
 	"evictionMinimumReclaim":           {kind: pairs, flag: "eviction-minimum-reclaim"},
 	"mergeDefaultEvictionSettings":     {kind: boolean, fallback: false}, // see Settings
-	"localStorageCapacityIsolation":    {kind: boolean, flag: "local-storage-capacity-isolation", fallback: true},
+	"localStorageCapacityIsolation":    {kind: boolean, flag: "local-storage-capacity-isolation", rule: only("true"), fallback: true},
 
 	// Volumes.
 	"volumePluginDir":      {kind: text, flag: "volume-plugin-dir", fallback: ""}, // only CSI drivers are spoken to
