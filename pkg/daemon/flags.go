@@ -6,6 +6,11 @@ import (
 	"pilothouse.dev/pkg/logging"
 )
 
+// versionFlag has no short name: -v is how much is logged, elsewhere.
+func versionFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}
+}
+
 // commonFlags are what every daemon has.
 func commonFlags(lc *logging.Config) []cli.Flag {
 	return []cli.Flag{

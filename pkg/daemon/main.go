@@ -35,7 +35,7 @@ func Main(s Spec) { os.Exit(run(s, os.Args)) }
 func run(s Spec, args []string) int {
 	var lc logging.Config
 	code := 2
-	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true} // -v is how much is logged, elsewhere
+	cli.VersionFlag = versionFlag()
 	app := &cli.App{
 		Name: s.Name, Usage: s.Usage, Version: version.String(),
 		Flags:           append(commonFlags(&lc), s.Flags...),
