@@ -32,7 +32,6 @@ const childEnv = "PILOTHOUSE_TEST_KUBELET"
 type chaos struct {
 	*machine
 	random *rand.Rand
-	args   []string
 	said   bytes.Buffer
 	steady map[string]string // the containers that must run on, by pod
 	made   int
@@ -81,13 +80,7 @@ func openChaos(t *testing.T, seed uint64) *chaos {
 	// From here on the kubelet is a process.
 	m.stop()
 	m.stop = func() {}
-	cfg := m.cfg
-	c.args = []string{
-		"--kubeconfig=" + cfg.Kubeconfig, "--hostname-override=" + cfg.NodeName, "--node-ip=" + cfg.NodeIP, "--root-dir=" + cfg.RootDir,
-		"--local-path-dir=" + cfg.LocalPathDir, "--netns-dir=" + cfg.NetnsDir, "--container-runtime-endpoint=" + cfg.Endpoint,
-		"--cgroup-root=" + cfg.CgroupRoot, "--address=" + cfg.Address, "--tls-cert-file=" + cfg.CertFile, "--tls-private-key-file=" + cfg.KeyFile,
-		"--client-ca-file=" + cfg.CA, "--max-container-restart-period=2s",
-	}
+	c.args = append(c.args, "--max-container-restart-period=2s")
 	if _, err := m.cluster.Kube.CoreV1().ConfigMaps("default").Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "settings"},
 		Data: map[string]string{"greeting": "hello"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)

@@ -41,7 +41,8 @@ type machine struct {
 	t       *testing.T
 	cluster *testcluster.Cluster
 	daemon  *nodetest.Containerd
-	cfg     Config
+	args    []string // its flags
+	cfg     Config   // made of them
 	stop    func()
 }
 
@@ -71,11 +72,12 @@ func newMachine(t *testing.T) *machine {
 		"--kubelet-client-certificate="+file("caller.crt"), "--kubelet-client-key="+file("caller.key"))}
 	m.importImage()
 	m.uplink()
-	m.cfg = parsed(t, "--kubeconfig="+m.cluster.Kubeconfig("system:node:"+nodeName, "system:nodes"), "--hostname-override="+nodeName, "--node-ip="+nodeIP,
-		"--root-dir="+t.TempDir(), "--local-path-dir="+t.TempDir(), "--netns-dir="+m.daemon.Dir, "--container-runtime-endpoint=unix://"+m.daemon.Address,
-		"--cgroup-root="+nodetest.CgroupRoot(t), "--container-log-max-size=1Mi", "--container-log-max-files=2", "--max-container-restart-period=1m",
-		"--tls-cert-file="+file("kubelet.crt"), "--tls-private-key-file="+file("kubelet.key"), "--client-ca-file="+file("ca.crt"), "--address="+nodeIP,
-		"--eviction-hard=memory.available<1Mi", "--image-gc-high-threshold=100") // how full this disk is, is not what is tested
+	m.args = []string{"--kubeconfig=" + m.cluster.Kubeconfig("system:node:"+nodeName, "system:nodes"), "--hostname-override=" + nodeName, "--node-ip=" + nodeIP,
+		"--root-dir=" + t.TempDir(), "--local-path-dir=" + t.TempDir(), "--netns-dir=" + m.daemon.Dir, "--container-runtime-endpoint=unix://" + m.daemon.Address,
+		"--cgroup-root=" + nodetest.CgroupRoot(t), "--container-log-max-size=1Mi", "--container-log-max-files=2", "--max-container-restart-period=1m",
+		"--tls-cert-file=" + file("kubelet.crt"), "--tls-private-key-file=" + file("kubelet.key"), "--client-ca-file=" + file("ca.crt"), "--address=" + nodeIP,
+		"--eviction-hard=memory.available<1Mi", "--image-gc-high-threshold=100"} // how full this disk is, is not what is tested
+	m.cfg = parsed(t, m.args...)
 	// As a cluster's installer does.
 	_, err = m.cluster.Kube.RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "kubelets"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "system:kubelet-api-admin"},
