@@ -245,7 +245,7 @@ func (ws *Workers) told(ctx context.Context, u source.Update, found map[types.UI
 		if was.Generation != u.Pod.Generation {
 			ws.parts.Objects.Keep(u.Pod)
 		}
-		if !maps.Equal(was.Labels, u.Pod.Labels) || !maps.Equal(was.Annotations, u.Pod.Annotations) {
+		if was.Generation != u.Pod.Generation || !maps.Equal(was.Labels, u.Pod.Labels) || !maps.Equal(was.Annotations, u.Pod.Annotations) {
 			ws.parts.Volumes.Renew(u.Pod.UID, u.Pod)
 		}
 	}
