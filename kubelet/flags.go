@@ -15,6 +15,7 @@ import (
 	"pilothouse.dev/kubelet/access"
 	"pilothouse.dev/kubelet/cgroups"
 	"pilothouse.dev/kubelet/configuration"
+	"pilothouse.dev/kubelet/cpus"
 	"pilothouse.dev/kubelet/eviction"
 	"pilothouse.dev/kubelet/images"
 	"pilothouse.dev/kubelet/node"
@@ -49,6 +50,7 @@ type Config struct {
 	OCIRuntime        string
 	RuntimeHandlers   cli.StringSlice
 	SeccompDefault    bool
+	SingleOOMKill     bool
 	UnsafeSysctls     cli.StringSlice
 	CgroupRoot        string
 	KubeReserved      string
@@ -250,6 +252,7 @@ func (c *Config) own() []cli.Flag {
 		&cli.StringFlag{Name: "oci-runtime", Value: "runc", Destination: &c.OCIRuntime, Usage: "`PROGRAM` that runs containers"},
 		&cli.StringSliceFlag{Name: "runtime-handlers", Destination: &c.RuntimeHandlers, Usage: "`NAME=PROGRAM` of other programs that run containers, for pods whose RuntimeClass has the handler"},
 		&cli.BoolFlag{Name: "seccomp-default", Destination: &c.SeccompDefault, Usage: "containers that name no seccomp profile get the runtime's instead of none"},
+		&cli.BoolFlag{Name: "single-process-oom-kill", Destination: &c.SingleOOMKill, Usage: "where a container's memory runs out one process is killed, not all of them (on cgroup v1 always so)"},
 		&cli.StringSliceFlag{Name: "allowed-unsafe-sysctls", Destination: &c.UnsafeSysctls, Usage: "`SYSCTL` that pods may set beside the safe ones; a star at its end stands for the rest of a name"},
 		&cli.StringFlag{Name: "cgroup-root", Destination: &c.CgroupRoot, Usage: "control `GROUP` above kubepods (default: the top)"},
 		&cli.StringFlag{Name: "kube-reserved", Destination: &c.KubeReserved, Usage: "`LIST` as cpu=200m,memory=500Mi,ephemeral-storage=1Gi,pid=1000 of what pods cannot have because the daemons of Kubernetes need it"},
@@ -325,4 +328,19 @@ func (c *Config) own() []cli.Flag {
 		&cli.DurationFlag{Name: "authorization-webhook-cache-authorized-ttl", Value: 5 * time.Minute, Destination: &c.Access.AllowedTTL, Usage: "how long it is kept that somebody may"},
 		&cli.DurationFlag{Name: "authorization-webhook-cache-unauthorized-ttl", Value: 30 * time.Second, Destination: &c.Access.RefusedTTL, Usage: "how long it is kept that somebody may not"},
 	})
+}
+
+// Processors is who gets processors alone.
+type Processors struct {
+	Policy    string
+	Options   cli.StringSlice // KEY=VALUE
+	Reconcile time.Duration
+}
+
+func (p *Processors) flags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "cpu-manager-policy", Value: cpus.None, Destination: &p.Policy, Usage: "none, or static: containers of guaranteed pods that ask for whole processors get them alone"},
+		&cli.StringSliceFlag{Name: "cpu-manager-policy-options", Destination: &p.Options, Usage: "`KEY=VALUE` of the static policy: full-pcpus-only, strict-cpu-reservation"},
+		&cli.DurationFlag{Name: "cpu-manager-reconcile-period", Value: 10 * time.Second, Destination: &p.Reconcile, Usage: "how long after a change running containers are looked at once more"},
+	}
 }

@@ -81,7 +81,7 @@ func (c *Config) pods() pods.Config {
 		DNS:            pods.DNS{Cluster: c.ClusterDNS.Value(), Domain: c.ClusterDomain, NodeFile: c.ResolvConf},
 		Sizing:         c.sizing(),
 		ExclusiveCPUs:  c.Processors.Policy == cpus.Static,
-		SeccompDefault: c.SeccompDefault, UnsafeSysctls: c.UnsafeSysctls.Value(), AppArmor: containers.AppArmor(),
+		SeccompDefault: c.SeccompDefault, SingleOOMKill: c.SingleOOMKill, UnsafeSysctls: c.UnsafeSysctls.Value(), AppArmor: containers.AppArmor(),
 		Backoff: pods.Backoff{First: time.Second, Max: c.MaxRestartBackoff, Calm: 10 * time.Minute}}
 }
 
@@ -106,4 +106,8 @@ func (c *Config) access() access.Config {
 	a := c.Access
 	a.Node = c.NodeName
 	return a
+}
+
+func (c *Config) cpus() cpus.Config {
+	return cpus.Config{Policy: c.Processors.Policy, Options: c.Processors.Options.Value(), Reserved: c.ReservedCPUs, ReservedMilli: c.reserve.CPU, Reconcile: c.Processors.Reconcile}
 }

@@ -30,6 +30,7 @@ func (c *cluster) kubelet(n *node) daemon {
 			"--netns-dir=" + c.nodeRun(n, "pods"),
 			"--pod-manifest-path=" + c.path("nodes", n.Name, "manifests"),
 			"--eviction-hard=" + evictionHard,
+			"--image-gc-high-threshold=100", // as little does it say of this machine how full its disk is
 			"--container-runtime-endpoint=unix://" + c.containerdSocket(n),
 			"--cgroup-root=" + c.nodeCgroup(n),
 			"--cluster-dns=" + c.addr().dns().String(),

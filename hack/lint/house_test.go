@@ -242,7 +242,8 @@ func TestTheHouseIsAsDrawn(t *testing.T) {
 		"apiserver", "scheduler", "controller-manager", "kubelet", "kube-proxy", "pkg", "hack",
 	}
 	daemons := []string{"apiserver", "scheduler", "controller-manager", "kubelet", "kube-proxy"}
-	inDaemon := []string{"main.go", "flags.go", "controllers.go", "README.md", "go.mod", "go.sum"}
+	// complete.go checks the flags and rooms.go makes the rooms' configurations of them, where flags.go would be too long.
+	inDaemon := []string{"main.go", "flags.go", "complete.go", "rooms.go", "controllers.go", "README.md", "go.mod", "go.sum"}
 	found := map[string]bool{}
 	for _, f := range all {
 		first, rest, _ := strings.Cut(f, "/")
