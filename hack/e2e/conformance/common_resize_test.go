@@ -167,12 +167,14 @@ func scheduledOfClass(size string) func(*row) {
 		_, err := r.kube.NodeV1().RuntimeClasses().Create(r.ctx, class, metav1.CreateOptions{})
 		r.must(err, "creating a class")
 		r.sweep(r.dyn.Resource(nodev1.SchemeGroupVersion.WithResource("runtimeclasses")), class.Name)
-		ns, pods := r.namespace(), r.kube.CoreV1()
+		ns := r.namespace()
+		pod := doer("of-class", "pause")
+		pod.Spec.RuntimeClassName = &class.Name
 		r.eventually("a pod of the class can be made", func() (bool, error) {
-			_, err := pods.Pods(ns).Create(r.ctx, ofClass(class.Name), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			_, err := r.kube.CoreV1().Pods(ns).Create(r.ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 			return err == nil, err
 		})
-		got := r.podIs(ns, ofClass(class.Name), "has a node", func(p *corev1.Pod) bool {
+		got := r.podIs(ns, pod, "has a node", func(p *corev1.Pod) bool {
 			return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
 				return c.Type == corev1.PodScheduled && c.Status == corev1.ConditionTrue
 			})
