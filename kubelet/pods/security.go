@@ -64,7 +64,7 @@ func (c *Config) seccomp(s *containers.Security, profile *corev1.SeccompProfile)
 	case corev1.SeccompProfileTypeRuntimeDefault, corev1.SeccompProfileTypeUnconfined:
 	case corev1.SeccompProfileTypeLocalhost:
 		if profile.LocalhostProfile == nil || *profile.LocalhostProfile == "" {
-			return errors.New("localhostProfile must be set if seccompProfile type is Localhost.")
+			return errors.New("localhostProfile must be set if seccompProfile type is Localhost")
 		}
 		s.SeccompPath = filepath.Join(c.Root, "seccomp", filepath.Clean("/"+*profile.LocalhostProfile))
 	default:
