@@ -39,29 +39,20 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(nodetest.Main(m)) }
 
-// built is the driver's program, built once.
-var built = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "testcsi-")
-	if err != nil {
-		return "", err
-	}
-	out := filepath.Join(dir, "testcsi")
-	text, err := exec.Command("go", "build", "-o", out, "../../hack/testcsi").CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("building testcsi: %w\n%s", err, text)
-	}
-	return out, err
-})
-
-// world is an API server, which all tests share.
+// world is an API server and the driver's program, which all tests share.
 type world struct {
+	program string
 	kube    kubernetes.Interface
 	factory informers.SharedInformerFactory
 }
 
 func newWorld(t *testing.T) *world {
+	program := filepath.Join(t.TempDir(), "testcsi")
+	if text, err := exec.Command("go", "build", "-o", program, "../../hack/testcsi").CombinedOutput(); err != nil {
+		t.Fatalf("building testcsi: %v\n%s", err, text)
+	}
 	kube := testcluster.Start(t).Kube
-	w := &world{kube: kube, factory: client.Informers(kube)}
+	w := &world{program: program, kube: kube, factory: client.Informers(kube)}
 	w.factory.Core().V1().Nodes().Informer()
 	w.factory.Storage().V1().CSIDrivers().Informer()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -139,11 +130,7 @@ func (w *world) begin(t *testing.T, spec storagev1.CSIDriverSpec, args ...string
 
 func (s *stage) startDriver(args ...string) {
 	s.Helper()
-	program, err := built()
-	if err != nil {
-		s.Fatal(err)
-	}
-	s.process = exec.Command(program, append([]string{"--name=" + s.driver, "--node=as-" + s.node, "--endpoint=" + s.sock, "--data=" + s.data}, args...)...)
+	s.process = exec.Command(s.program, append([]string{"--name=" + s.driver, "--node=as-" + s.node, "--endpoint=" + s.sock, "--data=" + s.data}, args...)...)
 	s.process.Stdout, s.process.Stderr = os.Stderr, os.Stderr
 	if err := s.process.Start(); err != nil {
 		s.Fatal(err)
