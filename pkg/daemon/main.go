@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -59,6 +60,9 @@ func run(s Spec, args []string) int {
 			err = s.Run(ctx, log)
 			done()
 			small.Wait()
+			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+				err = nil // it was told to stop before it had started
+			}
 			if err != nil {
 				log.Error("ended", zap.Error(err))
 				return err

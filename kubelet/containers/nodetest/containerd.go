@@ -30,7 +30,7 @@ type Containerd struct {
 	// Address of its socket; Dir a short folder for a runtime's state.
 	Address, Dir string
 
-	t      testing.TB
+	T      testing.TB // of the test that is under way
 	config string
 	cmd    *exec.Cmd
 	log    *bytes.Buffer
@@ -43,7 +43,7 @@ func StartContainerd(t testing.TB) *Containerd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Containerd{Address: filepath.Join(dir, "c.sock"), Dir: filepath.Join(dir, "k"), t: t, config: filepath.Join(dir, "c.toml")}
+	c := &Containerd{Address: filepath.Join(dir, "c.sock"), Dir: filepath.Join(dir, "k"), T: t, config: filepath.Join(dir, "c.toml")}
 	text := fmt.Sprintf(containerdConfig, t.TempDir(), filepath.Join(dir, "c"), c.Address)
 	if err := os.WriteFile(c.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ func StartContainerd(t testing.TB) *Containerd {
 
 // Start starts the daemon again after Stop or Kill.
 func (c *Containerd) Start() {
-	c.t.Helper()
+	c.T.Helper()
 	if c.log == nil {
 		c.log = new(bytes.Buffer)
 	}
@@ -74,7 +74,7 @@ func (c *Containerd) Start() {
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
 	c.cmd.WaitDelay = time.Second // shims inherit the log; they may outlive the daemon
 	if err := c.cmd.Start(); err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	deadline := time.Now().Add(startTimeout)
 	for {
@@ -84,17 +84,25 @@ func (c *Containerd) Start() {
 			return
 		}
 		if time.Now().After(deadline) {
-			c.t.Fatalf("containerd did not come up: %v", err)
+			c.T.Fatalf("containerd did not come up: %v", err)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
+// Signal sends the daemon a signal: STOP has it hang.
+func (c *Containerd) Signal(s os.Signal) {
+	c.T.Helper()
+	if err := c.cmd.Process.Signal(s); err != nil {
+		c.T.Error(err)
+	}
+}
+
 // Stop ends the daemon with KILL, as a crash would; its shims and containers go on.
 func (c *Containerd) Stop() {
-	c.t.Helper()
+	c.T.Helper()
 	if err := c.cmd.Process.Kill(); err != nil {
-		c.t.Error(err)
+		c.T.Error(err)
 	}
 	// It was killed: an error is what is expected.
 	_ = c.cmd.Wait()
