@@ -187,7 +187,7 @@ func (a *Access) May(r *http.Request, u User) (why string, err error) {
 	for _, sub := range q.subresources {
 		ok, reason, err := a.allowed(r.Context(), u, q.verb, sub)
 		if err != nil {
-			return "", fmt.Errorf("Authorization error (user=%s, verb=%s, resource=nodes, subresource(s)=%v): %w", u.Name, q.verb, q.subresources, err)
+			return "", fmt.Errorf("authorization error (user=%s, verb=%s, resource=nodes, subresource(s)=%v): %w", u.Name, q.verb, q.subresources, err)
 		}
 		if ok {
 			return "", nil

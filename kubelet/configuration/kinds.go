@@ -62,7 +62,7 @@ func (k kind) read(n *yaml.Node) (value, error) {
 		v, err := scalar(n, "!!int", "an integer")
 		if err == nil {
 			if _, err = strconv.ParseInt(v.text, 0, 64); err != nil {
-				err = fmt.Errorf("Invalid value: %q: must be an integer", v.text)
+				err = told("Invalid value: %q: must be an integer", v.text)
 			}
 		}
 		return v, err
@@ -77,7 +77,7 @@ func (k kind) read(n *yaml.Node) (value, error) {
 		v, err := scalar(n, "!!str", "a duration")
 		if err == nil {
 			if _, bad := time.ParseDuration(v.text); bad != nil {
-				err = fmt.Errorf("Invalid value: %q: must be a duration such as \"10s\"", v.text)
+				err = told("Invalid value: %q: must be a duration such as \"10s\"", v.text)
 			}
 		}
 		return v, err
@@ -94,24 +94,24 @@ func (k kind) read(n *yaml.Node) (value, error) {
 	case object:
 		var any any
 		if err := n.Decode(&any); err != nil {
-			return value{}, fmt.Errorf("Invalid value: %w", err)
+			return value{}, told("Invalid value: %v", err)
 		}
 		raw, err := json.Marshal(any)
 		return value{text: string(raw)}, err
 	}
-	return value{}, fmt.Errorf("Invalid value: nobody reads kind %d", k)
+	return value{}, told("Invalid value: nobody reads kind %d", k)
 }
 
 func scalar(n *yaml.Node, tag, want string) (value, error) {
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != tag {
-		return value{}, fmt.Errorf("Invalid value: %q: must be %s", n.Value, want)
+		return value{}, told("Invalid value: %q: must be %s", n.Value, want)
 	}
 	return value{text: n.Value}, nil
 }
 
 func items(n *yaml.Node, tag, want string) (value, error) {
 	if n.Kind != yaml.SequenceNode {
-		return value{}, fmt.Errorf("Invalid value: %q: must be %s", n.Value, want)
+		return value{}, told("Invalid value: %q: must be %s", n.Value, want)
 	}
 	v := value{list: []string{}}
 	for _, item := range n.Content {
@@ -126,7 +126,7 @@ func items(n *yaml.Node, tag, want string) (value, error) {
 
 func keys(n *yaml.Node, tag, want string) (value, error) {
 	if n.Kind != yaml.MappingNode {
-		return value{}, fmt.Errorf("Invalid value: %q: must be %s", n.Value, want)
+		return value{}, told("Invalid value: %q: must be %s", n.Value, want)
 	}
 	v := value{pairs: map[string]string{}}
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -143,7 +143,7 @@ func keys(n *yaml.Node, tag, want string) (value, error) {
 func readTaints(n *yaml.Node) (value, error) {
 	var all []struct{ Key, Value, Effect string }
 	if err := n.Decode(&all); err != nil {
-		return value{}, errors.New("Invalid value: must be a list of taints")
+		return value{}, told("Invalid value: must be a list of taints")
 	}
 	v := value{list: []string{}}
 	for i, t := range all {
@@ -244,3 +244,6 @@ func split(text string) []string {
 	}
 	return all
 }
+
+// told is an error in the words that clients know from the API, which begin with a capital letter.
+func told(format string, args ...any) error { return errors.New(fmt.Sprintf(format, args...)) }

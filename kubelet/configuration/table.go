@@ -1,7 +1,6 @@
 package configuration
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -51,7 +50,7 @@ func only(words ...string) func(value) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("Unsupported value: %q: supported values: %q", v.text, words)
+		return told("Unsupported value: %q: supported values: %q", v.text, words)
 	}
 }
 
@@ -61,7 +60,7 @@ func none(why string) func(value) error {
 		if v.empty() {
 			return nil
 		}
-		return fmt.Errorf("Forbidden: %s", why)
+		return told("Forbidden: %s", why)
 	}
 }
 
