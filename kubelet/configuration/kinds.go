@@ -2,7 +2,6 @@ package configuration
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -246,4 +245,4 @@ func split(text string) []string {
 }
 
 // told is an error in the words that clients know from the API, which begin with a capital letter.
-func told(format string, args ...any) error { return errors.New(fmt.Sprintf(format, args...)) }
+func told(format string, args ...any) error { return fmt.Errorf(format, args...) }
