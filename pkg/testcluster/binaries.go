@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"runtime"
 	"sync"
 	"syscall"
@@ -90,7 +91,11 @@ func build(out, dir, env string, flags ...string) error {
 	// go build leaves an up to date file alone, and replaces an old one whole.
 	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build"}, flags...), "-o", out, ".")...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make builds it
+	cgo := "CGO_ENABLED=0" // as make builds it
+	if slices.Contains(flags, "-race") {
+		cgo = "CGO_ENABLED=1" // the race detector is C
+	}
+	cmd.Env = append(os.Environ(), cgo)
 	if env != "" {
 		cmd.Env = append(cmd.Env, env)
 	}
