@@ -5,6 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // containerd is the node's own: nothing of it is shared with a containerd that this machine may run for itself.
@@ -61,6 +64,27 @@ disabled_plugins = [
 	}
 	if err := replaceFile(c.containerdConfig(n), []byte(config)); err != nil {
 		return fmt.Errorf("writing containerd's configuration: %w", err)
+	}
+	return shareFolder(c.path("nodes", n.Name, "kubelet"))
+}
+
+// shareFolder makes a folder a mount of which each namespace sees what the others mount: storage drivers run in containers and mount for the
+// kubelet. On most machines the root is shared, but not on all.
+func shareFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("making the kubelet's folder: %w", err)
+	}
+	have, err := mountPoints(func(string) bool { return true })
+	if err != nil {
+		return fmt.Errorf("listing mounts: %w", err)
+	}
+	if !slices.Contains(have, dir) {
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mounting the kubelet's folder: %w", err)
+		}
+	}
+	if err := unix.Mount("", dir, "", unix.MS_SHARED, ""); err != nil {
+		return fmt.Errorf("sharing the kubelet's folder: %w", err)
 	}
 	return nil
 }
