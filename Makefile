@@ -63,10 +63,15 @@ bin/staticcheck: hack/tools/staticcheck/go.mod
 	@cd hack/tools/staticcheck && GOWORK=off go build -o $(CURDIR)/$@ honnef.co/go/tools/cmd/staticcheck
 
 .PHONY: images
-images: bin/images/testapp.tar ## build the container images into bin/images
+images: bin/images/testapp.tar bin/images/redis.tar bin/images/nginx.tar ## build the container images into bin/images
 
 bin/images/testapp.tar: $(wildcard hack/images/*.go hack/images/testapp/*.go hack/testcsi/*.go hack/archive/*.go) | prereqs
 	@go run ./hack/images -out bin/images
+
+# These need the package archive, once; a cluster needs neither.
+bin/images/redis.tar bin/images/nginx.tar &: $(addprefix hack/images/,debian.go libraries.go redis.go nginx.go) | prereqs
+	@echo "fetching Debian packages for the images redis and nginx (once)"
+	@go run ./hack/images -out bin/images redis nginx
 
 .PHONY: generate
 generate: ## write the generated files anew
@@ -75,7 +80,7 @@ generate: ## write the generated files anew
 ## ---- running
 
 .PHONY: up
-up: build images ## start a cluster (or repair it) and wait until it is ready
+up: build bin/images/testapp.tar ## start a cluster (or repair it) and wait until it is ready
 	@$(CLUSTER) up -nodes $(NODES)
 
 .PHONY: demo

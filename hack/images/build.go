@@ -29,6 +29,16 @@ func named(repo, tag string, img v1.Image) []archive.Image {
 	}
 }
 
+// latest names what a recipe of one image has made.
+func latest(repo string) func(v1.Image, error) ([]archive.Image, error) {
+	return func(img v1.Image, err error) ([]archive.Image, error) {
+		if err != nil {
+			return nil, err
+		}
+		return named(repo, "latest", img), nil
+	}
+}
+
 // busybox is one static program and a link for each of its applets.
 func busybox(program string) (v1.Image, error) {
 	binary, err := static(program)
@@ -51,21 +61,40 @@ func busybox(program string) (v1.Image, error) {
 	})
 }
 
-// testapp is the one program of hack/images/testapp, in several versions that differ in what they say of themselves.
-func testapp(program, version string) (v1.Image, error) {
+// testapps are the one program of hack/images/testapp, in several versions that differ in what they say of themselves.
+func testapps(tmp string) ([]archive.Image, error) {
+	program, err := program(tmp, "pilothouse.dev/hack/images/testapp")
+	if err != nil {
+		return nil, err
+	}
 	binary, err := static(program)
 	if err != nil {
 		return nil, err
 	}
-	return image(append(base(), file{name: "testapp", mode: 0o755, data: binary}), v1.Config{
-		Env:        []string{"PATH=/", "VERSION=" + version},
-		Entrypoint: []string{"/testapp"},
-		Cmd:        []string{"serve"},
-	})
+	var apps []archive.Image
+	for _, version := range []string{"1", "2", "3"} {
+		img, err := image(append(base(), file{name: "testapp", mode: 0o755, data: binary}), v1.Config{
+			Env:        []string{"PATH=/", "VERSION=" + version},
+			Entrypoint: []string{"/testapp"},
+			Cmd:        []string{"serve"},
+		})
+		if err != nil {
+			return nil, err
+		}
+		apps = append(apps, named("testapp", version, img)...)
+		if version == "1" {
+			apps = append(apps, named("testapp", "latest", img)...)
+		}
+	}
+	return apps, nil
 }
 
-// single is an image of one program.
-func single(program string) (v1.Image, error) {
+// single is an image of one command of this module.
+func single(tmp, pkg string) (v1.Image, error) {
+	program, err := program(tmp, pkg)
+	if err != nil {
+		return nil, err
+	}
 	binary, err := static(program)
 	if err != nil {
 		return nil, err
@@ -90,12 +119,13 @@ func static(program string) ([]byte, error) {
 	return data, nil
 }
 
-// file is an entry of a layer: with data a file, with link a symbolic link, with neither a folder.
+// file is an entry of a layer: with data a file, with link a symbolic link, with neither a folder. Its owner is both user and group.
 type file struct {
-	name string
-	mode int64
-	data []byte
-	link string
+	name  string
+	mode  int64
+	data  []byte
+	link  string
+	owner int
 }
 
 // base is what every image has.
@@ -114,7 +144,7 @@ func image(files []file, config v1.Config) (v1.Image, error) {
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	for _, f := range files {
-		h := &tar.Header{Name: f.name, Mode: f.mode, Size: int64(len(f.data)), Typeflag: tar.TypeReg}
+		h := &tar.Header{Name: f.name, Mode: f.mode, Uid: f.owner, Gid: f.owner, Size: int64(len(f.data)), Typeflag: tar.TypeReg}
 		switch {
 		case f.link != "":
 			h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, f.link, 0o777

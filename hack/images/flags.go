@@ -10,7 +10,8 @@ const (
 func app(run cli.ActionFunc) *cli.App {
 	return &cli.App{
 		Name:            "images",
-		Usage:           "build the images that tests and demos use",
+		Usage:           "build the images that tests and demos use: those named, or all that need nothing from elsewhere",
+		ArgsUsage:       "[busybox testapp testcsi | redis nginx]",
 		HideHelpCommand: true,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: flagOut, Value: "bin/images", Usage: "`folder` the archives are written to"},

@@ -1,5 +1,6 @@
 // Command images builds the container images that tests and demos use, without a registry and without a container tool: busybox
-// from Debian's static package, testapp, a Go program made for the purpose, and testcsi, a storage driver. Each is written as an OCI archive.
+// from Debian's static package, testapp, a Go program made for the purpose, and testcsi, a storage driver; and, when they are named, redis and nginx,
+// programs that the world runs, from Debian packages that need not be installed. Each is written as an OCI archive.
 package main
 
 import (
@@ -7,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -21,50 +23,48 @@ func main() {
 	}
 }
 
+// recipe makes one archive's images.
+type recipe struct {
+	name string
+	// fetched ones need the package archive, and are made only when they are named.
+	fetched bool
+	make    func() ([]archive.Image, error)
+}
+
 func run(c *cli.Context) error {
-	out := c.String(flagOut)
 	tmp, err := os.MkdirTemp("", "images-")
 	if err != nil {
 		return fmt.Errorf("making a folder to build in: %w", err)
 	}
 	defer os.RemoveAll(tmp)
 
-	bb, err := busybox(c.String(flagBusybox))
-	if err != nil {
-		return fmt.Errorf("making the busybox image: %w", err)
+	debian := newPackages(filepath.Join(tmp, "packages"), download)
+	recipes := []recipe{
+		{"busybox", false, func() ([]archive.Image, error) { return latest("busybox")(busybox(c.String(flagBusybox))) }},
+		{"testcsi", false, func() ([]archive.Image, error) { return latest("testcsi")(single(tmp, "pilothouse.dev/hack/testcsi")) }},
+		{"testapp", false, func() ([]archive.Image, error) { return testapps(tmp) }},
+		{"redis", true, func() ([]archive.Image, error) { return latest("redis")(redis(debian)) }},
+		{"nginx", true, func() ([]archive.Image, error) { return latest("nginx")(nginx(debian)) }},
 	}
-	if err := archive.Write(filepath.Join(out, "busybox.tar"), named("busybox", "latest", bb)); err != nil {
-		return err
+	names := c.Args().Slice()
+	for _, name := range names {
+		if !slices.ContainsFunc(recipes, func(r recipe) bool { return r.name == name }) {
+			return fmt.Errorf("there is no image %q to make", name)
+		}
 	}
-
-	driver, err := program(tmp, "pilothouse.dev/hack/testcsi")
-	if err != nil {
-		return err
-	}
-	img, err := single(driver)
-	if err != nil {
-		return fmt.Errorf("making the testcsi image: %w", err)
-	}
-	if err := archive.Write(filepath.Join(out, "testcsi.tar"), named("testcsi", "latest", img)); err != nil {
-		return err
-	}
-
-	program, err := program(tmp, "pilothouse.dev/hack/images/testapp")
-	if err != nil {
-		return err
-	}
-	var apps []archive.Image
-	for _, version := range []string{"1", "2", "3"} {
-		img, err := testapp(program, version)
+	for _, r := range recipes {
+		if len(names) == 0 && r.fetched || len(names) > 0 && !slices.Contains(names, r.name) {
+			continue
+		}
+		images, err := r.make()
 		if err != nil {
-			return fmt.Errorf("making the testapp image: %w", err)
+			return fmt.Errorf("making the %s image: %w", r.name, err)
 		}
-		apps = append(apps, named("testapp", version, img)...)
-		if version == "1" {
-			apps = append(apps, named("testapp", "latest", img)...)
+		if err := archive.Write(filepath.Join(c.String(flagOut), r.name+".tar"), images); err != nil {
+			return err
 		}
 	}
-	return archive.Write(filepath.Join(out, "testapp.tar"), apps)
+	return nil
 }
 
 // program builds a command of this module that needs no libraries, and returns the file.
