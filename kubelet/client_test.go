@@ -3,11 +3,13 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -41,6 +43,20 @@ func (m *machine) uplink() {
 			m.t.Fatalf("ip %v: %v: %s", args, err, out)
 		}
 	}
+	m.t.Cleanup(func() { // the next test begins as this one did: without links, which pods may have left
+		links, err := net.Interfaces()
+		if err != nil {
+			m.t.Error(err)
+		}
+		for _, l := range links {
+			if l.Flags&net.FlagLoopback != 0 {
+				continue
+			}
+			if out, err := exec.Command("ip", "link", "del", l.Name).CombinedOutput(); err != nil && !strings.Contains(string(out), "Cannot find device") {
+				m.t.Errorf("ip link del %s: %v: %s", l.Name, err, out)
+			}
+		}
+	})
 }
 
 func kill(t *testing.T, pid string) {

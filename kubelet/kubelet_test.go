@@ -23,6 +23,7 @@ import (
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/containers/nodetest"
 	"pilothouse.dev/kubelet/images"
+	"pilothouse.dev/kubelet/stats"
 	"pilothouse.dev/pkg/logging"
 	"pilothouse.dev/pkg/pki"
 	"pilothouse.dev/pkg/testcluster"
@@ -33,6 +34,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	stats.Client() // before the first request: the tests' own clients are in this process, too
 	os.Exit(nodetest.Main(m))
 }
 
