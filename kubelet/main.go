@@ -110,6 +110,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	pressure := eviction.New(cfg.eviction(), eviction.Parts{Groups: groups, Images: pics, Runtime: rt, Events: recorder}, log)
 	drivers := csi.New(cfg.NodeName, cfg.RootDir, csi.Parts{Kube: api.Kube, Nodes: nodes, Objects: factory.Storage().V1().CSIDrivers().Informer(), Tokens: toks, Events: recorder}, log)
 	devs := devices.New(filepath.Join(cfg.RootDir, "device-plugins"), log)
+	devs.Open()
 	plugged := plugins.New(filepath.Join(cfg.RootDir, "plugins_registry"), map[string]plugins.Handler{registration.CSIPlugin: drivers, registration.DevicePlugin: devs}, log)
 	halt := shutdown.New(cfg.shutdown(), shutdown.Parts{Dial: logind, Events: recorder}, log)
 	self := node.New(cfg.node(), node.Parts{Kube: api.Kube, Nodes: nodes, Runtime: rt, Images: pics, Network: net, Pressure: pressure,

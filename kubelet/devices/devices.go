@@ -4,7 +4,8 @@
 // A plugin registers over kubelet.sock, or by a socket that the room plugins found; from then on it streams its devices, which become extended
 // resources of the node. pods asks for devices at admission and before each start. What always holds: a device is given to one container at a
 // time; a container that is started again has the devices it had; what is given is in the containers' labels, so a restart of the kubelet
-// finds it again; a plugin that hangs delays only the containers that want its devices.
+// finds it again; a plugin that hangs delays only the containers that want its devices. Which resources are devices is noted in a file beside the
+// sockets (note.go): a pod that comes before its plugin is back must not run without them.
 package devices
 
 import (
@@ -244,13 +245,18 @@ func (m *Manager) Contribute(n *corev1.Node) {
 	defer m.mu.Unlock()
 	for name, p := range m.plugins {
 		if p.goneFor(absence) {
-			delete(m.plugins, name)
+			if _, shown := n.Status.Capacity[corev1.ResourceName(name)]; !shown { // the API has heard it
+				delete(m.plugins, name)
+				m.remember()
+			}
 			delete(n.Status.Capacity, corev1.ResourceName(name))
 			delete(n.Status.Allocatable, corev1.ResourceName(name))
 			continue
 		}
 		all, healthy := len(p.ids()), len(p.healthy())
-		n.Status.Capacity[corev1.ResourceName(name)] = *resource.NewQuantity(int64(all), resource.DecimalSI)
+		if p.conn != nil { // else it is not back yet, and the node shows what it had
+			n.Status.Capacity[corev1.ResourceName(name)] = *resource.NewQuantity(int64(all), resource.DecimalSI)
+		}
 		n.Status.Allocatable[corev1.ResourceName(name)] = *resource.NewQuantity(int64(healthy), resource.DecimalSI)
 	}
 }

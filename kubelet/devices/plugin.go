@@ -16,10 +16,10 @@ import (
 	"pilothouse.dev/kubelet/containers"
 )
 
-// plugin is one registered plugin, until its stream ends.
+// plugin is one registered plugin, until its stream ends; or one of a former life of the kubelet, gone until it registers again.
 type plugin struct {
-	resource string // set once, as all in this group
-	conn     *grpc.ClientConn
+	resource string           // set once, as all in this group
+	conn     *grpc.ClientConn // nil: of a former life
 	client   api.DevicePluginClient
 	options  *api.DevicePluginOptions
 
@@ -118,8 +118,6 @@ func (p *plugin) list(which func(*api.Device) bool) []string {
 	}
 	return out
 }
-
-func (p *plugin) prefers() bool { return p.options.GetGetPreferredAllocationAvailable() }
 
 func (p *plugin) preferred(ctx context.Context, available []string, n int) ([]string, error) {
 	resp, err := p.client.GetPreferredAllocation(ctx, &api.PreferredAllocationRequest{ContainerRequests: []*api.ContainerPreferredAllocationRequest{

@@ -110,7 +110,11 @@ func (m *Manager) follow(ctx context.Context, p *plugin, stream grpc.ServerStrea
 		if !known {
 			known = true
 			m.mu.Lock()
+			fresh := m.plugins[p.resource] == nil
 			m.plugins[p.resource] = p // the newest life of it
+			if fresh {
+				m.remember()
+			}
 			m.mu.Unlock()
 			m.log.Info("a device plugin registered", zap.String("resource", p.resource), zap.Int("devices", len(list.Devices)))
 		}
