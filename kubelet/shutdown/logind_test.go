@@ -105,7 +105,8 @@ func playLogin(t *testing.T, address, file string) *login {
 	}
 	t.Cleanup(func() { conn.Close() })
 	l := &login{conn: conn, file: file}
-	l.prop, err = prop.Export(conn, loginPath, prop.Map{loginManager: {"InhibitDelayMaxUSec": {Value: uint64(5_000_000), Emit: prop.EmitFalse}}})
+	l.prop, err = prop.Export(conn, loginPath, prop.Map{loginManager: {"InhibitDelayMaxUSec": {Value: uint64(5_000_000), Emit: prop.EmitFalse},
+		"PreparingForShutdown": {Value: true, Emit: prop.EmitFalse}}})
 	if err == nil {
 		err = conn.Export(l, loginPath, loginManager)
 	}
@@ -155,7 +156,33 @@ func TestLogind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, begins := range []bool{true, false} {
+	if under, err := l.Preparing(); err != nil || !under {
+		t.Errorf("a shutdown under way: %t, %v", under, err)
+	}
+	stranger, err := dbus.Connect(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	forge := func(to string) { // anybody may send such a signal, to all or to us alone
+		t.Helper()
+		m := &dbus.Message{Type: dbus.TypeSignal, Headers: map[dbus.HeaderField]dbus.Variant{dbus.FieldPath: dbus.MakeVariant(loginPath),
+			dbus.FieldInterface: dbus.MakeVariant(loginManager), dbus.FieldMember: dbus.MakeVariant(prepare), dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf(true))},
+			Body: []any{true}}
+		if to != "" {
+			m.Headers[dbus.FieldDestination] = dbus.MakeVariant(to)
+		}
+		if sent := stranger.Send(m, nil); sent != nil && sent.Err != nil {
+			t.Fatal(sent.Err)
+		}
+		// The bus has it before what comes next.
+		if err := stranger.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err; err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, begins := range []bool{false, true, false} {
+		forge("")
+		forge(l.bus.Names()[0])
 		if err := played.conn.Emit(loginPath, loginManager+".PrepareForSleep", !begins); err != nil {
 			t.Fatal(err)
 		}

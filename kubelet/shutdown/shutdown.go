@@ -36,6 +36,8 @@ type Watcher interface {
 	Extend(time.Duration) error
 	// Inhibit delays shutdowns until release is called.
 	Inhibit() (release func() error, err error)
+	// Preparing says whether a shutdown has begun already.
+	Preparing() (bool, error)
 	// Announcements says true when a shutdown begins and false when it is called off; it is closed when the connection is lost.
 	Announcements() (<-chan bool, error)
 	Close() error
@@ -164,51 +166,81 @@ func (m *Manager) watch(ctx context.Context, pods Pods) (err error) {
 	if err := m.extend(w); err != nil {
 		return err
 	}
-	release, err := w.Inhibit()
-	if err != nil {
-		return fmt.Errorf("delaying shutdowns: %w", err)
-	}
-	defer func() {
-		if release != nil {
-			err = errors.Join(err, release())
-		}
-	}()
 	news, err := w.Announcements()
 	if err != nil {
 		return fmt.Errorf("listening for shutdowns: %w", err)
+	}
+	under, err := w.Preparing() // what was announced, or called off, while nobody listened
+	if err != nil {
+		return fmt.Errorf("asking for a shutdown under way: %w", err)
+	}
+	var lock func() error // gives it up; nil: it is not held
+	hold := func() (err error) {
+		if lock != nil {
+			return nil
+		}
+		if lock, err = w.Inhibit(); err != nil {
+			return fmt.Errorf("delaying shutdowns: %w", err)
+		}
+		return nil
+	}
+	release := func() error {
+		held := lock
+		lock = nil
+		if held == nil {
+			return nil
+		}
+		return held()
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	if err := hold(); err != nil {
+		if !under {
+			return err
+		}
+		m.log.Warn("pods end without the machine's waiting for them", zap.Error(err))
 	}
 	m.log.Info("shutdowns of this machine are delayed for its pods", zap.Duration("by", total(m.cfg.Groups)))
 	var ended chan struct{} // closed when all pods have ended, or their time is over
 	stop := func() {}
 	defer func() { stop() }()
+	begin := func() {
+		m.log.Info("a shutdown begins")
+		m.set(true)
+		m.parts.Events.Eventf(&corev1.ObjectReference{Kind: "Node", Name: m.cfg.Node, UID: types.UID(m.cfg.Node)}, corev1.EventTypeNormal, refused,
+			"Shutdown manager detected shutdown event")
+		own, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		ended, stop = done, func() { cancel(); <-done }
+		go func() {
+			defer close(done)
+			m.end(own, pods)
+		}()
+	}
+	if under {
+		begin()
+	} else {
+		m.set(false)
+	}
+	lost := errors.New("the connection is lost")
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case down, ok := <-news:
-			if !ok {
-				return errors.New("the connection is lost")
-			}
-			m.log.Info("shutdown", zap.Bool("begins", down))
-			m.set(down)
-			if down && ended == nil {
-				m.parts.Events.Eventf(&corev1.ObjectReference{Kind: "Node", Name: m.cfg.Node, UID: types.UID(m.cfg.Node)}, corev1.EventTypeNormal, refused,
-					"Shutdown manager detected shutdown event")
-				own, cancel := context.WithCancel(ctx)
-				done := make(chan struct{})
-				ended, stop = done, func() { cancel(); <-done }
-				go func() {
-					defer close(done)
-					m.end(own, pods)
-				}()
-			}
-			if !down { // it was called off
+			switch {
+			case !ok && ended == nil:
+				return lost
+			case !ok: // pods end as announced: the lock lives as long as its file, not as the connection
+				news = nil
+			case down && !m.ShuttingDown():
+				begin()
+			case !down: // it was called off
+				m.log.Info("the shutdown is called off")
+				m.set(false)
 				stop()
 				ended, stop = nil, func() {}
-				if release == nil {
-					if release, err = w.Inhibit(); err != nil {
-						return fmt.Errorf("delaying shutdowns: %w", err)
-					}
+				if err := hold(); err != nil {
+					return err
 				}
 			}
 		case <-ended:
@@ -216,7 +248,9 @@ func (m *Manager) watch(ctx context.Context, pods Pods) (err error) {
 			if err := release(); err != nil {
 				m.log.Warn("letting the shutdown go on", zap.Error(err))
 			}
-			release = nil
+			if news == nil {
+				return lost
+			}
 		}
 	}
 }

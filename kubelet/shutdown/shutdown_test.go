@@ -58,6 +58,7 @@ func TestGroups(t *testing.T) {
 type played struct {
 	t        *testing.T
 	announce chan bool
+	under    bool // a shutdown was announced before
 	delay    time.Duration
 	pods     []*corev1.Pod
 	takes    map[types.UID]time.Duration
@@ -80,6 +81,7 @@ func (p *played) Inhibit() (func() error, error) {
 	p.say("held")
 	return func() error { p.say("released"); return nil }, nil
 }
+func (p *played) Preparing() (bool, error)            { return p.under, nil }
 func (p *played) Announcements() (<-chan bool, error) { return p.announce, nil }
 func (p *played) Close() error                        { return nil }
 func (p *played) Pods() []*corev1.Pod                 { return p.pods }
@@ -179,6 +181,65 @@ func TestNobody(t *testing.T) {
 		defer stop()
 		if err := off.Run(ctx, nil, nil); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// machine is a manager over a played machine with one pod, and the times at which it said things.
+func machine(t *testing.T, p *played) *Manager {
+	p.t, p.announce, p.delay, p.began, p.told = t, make(chan bool), time.Minute, time.Now(), map[types.UID]time.Time{}
+	p.pods = []*corev1.Pod{newPod("web", 0, 5)}
+	return New(Config{Node: "n1", Groups: []Group{{0, 20 * time.Second}}}, Parts{Dial: func() (Watcher, error) {
+		p.say("dialed")
+		return p, nil
+	}, Events: p}, logging.ForTest(t))
+}
+
+// A connection that is lost amid a shutdown does not stop the pods' ending, nor give up the lock before; who connects again asks how things are.
+func TestLostAmidShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &played{takes: map[types.UID]time.Duration{"web": 4 * time.Second}}
+		m := machine(t, p)
+		ctx, stop := context.WithTimeout(t.Context(), 40*time.Second)
+		defer stop()
+		ran := make(chan error, 1)
+		go func() { ran <- m.Run(ctx, p, func() { p.say("changed") }) }()
+		p.announce <- true
+		close(p.announce)
+		time.Sleep(10 * time.Second)
+		p.announce = make(chan bool)
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+		if want := []string{"0s dialed", "0s held", "0s changed", "0s event NodeShutdown", "0s web within 5s", "4s released", "34s dialed", "34s held", "34s changed",
+			"40s released"}; !slices.Equal(p.story, want) {
+			t.Errorf("got  %q\nwant %q", p.story, want)
+		}
+	})
+}
+
+// A shutdown that is announced twice, or before the kubelet came, is one shutdown.
+func TestAnnouncedBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &played{under: true, takes: map[types.UID]time.Duration{"web": 4 * time.Second}}
+		m := machine(t, p)
+		ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+		defer stop()
+		ran := make(chan error, 1)
+		go func() { ran <- m.Run(ctx, p, func() { p.say("changed") }) }()
+		time.Sleep(10 * time.Second)
+		p.announce <- true
+		synctest.Wait()
+		if !m.ShuttingDown() {
+			t.Error("the machine does not go down")
+		}
+		p.announce <- false
+		if err := <-ran; err != nil || m.ShuttingDown() {
+			t.Errorf("%v; going down: %t", err, m.ShuttingDown())
+		}
+		if want := []string{"0s dialed", "0s held", "0s changed", "0s event NodeShutdown", "0s web within 5s", "4s released", "10s changed", "10s held",
+			"20s released"}; !slices.Equal(p.story, want) {
+			t.Errorf("got  %q\nwant %q", p.story, want)
 		}
 	})
 }
