@@ -91,10 +91,23 @@ func mapTree(path string, user *os.File) (*os.File, error) {
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
 		err = fmt.Errorf("the file system of %s cannot map owners: %w", path, errors.Join(ErrUnsupported, err))
 	}
+	if err == nil {
+		err = slave(fd)
+	}
 	if err != nil {
 		return nil, errors.Join(err, tree.Close())
 	}
 	return tree, nil
+}
+
+// slave makes cloned mounts hear of changes of the ones they were cloned from, but not tell them of any: to take down the clone of a tree that is shared
+// would take down what is mounted in the tree, on the whole node.
+func slave(tree int) error {
+	err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Propagation: unix.MS_SLAVE})
+	if err != nil {
+		return fmt.Errorf("parting cloned mounts from their originals: %w", err)
+	}
+	return nil
 }
 
 // mapMount mounts what is at from, a folder or a file, at to with mapped owners.

@@ -75,7 +75,8 @@ func mappings(s Sandbox) []specs.LinuxIDMapping {
 // for that of a program with many threads cannot be changed.
 type holder struct{ cmd *exec.Cmd }
 
-// hold starts a holder whose user namespace has the range, and which has namespaces of its own besides as the flags say.
+// hold starts a holder whose user namespace has the range, and which has namespaces of its own besides as the flags say. It ends with the thread that
+// calls, so also with a kubelet that is killed: the caller has locked it.
 func hold(firstID uint32, flags uintptr) (_ *holder, err error) {
 	program, err := pauseProgram(runtime.GOARCH)
 	if err != nil {
@@ -95,6 +96,7 @@ func hold(firstID uint32, flags uintptr) (_ *holder, err error) {
 	cmd := &exec.Cmd{Path: fmt.Sprintf("/proc/self/fd/%d", fd), Args: []string{"/" + pauseName}, Env: []string{}, Dir: "/"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWUSER | flags, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true, Credential: &syscall.Credential{},
+		Pdeathsig: unix.SIGKILL,
 	}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("making a user namespace: %w", err)
@@ -152,6 +154,8 @@ func enter(path string) error {
 // mapsOwners tries whether the kernel lets this process make a user namespace and map the owners of files in dir by it. What containers are made
 // of needs Linux 5.19, files in memory 6.3.
 func (r *Runtime) mapsOwners(dir string) bool {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	h, err := hold(idsEach, 0)
 	if err == nil {
 		var user *os.File

@@ -43,21 +43,21 @@ func TestOwnUsers(t *testing.T) {
 	}
 	mounts := []containers.Mount{{Source: data, Target: "/data"}, {Source: filepath.Join(data, "of-root"), Target: "/etc/hosts", ReadOnly: true}}
 	id := n.start(s, containers.ContainerSpec{Args: []string{"sleep", "1000"}, Mounts: mounts})
-	for script, want := range map[string]string{
-		"awk '{print $1, $2, $3}' /proc/self/uid_map /proc/self/gid_map": "0 65536 65536\n0 65536 65536\n",
-		"cat /data/of-root /etc/hosts":                                   "of-rootof-root",
-		"echo x >/data/new; echo $?":                                     "0\n",
-		"ls -ln /data | awk 'NR>1 {print $9, $3, $4}'":                   "new 0 0\nof-app 1000 1000\nof-root 0 0\n",
-		"touch /new && ls -ln /new | awk '{print $3, $4}'":               "0 0\n",
-		"ls -ln /bin/busybox | awk '{print $3, $4}'":                     "0 0\n",
-		"cat /proc/sys/kernel/shm_rmid_forced":                           "1\n",
-		"cat /proc/sys/net/ipv4/tcp_syncookies":                          "0\n",
-		"hostname":                                                       "web\n",
-		"ip link show lo | grep -c UP":                                   "1\n",
-		"touch /dev/shm/x && ls -lnd /dev/shm | awk '{print $3, $4}'":    "0 0\n",
+	for _, step := range []struct{ script, want string }{ // in this order: some need what those before them did
+		{"awk '{print $1, $2, $3}' /proc/self/uid_map /proc/self/gid_map", "0 65536 65536\n0 65536 65536\n"},
+		{"cat /data/of-root /etc/hosts", "of-rootof-root"},
+		{"echo x >/data/new; echo $?", "0\n"},
+		{"ls -ln /data | awk 'NR>1 {print $9, $3, $4}'", "new 0 0\nof-app 1000 1000\nof-root 0 0\n"},
+		{"touch /new && ls -ln /new | awk '{print $3, $4}'", "0 0\n"},
+		{"ls -ln /bin/busybox | awk '{print $3, $4}'", "0 0\n"},
+		{"cat /proc/sys/kernel/shm_rmid_forced", "1\n"},
+		{"cat /proc/sys/net/ipv4/tcp_syncookies", "0\n"},
+		{"hostname", "web\n"},
+		{"ip link show lo | grep -c UP", "1\n"},
+		{"touch /dev/shm/x && ls -lnd /dev/shm | awk '{print $3, $4}'", "0 0\n"},
 	} {
-		if got, _ := n.exec(id, "sh", "-c", script); got != want {
-			t.Errorf("%s: %q, want %q", script, got, want)
+		if got, _ := n.exec(id, "sh", "-c", step.script); got != step.want {
+			t.Errorf("%s: %q, want %q", step.script, got, step.want)
 		}
 	}
 	// On the node the process is nobody's, and the new file is root's.
@@ -115,6 +115,29 @@ func TestOwnUsersRefused(t *testing.T) {
 	}
 	if _, err := n.rt.CreateSandbox(context.Background(), containers.SandboxSpec{PodUID: "x", OwnUsers: true, HostIPC: true}); !errors.Is(err, containers.ErrUnsupported) {
 		t.Errorf("with a namespace of the node: %v", err)
+	}
+}
+
+// TestOwnUsersOfSharedMount: what is mounted in a shared tree that a container sees with mapped owners stays where it is on the node.
+func TestOwnUsersOfSharedMount(t *testing.T) {
+	n := newNode(t)
+	s := n.ownUsers(containers.SandboxSpec{})
+	top := t.TempDir()
+	below := filepath.Join(top, "below")
+	err := errors.Join(unix.Mount("top", top, "tmpfs", 0, ""), unix.Mount("", top, "", unix.MS_SHARED, ""), os.Mkdir(below, 0o755), unix.Mount("below", below, "tmpfs", 0, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(top, unix.MNT_DETACH)
+	for _, propagation := range []string{"", "rslave"} {
+		n.exited(n.start(s, containers.ContainerSpec{Name: "main" + propagation, Args: []string{"sh", "-c", "ls /data"},
+			Mounts: []containers.Mount{{Source: top, Target: "/data", Propagation: propagation}}}))
+		if got := n.log("main" + propagation); got != "below\n" {
+			t.Errorf("the container saw %q", got)
+		}
+		if left := mountsUnder(t, top); len(left) != 2 {
+			t.Fatalf("after a container with propagation %q only these mounts are left: %v", propagation, left)
+		}
 	}
 }
 
