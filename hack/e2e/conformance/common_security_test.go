@@ -56,10 +56,10 @@ func runsAsUser(r *row) {
 // CN-088: the process has not the rights that a privileged one has over the node's network, mounts and devices, and may not write to its settings.
 func unprivileged(r *row) {
 	ns := r.namespace()
-	pod := application("unprivileged", "look", "write:/proc/sys/net/ipv4/ip_forward", "write:/proc/sysrq-trigger", "content:/proc/self/status")
+	pod := application("unprivileged", "look", "write:/proc/sys/net/ipv4/ip_forward", "write:/proc/irq/default_smp_affinity", "content:/proc/self/status")
 	r.reaches(ns, confined(pod, &corev1.SecurityContext{Privileged: new(false)}), corev1.PodSucceeded)
 	said := r.logs(ns, pod.Name)
-	for _, want := range []string{"write of /proc/sys/net/ipv4/ip_forward: (read-only file system)", "write of /proc/sysrq-trigger: (read-only file system)"} {
+	for _, want := range []string{"write of /proc/sys/net/ipv4/ip_forward: (read-only file system)", "write of /proc/irq/default_smp_affinity: (read-only file system)"} {
 		if !strings.Contains(said, want) {
 			r.Errorf("it did not say %q but %q", want, said)
 		}
