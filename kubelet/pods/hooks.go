@@ -21,7 +21,7 @@ const hookOutput = 1024
 func (w *worker) hook(ctx context.Context, h *corev1.LifecycleHandler, c *corev1.Container, id string, in input) error {
 	switch {
 	case h.Exec != nil:
-		out := &beginning{}
+		out := &opening{}
 		code, err := w.parts.Containers.Exec(ctx, id, containers.ExecSpec{Args: h.Exec.Command, Stdout: out, Stderr: out})
 		if err != nil {
 			return err
@@ -77,10 +77,10 @@ func askHook(ctx context.Context, get *corev1.HTTPGetAction, c *corev1.Container
 	return errors.Join(fmt.Errorf("reading the answer: %w", err), resp.Body.Close())
 }
 
-// beginning keeps the first part of what is written to it.
-type beginning struct{ text []byte }
+// opening keeps the first part of what is written to it.
+type opening struct{ text []byte }
 
-func (b *beginning) Write(p []byte) (int, error) {
+func (b *opening) Write(p []byte) (int, error) {
 	b.text = append(b.text, p[:min(hookOutput-len(b.text), len(p))]...)
 	return len(p), nil
 }

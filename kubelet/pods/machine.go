@@ -260,7 +260,7 @@ func (m *machine) current(r *containers.Container) bool {
 
 // fault is the last failure of pulling the container's image or that of one of the pod's volumes, or of starting it.
 func (m *machine) fault(name string) (Fault, bool) {
-	if f, ok := m.s.Faults["container/"+name]; ok {
+	if f := m.s.Faults["container/"+name]; f.Reason != "" {
 		return f, true
 	}
 	if f, ok := m.s.Faults["pull/"+name]; ok {
@@ -285,13 +285,13 @@ func (m *machine) underWay(key string) bool {
 	return doing || slices.ContainsFunc(m.plan.Do, func(a Action) bool { return a.key() == key })
 }
 
-// do adds an action unless one of its key is under way, or failed and must wait.
+// do adds an action unless one of its key is under way, or failed and must wait. A stop waits for a stop that failed, but for nothing else.
 func (m *machine) do(a Action) {
 	key := a.key()
 	if m.underWay(key) {
 		return
 	}
-	if f, failed := m.s.Faults[key]; failed && m.s.Now.Before(f.Until) && a.Verb != Stop {
+	if f, failed := m.s.Faults[key]; failed && m.s.Now.Before(f.Until) && (a.Verb != Stop || f.Verb == Stop) {
 		m.plan.again(f.Until)
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,7 +51,18 @@ func (w *worker) observe(ctx context.Context, s *state) error {
 			}
 		}
 	}
+	s.prune()
 	return w.measure(s)
+}
+
+// prune forgets what was known of containers that have no record any more.
+func (s *state) prune() {
+	gone := func(id string) bool { return !s.known(id) }
+	maps.DeleteFunc(s.notes, func(id, _ string) bool { return gone(id) })
+	maps.DeleteFunc(s.seen.Sick, func(id string, _ Sickness) bool { return gone(id) })
+	for _, of := range []map[string]bool{s.ready, s.seen.Started, s.seen.Hooked, s.seen.Replaced} {
+		maps.DeleteFunc(of, func(id string, _ bool) bool { return gone(id) })
+	}
 }
 
 // take sorts a listing: sandboxes and containers, newest first.
@@ -118,7 +130,7 @@ func (w *worker) note(ctx context.Context, c *corev1.Container, r containers.Con
 	}
 	var b bytes.Buffer
 	if err := logs.Read(ctx, r.LogPath, logs.Options{TailLines: new(int64(80))}, &b); err != nil {
-		return ""
+		return fmt.Sprintf("Error on reading termination message from logs: %v", err)
 	}
 	tail := b.Bytes()
 	return strings.ToValidUTF8(string(tail[max(0, len(tail)-2048):]), "\uFFFD")

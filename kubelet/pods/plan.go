@@ -82,8 +82,15 @@ func (a Action) key() string {
 	}
 }
 
+// recorded: the runtime's records of the pod may be others after the action, so they must be read again.
+func (a Action) recorded() bool {
+	return a.Verb != Pull && (a.Verb != Step || a.Name == "sandbox")
+}
+
 // Fault is an action that failed and is tried again.
 type Fault struct {
+	// Verb of the action: those on one container share a key.
+	Verb            Verb
 	Reason, Message string
 	// Until is when it may be tried again; Count how often it failed in a row.
 	Until time.Time

@@ -27,10 +27,12 @@ func doGroup(_ context.Context, w *worker, in input) (func(*state), error) {
 		return nil, err
 	}
 	return func(s *state) {
-		if s.group = path; !running {
-			size := z.podSize(in.pod)
-			s.seen.Group = &size
+		if s.group = path; running {
+			s.dirty = true // what the group has is to be read
+			return
 		}
+		size := z.podSize(in.pod)
+		s.seen.Group = &size
 	}, nil
 }
 

@@ -4,12 +4,16 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"pilothouse.dev/kubelet/probes"
 	"pilothouse.dev/pkg/pod"
 )
+
+// mostTold is how many bytes of an error become an event or a reason to wait.
+const mostTold = 4 << 10
 
 // tell records an event about the pod, or about one of its containers.
 func (w *worker) tell(p *corev1.Pod, container, kind, reason, format string, args ...any) {
@@ -23,7 +27,15 @@ func (w *worker) tell(p *corev1.Pod, container, kind, reason, format string, arg
 		}
 		ref.FieldPath = fmt.Sprintf("spec.%s{%s}", list, container)
 	}
-	w.parts.Events.Eventf(ref, kind, reason, format, args...)
+	w.parts.Events.Eventf(ref, kind, reason, "%s", beginning(fmt.Sprintf(format, args...)))
+}
+
+// beginning is as much of a text as the API is told: what a registry, a plugin or a container says may be without end.
+func beginning(text string) string {
+	if len(text) <= mostTold {
+		return text
+	}
+	return strings.ToValidUTF8(text[:mostTold], "") + "…"
 }
 
 // tellWaiting records the back-off of a container that keeps ending, once for each time it ended.

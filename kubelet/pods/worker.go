@@ -59,10 +59,12 @@ type state struct {
 	// starts and ends: when the pod and its containers did, by our own clock.
 	starts, ends moments
 
-	odd     bool // something about the pod made us panic
-	dirty   bool // containers must be listed again
-	evicted *End
-	final   *End // set once the pod has its last phase
+	odd bool // something about the pod made us panic
+	// released: what was granted to its containers is given back, since none will run again.
+	released bool
+	dirty    bool // containers must be listed again
+	evicted  *End
+	final    *End // set once the pod has its last phase
 	// endBy and endGrace: when the end was first asked for, and how long it may take.
 	endBy    time.Time
 	endGrace time.Duration
@@ -157,7 +159,8 @@ func (w *worker) run(ctx context.Context) {
 				defer cancel()
 				var apply func(*state)
 				err := calmly(func() (err error) { apply, err = w.perform(own, a, in); return err })
-				w.post(func(s *state) { w.finished(s, a, apply, err) })
+				givenUp := own.Err() != nil
+				w.post(func(s *state) { w.finished(s, a, apply, err, givenUp) })
 			})
 		}
 		if !plan.Again.IsZero() {
@@ -258,6 +261,10 @@ func (w *worker) turn(s *state) Plan {
 	wish.End, again = s.goal(s.seen.Now)
 	s.seen.Recorded = s.final != nil && s.acked == s.final.Phase
 	plan := Decide(wish, s.seen, w.cfg.Backoff)
+	if plan.Final && !s.released { // before anybody hears that it has ended, and asks for what it had
+		w.parts.release(w.uid)
+		s.released = true
+	}
 	w.ended.Store(plan.Final && (s.seen.Recorded || pod.Static(s.pod)))
 	if !again.IsZero() {
 		plan.again(again)
@@ -390,14 +397,12 @@ func (w *worker) tellProbes(s *state, wish Wish, plan Plan) {
 	w.parts.Probes.Set(w.uid, targets)
 }
 
-// finished takes in how an action ended.
-func (w *worker) finished(s *state, a Action, apply func(*state), err error) {
+// finished takes in how an action ended. givenUp: it was cancelled, by us and not by whom it called.
+func (w *worker) finished(s *state, a Action, apply func(*state), err error, givenUp bool) {
 	key := a.key()
 	delete(s.seen.Doing, key)
 	delete(s.cancels, key)
-	if a.Verb != Pull {
-		s.dirty = true
-	}
+	s.dirty = s.dirty || a.recorded()
 	if apply != nil {
 		apply(s)
 	}
@@ -405,17 +410,18 @@ func (w *worker) finished(s *state, a Action, apply func(*state), err error) {
 		delete(s.seen.Faults, key)
 		return
 	}
-	if errors.Is(err, context.Canceled) {
-		return // given up, not failed
+	if givenUp && errors.Is(err, context.Canceled) {
+		return // not failed
 	}
 	count := s.seen.Faults[key].Count + 1
 	wait := min(250*time.Millisecond<<min(count, 10), 10*time.Second)
 	if a.Verb == Pull {
 		wait = 2 * time.Second // the images keep their own back-off: this only asks again
 	}
-	f := Fault{Until: time.Now().Add(wait), Count: count}
+	f := Fault{Verb: a.Verb, Until: time.Now().Add(wait), Count: count}
 	w.alarmed(s, err)
 	f.Reason, f.Message = w.complain(s, a, err)
+	f.Message = beginning(f.Message)
 	s.seen.Faults[key] = f
 }
 
