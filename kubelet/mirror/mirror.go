@@ -7,6 +7,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -47,7 +48,7 @@ type Parts struct {
 const (
 	patience = 10 * time.Second // of one request
 	refresh  = 10 * time.Second // everything is compared at least so often
-	retry    = time.Second      // after a request that failed
+	retry    = time.Second      // after a request that failed; twice as long after each that follows, up to refresh
 )
 
 // Mirrors is the room; it is the Status of the pod workers.
@@ -130,7 +131,7 @@ func (m *Mirrors) Run(ctx context.Context) error {
 	defer m.parts.Informer.RemoveEventHandler(reg)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	said := ""
+	said, again := "", retry
 	for {
 		select {
 		case <-ctx.Done():
@@ -140,25 +141,31 @@ func (m *Mirrors) Run(ctx context.Context) error {
 		}
 		text, next := "", refresh
 		if err := m.turn(ctx, reg.HasSynced()); err != nil {
-			if text, next = err.Error(), retry; text != said && ctx.Err() == nil {
+			if text = err.Error(); text != said && ctx.Err() == nil {
 				m.log.Warn("showing static pods in the API", zap.Error(err))
 			}
+			next, again = again, min(2*again, refresh)
+		} else {
+			again = retry
 		}
 		said = text
 		timer.Reset(next)
 	}
 }
 
-// turn compares and does what is missing. It ends at the first request that fails.
+// turn compares and does what is missing. What the API refuses for one pod does not keep others from it; when it does not answer, the turn ends.
 func (m *Mirrors) turn(ctx context.Context, synced bool) error {
 	v := m.view()
 	if len(v.live) == 0 && len(v.mirrors) == 0 || !synced {
 		return nil
 	}
 	p := decide(v)
+	var failed []error
 	for _, old := range p.remove {
 		if err := m.remove(ctx, old); err != nil {
-			return fmt.Errorf("deleting mirror pod %s: %w", fullName(old), err)
+			if failed = append(failed, fmt.Errorf("deleting mirror pod %s: %w", fullName(old), err)); !answered(err) {
+				return errors.Join(failed...)
+			}
 		}
 	}
 	for _, w := range p.write {
@@ -166,14 +173,22 @@ func (m *Mirrors) turn(ctx context.Context, synced bool) error {
 	}
 	self := m.parts.Self()
 	if self == nil {
-		return nil // the node is not registered yet: its UID is unknown
+		return errors.Join(failed...) // the node is not registered yet: its UID is unknown
 	}
 	for _, one := range p.create {
 		if err := m.create(ctx, image(one, self.Name, self.UID)); err != nil {
-			return fmt.Errorf("creating the mirror of static pod %s: %w", fullName(one), err)
+			if failed = append(failed, fmt.Errorf("creating the mirror of static pod %s: %w", fullName(one), err)); !answered(err) {
+				break
+			}
 		}
 	}
-	return nil
+	return errors.Join(failed...)
+}
+
+// answered: the error is what the API server said, not that it said nothing.
+func answered(err error) bool {
+	var said apierrors.APIStatus
+	return errors.As(err, &said)
 }
 
 // view gathers what is known, and forgets what the writer need not keep any more.
