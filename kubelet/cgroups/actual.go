@@ -57,6 +57,9 @@ func (a Actual) CPULimit(told int64) int64 {
 
 // MemoryLimit is the limit in bytes that the group has, 0 without one: told, where told comes to the same number of pages.
 func (a Actual) MemoryLimit(told int64) int64 {
+	if a.Memory < 0 && told >= noLimitFrom { // so large that the kernel calls it none
+		return told
+	}
 	if a.Memory < 0 {
 		return 0
 	}

@@ -32,8 +32,9 @@ type Resources struct {
 const (
 	minShares     = 2
 	maxShares     = 262144
-	defaultPeriod = 100_000 // µs
-	minQuota      = 1_000   // µs, the kernel refuses less
+	defaultPeriod = 100_000   // µs
+	minQuota      = 1_000     // µs, the kernel refuses less
+	maxQuota      = 1<<44 - 1 // µs, the kernel refuses more
 )
 
 // SharesFromMilli turns a CPU request into v1 shares: 1000 m are 1024 shares, never below 2, never above 262144.
@@ -41,6 +42,7 @@ func SharesFromMilli(milli int64) uint64 {
 	if milli <= 0 {
 		return minShares
 	}
+	milli = min(milli, maxShares) // beyond that it is the most anyway
 	return min(max(uint64(milli)*1024/1000, minShares), maxShares)
 }
 
@@ -58,7 +60,17 @@ func quotaOf(milli int64, period uint64) (int64, uint64) {
 	if milli <= 0 {
 		return -1, period
 	}
-	return max(milli*int64(period)/1000, minQuota), period
+	return part(milli, int64(period), 1000), period
+}
+
+// part is a quota of a·b/c, as far as the kernel takes it; all are above zero.
+func part(a, b, c int64) int64 {
+	hi, lo := bits.Mul64(uint64(a), uint64(b))
+	if hi >= uint64(c) {
+		return maxQuota
+	}
+	q, _ := bits.Div64(hi, lo, uint64(c))
+	return int64(min(max(q, minQuota), maxQuota))
 }
 
 // Limits makes Resources of a request and a limit. Units: CPU in thousandths, memory in bytes; zero means not set: no CPU limit, no
@@ -81,7 +93,7 @@ func (r Resources) WithPeriod(micros uint64) Resources {
 		return r
 	}
 	if r.CPUQuota > 0 {
-		r.CPUQuota = max(r.CPUQuota*int64(micros)/int64(r.CPUPeriod), minQuota)
+		r.CPUQuota = part(r.CPUQuota, int64(micros), int64(r.CPUPeriod))
 	}
 	r.CPUPeriod = micros
 	return r

@@ -2,6 +2,7 @@ package cgroups
 
 import (
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -9,15 +10,18 @@ import (
 )
 
 func TestArithmetic(t *testing.T) {
-	for milli, want := range map[int64]uint64{-5: 2, 0: 2, 1: 2, 2: 2, 100: 102, 250: 256, 1000: 1024, 64000: 65536, 10_000_000: 262144} {
+	for milli, want := range map[int64]uint64{-5: 2, 0: 2, 1: 2, 2: 2, 100: 102, 250: 256, 1000: 1024, 64000: 65536, 10_000_000: 262144, math.MaxInt64: 262144, math.MaxInt64/1024 + 2: 262144} {
 		if got := SharesFromMilli(milli); got != want {
 			t.Errorf("shares of %dm: got %d, want %d", milli, got, want)
 		}
 	}
-	for milli, want := range map[int64]int64{-1: -1, 0: -1, 1: 1000, 5: 1000, 10: 1000, 11: 1100, 500: 50_000, 2500: 250_000} {
+	for milli, want := range map[int64]int64{-1: -1, 0: -1, 1: 1000, 5: 1000, 10: 1000, 11: 1100, 500: 50_000, 2500: 250_000, 1e15: 1<<44 - 1, math.MaxInt64: 1<<44 - 1} {
 		if got, period := QuotaFromMilli(milli); got != want || period != 100_000 {
 			t.Errorf("quota of %dm: got %d of %d, want %d", milli, got, period, want)
 		}
+	}
+	if got := Limits(0, math.MaxInt64, 0).WithPeriod(1_000_000); got.CPUQuota != 1<<44-1 {
+		t.Errorf("a huge limit over another period is %d", got.CPUQuota)
 	}
 	for shares, want := range map[uint64]uint64{0: 0, 1: 1, 2: 1, 1024: 39, 262144: 10000, 999999: 10000} {
 		if got := weightFromShares(shares); got != want {
@@ -37,6 +41,15 @@ func TestArithmetic(t *testing.T) {
 	} {
 		if got := Limits(c.request, c.limit, c.memory); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %+v, want %+v", name, got, c.want)
+		}
+	}
+}
+
+// TestHugeMemory: a limit that the kernel writes as none is still the limit that was told.
+func TestHugeMemory(t *testing.T) {
+	for told, want := range map[int64]int64{0: 0, 1 << 30: 0, math.MaxInt64: math.MaxInt64} {
+		if got := (Actual{Memory: -1}).MemoryLimit(told); got != want {
+			t.Errorf("a limit of %d reads as %d, want %d", told, got, want)
 		}
 	}
 }
