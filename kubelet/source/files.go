@@ -14,6 +14,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 )
 
 const (
@@ -112,13 +113,18 @@ func (f *files) scan(tell func(*corev1.Pod, bool)) {
 
 // list names the files to read; a folder that is not there has none.
 func (f *files) list() ([]string, error) {
-	entries, err := os.ReadDir(f.path)
-	if errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Stat(f.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	}
-	if info, statErr := os.Stat(f.path); statErr == nil && info.Mode().IsRegular() {
+	case err != nil:
+		return nil, err
+	case info.Mode().IsRegular():
 		return []string{f.path}, nil
+	case !info.IsDir(): // opening a pipe would never end
+		return nil, fmt.Errorf("%s is neither a folder nor a file", f.path)
 	}
+	entries, err := os.ReadDir(f.path)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +149,8 @@ func (f *files) replace(name string, pods []*corev1.Pod, tell func(*corev1.Pod, 
 	}
 }
 
-// swap tells which of the pods went and which are new, and returns those that are known then. A pod that is the same keeps its object.
+// swap tells which of the pods went and which are new, and returns those that are known then. A pod that is the same keeps its object; one whose UID is
+// written in its manifest may have changed all the same.
 func swap(was, now []*corev1.Pod, tell func(*corev1.Pod, bool)) []*corev1.Pod {
 	find := func(list []*corev1.Pod, p *corev1.Pod) *corev1.Pod {
 		for _, o := range list {
@@ -160,7 +167,11 @@ func swap(was, now []*corev1.Pod, tell func(*corev1.Pod, bool)) []*corev1.Pod {
 	}
 	var out []*corev1.Pod
 	for _, p := range now {
-		if old := find(was, p); old != nil {
+		old := find(was, p)
+		if old != nil {
+			p.Annotations[seenAnnotation] = old.Annotations[seenAnnotation]
+		}
+		if old != nil && equality.Semantic.DeepEqual(old, p) {
 			p = old
 		} else {
 			tell(p, false)
@@ -192,7 +203,7 @@ func (f *files) read(path string) ([]*corev1.Pod, error) {
 		return nil, err
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, mostBytes))
+	data, err := whole(file)
 	if err != nil {
 		return nil, err
 	}
@@ -206,4 +217,13 @@ func (f *files) read(path string) ([]*corev1.Pod, error) {
 		}
 	}
 	return pods, more
+}
+
+// whole reads all of a manifest. One that is too long is none: its beginning may be another pod, or a list of fewer.
+func whole(r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, mostBytes+1))
+	if err == nil && len(data) > mostBytes {
+		err = fmt.Errorf("it is longer than %d bytes", mostBytes)
+	}
+	return data, err
 }

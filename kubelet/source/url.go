@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -64,7 +63,7 @@ func (w *web) ask(ctx context.Context) ([]*corev1.Pod, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, mostBytes))
+	data, err := whole(resp.Body)
 	if err != nil {
 		return nil, err
 	}
