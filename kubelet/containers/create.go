@@ -43,6 +43,9 @@ func (r *Runtime) CreateContainer(ctx context.Context, spec ContainerSpec) (_ st
 	}
 	id := newID()
 	if sandbox.FirstID != 0 {
+		if err := who.mapped(); err != nil {
+			return "", fmt.Errorf("making container %s: %w", spec.Name, err)
+		}
 		defer func() {
 			if err != nil {
 				err = errors.Join(err, unmap(r.mapsOf(id)))

@@ -52,6 +52,19 @@ func whoRuns(image imageFacts, sec Security) (identityOf, error) {
 	return id, nil
 }
 
+// mapped refuses users and groups that a sandbox with users of its own does not have.
+func (id identityOf) mapped() error {
+	if id.uid >= idsEach {
+		return fmt.Errorf("user %d in a user namespace of %d: %w", id.uid, idsEach, ErrUnsupported)
+	}
+	for _, g := range append([]uint32{id.gid}, id.groups...) {
+		if g >= idsEach {
+			return fmt.Errorf("group %d in a user namespace of %d: %w", g, idsEach, ErrUnsupported)
+		}
+	}
+	return nil
+}
+
 // nonRoot keeps runAsNonRoot. An image that names its user by a word could map that word to root, so it is refused unless the pod names a number.
 func nonRoot(image imageFacts, sec Security) error {
 	if !sec.RunAsNonRoot {

@@ -3,6 +3,7 @@ package containers
 import (
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -11,7 +12,7 @@ import (
 func imageOf(user string) imageFacts {
 	return imageFacts{
 		config: ocispec.ImageConfig{User: user},
-		passwd: []byte("root:x:0:0::/:/bin/sh\napp:x:1000:50::/:/bin/sh\n"),
+		passwd: []byte("root:x:0:0::/:/bin/sh\napp:x:1000:50::/:/bin/sh\n7:x:0:0:root by another name:/:/bin/sh\n"),
 		group:  []byte("root:x:0:\nstaff:x:50:\nextra:x:60:app\n"),
 	}
 }
@@ -47,6 +48,25 @@ func TestWhoRuns(t *testing.T) {
 	for _, spoiled := range []string{"", "1", "1:2", "1:2:", "a:b:c", "1:2:3,x", "-1:2:3"} {
 		if id := identityFrom(spoiled); id != nil {
 			t.Errorf("%q reads as %+v", spoiled, id)
+		}
+	}
+}
+
+// TestMapped: a user namespace has 65536 users and groups, and no other can be had in it.
+func TestMapped(t *testing.T) {
+	for name, c := range map[string]struct {
+		id   identityOf
+		want string
+	}{
+		"root":           {identityOf{0, 0, []uint32{0}}, ""},
+		"the last":       {identityOf{65535, 65535, []uint32{65535}}, ""},
+		"beyond":         {identityOf{65536, 0, []uint32{0}}, "user 65536"},
+		"group beyond":   {identityOf{0, 70000, []uint32{0}}, "group 70000"},
+		"another beyond": {identityOf{0, 0, []uint32{0, 80000}}, "group 80000"},
+	} {
+		err := c.id.mapped()
+		if (err != nil) != (c.want != "") || err != nil && (!errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

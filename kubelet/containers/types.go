@@ -209,7 +209,7 @@ type ContainerSpec struct {
 	OOMScoreAdj *int
 	// SingleOOMKill: where memory runs out the kernel kills one process; else, on cgroup v2, the whole container. On v1 it is always one.
 	SingleOOMKill bool
-	Security    Security
+	Security      Security
 	// JoinPID is the ID of a running container whose PID namespace this one joins; empty: its own, or the sandbox's.
 	JoinPID string
 	// StopSignal overrides the image's, "SIGUSR1" or "USR1" or "10".
