@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -88,6 +89,17 @@ func (d *Dirs) Remove(ctx context.Context, v *corev1.PersistentVolume) (err erro
 		return fmt.Errorf("removing the folder of volume %s: %w", v.Name, err)
 	}
 	return nil
+}
+
+// RemoveAll removes a folder and all that is in it, whoever made it how deep; one that is gone is no error. No link is followed, and what something
+// is mounted on is an error.
+func RemoveAll(ctx context.Context, dir string) (err error) {
+	above, err := os.OpenRoot(filepath.Dir(dir))
+	if err != nil {
+		return gone(err)
+	}
+	defer func() { err = errors.Join(err, above.Close()) }()
+	return remove(ctx, above, filepath.Base(dir))
 }
 
 // Names are all folders.

@@ -253,7 +253,7 @@ func (w *worker) teardown(ctx context.Context, in input) (func(*state), error) {
 			}
 		}
 	}
-	if err := os.RemoveAll(volumes.PodDir(w.cfg.Root, w.uid)); err != nil {
+	if err := volumes.Remove(ctx, volumes.PodDir(w.cfg.Root, w.uid)); err != nil {
 		return nil, fmt.Errorf("removing the pod's folder: %w", err)
 	}
 	w.parts.Objects.Drop(w.uid)

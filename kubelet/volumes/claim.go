@@ -64,7 +64,7 @@ func setupClaim(ctx context.Context, g Ground) (_ Volume, err error) {
 	}
 	defer func() {
 		if err != nil && fresh {
-			err = g.undo(claim.Spec.VolumeName, err)
+			err = g.undo(ctx, claim.Spec.VolumeName, err)
 		}
 	}()
 	v, err := g.Storage.Volume(ctx, claim.Spec.VolumeName)
@@ -271,25 +271,25 @@ func (g Ground) use(c *corev1.PersistentVolumeClaim, fresh bool) error {
 }
 
 // undo takes back what use noted, after an error, unless a driver may have done something for the pod: then it is its user until it ends.
-func (g Ground) undo(volume string, why error) error {
+func (g Ground) undo(ctx context.Context, volume string, why error) error {
 	if g.Drivers != nil {
 		held, err := g.Drivers.Holds(g.Pod.UID, volume)
 		if held || err != nil {
 			return errors.Join(why, err)
 		}
 	}
-	return errors.Join(why, g.unuse())
+	return errors.Join(why, g.unuse(context.WithoutCancel(ctx)))
 }
 
 // unuse takes back what use noted.
-func (g Ground) unuse() error {
+func (g Ground) unuse(ctx context.Context) error {
 	if err := freeDevice(g.root, g.using, g.Dir); err != nil {
 		return err
 	}
 	if err := unmountBelow(g.Dir); err != nil {
 		return fmt.Errorf("unmounting a volume: %w", err)
 	}
-	if err := os.RemoveAll(g.Dir); err != nil {
+	if err := Remove(ctx, g.Dir); err != nil {
 		return fmt.Errorf("forgetting the volume of a claim: %w", err)
 	}
 	g.released()

@@ -32,7 +32,11 @@ func setupNFS(ctx context.Context, g Ground) (Volume, error) {
 // mountNFS mounts a server's folder, unless that is done. A folder that is mounted is not looked at: its server may be away.
 func mountNFS(ctx context.Context, src *corev1.NFSVolumeSource, dir string, readOnly bool, options []string) (Volume, error) {
 	made := Volume{Path: dir, ReadOnly: readOnly}
-	mounted, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	at, err := named(dir)
+	if err != nil {
+		return Volume{}, fmt.Errorf("looking for a mount: %w", err)
+	}
+	mounted, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(at))
 	if err != nil {
 		return Volume{}, fmt.Errorf("looking for a mount: %w", err)
 	}

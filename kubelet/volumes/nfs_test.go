@@ -36,6 +36,12 @@ func TestNFS(t *testing.T) {
 	_, v := s.bound("data", "")
 	v.Spec.Local, v.Spec.NFS, v.Spec.MountOptions = nil, &corev1.NFSVolumeSource{Server: "fd00::1", Path: "/b"}, []string{"nfsvers=4.2", "hard"}
 	m := withStorage(t, s)
+	real, link := m.root, filepath.Join(t.TempDir(), "link") // the kubelet's folder may be a link
+	if err := os.Symlink(real, link); err != nil {
+		t.Fatal(err)
+	}
+	m.root = link
+	t.Cleanup(func() { m.root = real })
 	claimed := claimVolume("data")
 	claimed.PersistentVolumeClaim.ReadOnly = true
 	pod := podWith(volume("n", corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "files.example.com", Path: "/a"}}), claimed)

@@ -297,7 +297,7 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 			return err
 		}
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := Remove(ctx, dir); err != nil {
 		return fmt.Errorf("removing volumes: %w", err)
 	}
 	m.release()
