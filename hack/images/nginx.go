@@ -44,7 +44,7 @@ func nginx(debian *packages) (v1.Image, error) {
 // nginxConf is the part that sites needn't know.
 const nginxConf = `worker_processes 1;
 pid /tmp/nginx.pid;
-error_log stderr;
+error_log stderr notice;
 events { worker_connections 1024; }
 http {
 	include mime.types;
