@@ -121,7 +121,7 @@ func (m *Manager) measure(ctx context.Context, pods Pods) {
 func (m *Manager) round(ctx context.Context, pods Pods, all bool) error {
 	var chosen []*corev1.Pod
 	for _, p := range pods.Pods() {
-		if pod.Active(p) && (all || limited(p)) {
+		if !pod.Terminal(p) && (all || limited(p)) {
 			chosen = append(chosen, p)
 		}
 	}

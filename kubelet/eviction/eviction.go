@@ -119,10 +119,10 @@ type Manager struct {
 
 // victim is a pod that was told to end.
 type victim struct {
-	uid   types.UID
-	group string
-	since time.Time
-	disk  bool // it goes because of the disk, so its folder must go too
+	uid    types.UID
+	group  string
+	since  time.Time
+	folder bool // its folder holds what is short, so that must go too
 }
 
 // New stores what it is given.
@@ -194,8 +194,11 @@ func (m *Manager) turn(ctx context.Context, pods Pods, changed func()) error {
 		m.announced = ""
 		return failed
 	}
-	if m.stillLeaving(now) {
-		return failed
+	if m.leaving != nil {
+		if !m.stillLeaving(now) {
+			m.leaving = nil
+		}
+		return failed // what was seen now may be older than what it has given back
 	}
 	if err := m.mend(ctx, pods, due[0]); err != nil {
 		return err
@@ -205,15 +208,10 @@ func (m *Manager) turn(ctx context.Context, pods Pods, changed func()) error {
 
 // stillLeaving: the last pod that was chosen holds what it had.
 func (m *Manager) stillLeaving(now time.Time) bool {
-	if v := m.leaving; v != nil {
-		st, err := m.parts.Groups.Stats(v.group)
-		holds := err == nil && st.PIDs > 0 || v.disk && exists(m.podDir(v.uid))
-		if holds && now.Sub(v.since) < patience {
-			return true
-		}
-		m.leaving = nil
-	}
-	return false
+	v := m.leaving
+	st, err := m.parts.Groups.Stats(v.group)
+	holds := err == nil && st.PIDs > 0 || v.folder && exists(m.podDir(v.uid))
+	return holds && now.Sub(v.since) < patience
 }
 
 // mend makes more of what is short.
@@ -256,7 +254,8 @@ func (m *Manager) mend(ctx context.Context, pods Pods, s shortage) error {
 	}
 	text := message(s, c)
 	m.victims[c.pod.UID] = true
-	m.leaving = &victim{uid: c.pod.UID, group: m.parts.Groups.PodPath(pod.QoS(c.pod), string(c.pod.UID)), since: time.Now().Add(grace), disk: disk}
+	m.leaving = &victim{uid: c.pod.UID, group: m.parts.Groups.PodPath(pod.QoS(c.pod), string(c.pod.UID)), since: time.Now().Add(grace),
+		folder: disk || signal.resource() == corev1.ResourceMemory && inMemory(c.pod)}
 	m.count.WithLabelValues(string(signal)).Inc()
 	pods.Evict(c.pod.UID, reason, text, grace, text)
 	return nil
@@ -270,7 +269,7 @@ func (m *Manager) candidates(ctx context.Context, pods []*corev1.Pod, signal Sig
 	}
 	var out []candidate
 	for _, p := range pods {
-		if pod.Critical(p) || !pod.Active(p) || m.victims[p.UID] {
+		if pod.Critical(p) || pod.Terminal(p) || m.victims[p.UID] { // one that takes its time to end may have to hurry
 			continue
 		}
 		c := candidate{pod: p}
@@ -357,9 +356,9 @@ func (m *Manager) running(ctx context.Context) map[string][]containers.Container
 
 // reclaim removes images that no container uses, and says whether there were any.
 func (m *Manager) reclaim(ctx context.Context) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, thorough)
-	defer cancel()
-	l, err := m.parts.Runtime.List(ctx)
+	list, cancel := context.WithTimeout(ctx, answer)
+	l, err := m.parts.Runtime.List(list)
+	cancel()
 	if err != nil {
 		return false, fmt.Errorf("listing images in use: %w", err)
 	}
@@ -367,6 +366,8 @@ func (m *Manager) reclaim(ctx context.Context) (bool, error) {
 	for _, c := range l.Containers {
 		inUse[c.ImageID] = true
 	}
+	ctx, cancel = context.WithTimeout(ctx, thorough)
+	defer cancel()
 	removed, err := m.parts.Images.RemoveUnused(ctx, inUse)
 	if len(removed) > 0 {
 		m.log.Info("removed images that no container uses", zap.Strings("images", removed))

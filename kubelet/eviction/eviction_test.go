@@ -2,6 +2,7 @@ package eviction
 
 import (
 	"context"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -124,6 +125,10 @@ func TestUnderPressure(t *testing.T) {
 			t.Errorf("while the first is alive, ended: %s", got)
 		}
 		s.alive = nil
+		s.turn(m) // what was seen in this turn may be older than its end
+		if got := strings.Join(s.evicted, " "); got != "big" {
+			t.Errorf("for what was short before the first ended, ended: %s", got)
+		}
 		for range 3 {
 			s.turn(m)
 		}
@@ -146,6 +151,37 @@ func TestUnderPressure(t *testing.T) {
 		s.turn(m)
 		if memory, _, _ := m.Pressure(); memory || s.changes != 2 {
 			t.Error("pressure is told for too long")
+		}
+	})
+}
+
+// A pod that keeps files in memory holds it until they are gone, too; one that was asked to end may have to hurry; one that has ended has nothing.
+func TestFilesInMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		files, over := newPod("files", 0, ""), newPod("over", -1, "")
+		files.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}}}
+		files.DeletionTimestamp = &metav1.Time{Time: time.Now().Add(time.Hour)}
+		over.Status.Phase = corev1.PodSucceeded
+		s := &some{t: t, pods: []*corev1.Pod{newPod("small", 1, ""), files, over}}
+		m := newManager(t, s, "memory.available<100", "", "")
+		m.sees(map[Signal]level{memoryAvailable: {1, 1000}})
+		if err := os.MkdirAll(m.podDir("files"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			s.turn(m)
+		}
+		if got := strings.Join(s.evicted, " "); got != "files" {
+			t.Errorf("while its files are there, ended: %s", got)
+		}
+		if err := os.RemoveAll(m.podDir("files")); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			s.turn(m)
+		}
+		if got := strings.Join(s.evicted, " "); got != "files small" {
+			t.Errorf("ended: %s", got)
 		}
 	})
 }

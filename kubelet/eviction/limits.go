@@ -2,6 +2,7 @@ package eviction
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -45,6 +46,13 @@ func limited(p *corev1.Pod) bool {
 // onDisk: the medium Memory is held to its limit by the kernel.
 func onDisk(e *corev1.EmptyDirVolumeSource) bool {
 	return e != nil && e.Medium == corev1.StorageMediumDefault
+}
+
+// inMemory: the pod has files in memory, which stay when its processes end.
+func inMemory(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
+		return v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory
+	})
 }
 
 // The limits of pods, as the metric of evictions names them.
