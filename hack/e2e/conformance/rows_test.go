@@ -259,6 +259,8 @@ func tests() map[string]func(*row) {
 		"NODE-006": preStopTells,
 		"NODE-007": userOfContainer,
 		"NODE-008": userOfPod,
+		"NODE-009": evictionTimes,
+		"NODE-010": evictionCancelled,
 
 		"SCH-001": limitRangeDefaults,
 		"SCH-002": limitRangeCollection,
