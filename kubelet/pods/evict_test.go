@@ -1,11 +1,14 @@
 package pods
 
 import (
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"pilothouse.dev/kubelet/status"
@@ -38,6 +41,37 @@ func TestEndResumed(t *testing.T) {
 	if newState(p).evicted != nil {
 		t.Error("one that has ended is ended again")
 	}
+}
+
+// A pod that is given an hour to end, and that the node ends, has no hour; the other way round neither.
+func TestEndHurries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, first := range []string{"deleted", "evicted"} {
+			began := time.Now()
+			p := asking("p", corev1.PodQOSBestEffort, "", "", 0)
+			s := newState(p)
+			s.pod = p
+			deleted := func() {
+				s.pod.DeletionTimestamp, s.pod.DeletionGracePeriodSeconds = &metav1.Time{Time: began.Add(time.Hour)}, new(int64(3600))
+			}
+			evicted := func() { s.evicted = &End{Phase: corev1.PodFailed, By: time.Now().Add(5 * time.Second)} }
+			order := []func(){deleted, evicted}
+			if first == "evicted" {
+				slices.Reverse(order)
+			}
+			for i, happens := range order {
+				happens()
+				end, _ := s.goal(time.Now())
+				if want := began.Add(5 * time.Second); end == nil || (i == 1 || first == "evicted") && !end.By.Equal(want) {
+					t.Errorf("%s first, step %d: the end is %+v, want it by %s", first, i, end, want)
+				}
+			}
+			time.Sleep(2 * time.Second)
+			if end, _ := s.goal(time.Now()); !end.By.Equal(began.Add(5*time.Second)) || !end.Delete {
+				t.Errorf("%s first: later, the end is %+v", first, end)
+			}
+		}
+	})
 }
 
 // Ended: a pod that is not there has.

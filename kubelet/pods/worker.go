@@ -294,6 +294,9 @@ func (s *state) goal(now time.Time) (*End, time.Time) {
 	case s.gone, s.pod.DeletionTimestamp != nil:
 		end.Orphan, end.Delete = s.gone, !s.gone
 		end.By = s.by(now, time.Duration(pod.GracePeriod(s.pod))*time.Second)
+		if s.final == nil && s.evicted != nil { // the node cannot wait for so long
+			end.By = s.by(now, max(s.evicted.By.Sub(now), 0))
+		}
 		end.Grace = s.endGrace
 		return &end, time.Time{}
 	case s.final != nil:
