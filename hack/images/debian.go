@@ -147,27 +147,25 @@ func download(folder string, names []string) error {
 		return fmt.Errorf("apt-get %s: %w\n%s", strings.Join(args, " "), err, complaints(string(out)))
 	}
 	get := append([]string{"download"}, names...)
-	first := apt(get...)
-	if first == nil {
+	err := apt(get...)
+	if err == nil {
 		return nil
 	}
-	err := apt("update")
-	if err == nil {
-		err = apt(get...)
+	if renewing := apt("update"); renewing != nil {
+		err = errors.Join(err, renewing)
+	} else if err = apt(get...); err == nil {
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("fetching packages: %w\n"+
-			"The images redis and nginx need Debian's package archive once. Let this machine reach it (see `apt-get update`, as root) and run make images again; "+
-			"a cluster and all other images work without", errors.Join(first, err))
-	}
-	return nil
+	return fmt.Errorf("fetching packages: %w\n"+
+		"The images redis and nginx need Debian's package archive once. Let this machine reach it (see `apt-get update`, as root) and run make images again; "+
+		"a cluster and all other images work without", err)
 }
 
 // complaints are the lines of apt's output that say what went wrong.
 func complaints(out string) string {
 	var bad []string
 	for line := range strings.Lines(out) {
-		if strings.HasPrefix(line, "E:") || strings.HasPrefix(line, "Err:") {
+		if strings.HasPrefix(line, "E:") {
 			bad = append(bad, "  "+strings.TrimSpace(line))
 		}
 	}
