@@ -63,17 +63,15 @@ func (s *Store) follow(ctx context.Context, sl *slot) {
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = only
 			list, err := k.list(ctx, s.kube, sl.key, o)
-			if err != nil {
-				sl.refuse(err)
-			}
+			s.failed(sl, err)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = only
+			sl.watching(false)
 			w, err := k.watch(ctx, s.kube, sl.key, o)
-			if err != nil {
-				sl.refuse(err)
-			}
+			sl.watching(err == nil)
+			s.failed(sl, err)
 			return w, err
 		},
 	}
@@ -83,4 +81,11 @@ func (s *Store) follow(ctx context.Context, sl *slot) {
 		MinWatchTimeout: 30 * time.Minute,
 		Backoff:         &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Steps: 10, Cap: 30 * time.Second, Jitter: 0.5},
 	}).RunWithContext(ctx)
+}
+
+// failed takes in why the API did not answer. What no pod wants is not asked for again when it may not be read.
+func (s *Store) failed(sl *slot, err error) {
+	if err != nil && sl.refuse(err) {
+		s.wakeUp()
+	}
 }

@@ -1,6 +1,7 @@
 // Package objects keeps the ConfigMaps, Secrets and ClusterTrustBundles that this node's pods refer to, and only those: a watch an object, by
 // name (bundles also by their signer), counted by the pods that want it. What is marked immutable is read once for each pod that comes to want
-// it, and not watched (https://kubernetes.io/docs/concepts/configuration/configmap/#configmap-immutable).
+// it, and not watched (https://kubernetes.io/docs/concepts/configuration/configmap/#configmap-immutable). A ConfigMap or bundle is followed for a
+// while after its last pod, for the next (rest.go).
 //
 // The pod workers Keep a pod before they need its objects and Drop it once it is gone; resolve and volumes read. What always holds: a read
 // waits (bounded) until the object was read from the API once, so «not found» means that the API said so; when the API is away, what was
@@ -40,18 +41,20 @@ type Store struct {
 	kube    kubernetes.Interface // set once, as all in this group
 	wake    chan struct{}
 	changes chan struct{}
+	rest    time.Duration
 
 	mu      sync.Mutex
 	pods    map[types.UID]map[Key]bool // what each pod refers to; guarded by mu
 	slots   map[Key]*slot              // guarded by mu
+	idle    map[Key]time.Time          // since when no pod wants a slot; guarded by mu
 	changed map[Key]bool               // since TakeChanged; guarded by mu
 }
 
 // New stores what it is given.
 func New(kube kubernetes.Interface) *Store {
 	return &Store{
-		kube: kube, wake: make(chan struct{}, 1), changes: make(chan struct{}, 1),
-		pods: map[types.UID]map[Key]bool{}, slots: map[Key]*slot{}, changed: map[Key]bool{},
+		kube: kube, wake: make(chan struct{}, 1), changes: make(chan struct{}, 1), rest: rest,
+		pods: map[types.UID]map[Key]bool{}, slots: map[Key]*slot{}, idle: map[Key]time.Time{}, changed: map[Key]bool{},
 	}
 }
 
@@ -93,6 +96,10 @@ func (s *Store) Keep(pod *corev1.Pod) {
 	had := s.pods[pod.UID]
 	s.pods[pod.UID] = refs
 	for key := range refs {
+		if _, rested := s.idle[key]; rested && !s.slots[key].current() {
+			s.endLocked(key) // what it holds may be old
+		}
+		delete(s.idle, key)
 		switch sl := s.slots[key]; {
 		case sl == nil:
 			s.slots[key] = newSlot(key, s.note)
@@ -100,7 +107,7 @@ func (s *Store) Keep(pod *corev1.Pod) {
 			sl.thaw()
 		}
 	}
-	s.wakeLocked()
+	s.wakeUp()
 }
 
 // Drop forgets what the pod referred to.
@@ -108,10 +115,10 @@ func (s *Store) Drop(uid types.UID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.pods, uid)
-	s.wakeLocked()
+	s.wakeUp()
 }
 
-func (s *Store) wakeLocked() {
+func (s *Store) wakeUp() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -122,20 +129,12 @@ func (s *Store) wakeLocked() {
 func (s *Store) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	defer all.Wait()
+	clock := time.NewTimer(0)
+	defer clock.Stop()
 	for {
 		s.mu.Lock()
-		wanted := map[Key]bool{}
-		for _, refs := range s.pods {
-			for key := range refs {
-				wanted[key] = true
-			}
-		}
-		for key, sl := range s.slots {
-			if !wanted[key] {
-				delete(s.slots, key)
-				sl.end()
-				continue
-			}
+		next := s.retireLocked(time.Now())
+		for _, sl := range s.slots {
 			own, stop := context.WithCancel(ctx)
 			if !sl.begin(stop) {
 				stop()
@@ -144,10 +143,14 @@ func (s *Store) Run(ctx context.Context) error {
 			all.Go(func() { s.follow(own, sl) })
 		}
 		s.mu.Unlock()
+		if clock.Stop(); !next.IsZero() {
+			clock.Reset(time.Until(next))
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.wake:
+		case <-clock.C:
 		}
 	}
 }

@@ -24,6 +24,7 @@ type slot struct {
 	err     error                     // why the API refuses to tell
 	stop    context.CancelFunc        // ends the following; nil while nobody follows
 	frozen  bool                      // the object cannot change any more: nobody follows
+	open    bool                      // a watch tells what changes
 }
 
 func newSlot(key Key, changed func(Key)) *slot {
@@ -73,6 +74,28 @@ func (s *slot) begin(stop context.CancelFunc) bool {
 	return true
 }
 
+// watching notes whether a watch tells what changes.
+func (s *slot) watching(open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = open
+}
+
+// tells says whether the API has told the objects, and goes on to tell them, at the latest when it is back.
+func (s *slot) tells() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stop != nil && s.heard && s.err == nil
+}
+
+// current says whether the objects are what the API tells now.
+func (s *slot) current() bool {
+	tells := s.tells()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return tells && s.open
+}
+
 // end has whoever follows stop.
 func (s *slot) end() {
 	s.mu.Lock()
@@ -107,14 +130,15 @@ func (s *slot) apply(change func(map[string]runtime.Object)) {
 }
 
 // refuse takes in that the API does not let this node read. Other errors are no answer.
-func (s *slot) refuse(err error) {
+func (s *slot) refuse(err error) (refused bool) {
 	if !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) {
-		return
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.err = err
 	s.hear()
+	return true
 }
 
 func (s *slot) hear() {

@@ -30,6 +30,7 @@ func TestStore(t *testing.T) {
 	}
 	put("one")
 	s := New(cluster.Kube)
+	s.rest = 0
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()
