@@ -120,6 +120,12 @@ func (c *Config) complete() error {
 		}
 		c.taints = append(c.taints, corev1.Taint{Key: k, Value: v, Effect: corev1.TaintEffect(effect)})
 	}
+	return c.folders()
+}
+
+// folders makes what all rooms use. Volumes hold secrets, and programs that a container's root may have made to run as the node's: nobody but root
+// may come near, as it is with Kubernetes.
+func (c *Config) folders() error {
 	if c.PodLogs == "" {
 		c.PodLogs = filepath.Join(c.RootDir, "logs")
 	}
@@ -127,6 +133,10 @@ func (c *Config) complete() error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("making a folder: %w", err)
 		}
+	}
+	pods := filepath.Join(c.RootDir, "pods")
+	if err := errors.Join(os.MkdirAll(pods, 0o750), os.Chmod(pods, 0o750)); err != nil {
+		return fmt.Errorf("making the folder of pods: %w", err)
 	}
 	return nil
 }

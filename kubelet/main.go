@@ -113,7 +113,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	devs.Open()
 	plugged := plugins.New(filepath.Join(cfg.RootDir, "plugins_registry"), map[string]plugins.Handler{registration.CSIPlugin: drivers, registration.DevicePlugin: devs}, log)
 	halt := shutdown.New(cfg.shutdown(), shutdown.Parts{Dial: logind, Events: recorder}, log)
-	self := node.New(cfg.node(), node.Parts{Kube: api.Kube, Nodes: nodes, Runtime: rt, Images: pics, Network: net, Pressure: pressure,
+	self := node.New(cfg.node(), node.Parts{Kube: api.Kube, Nodes: nodes, Runtime: rt, Images: pics, Network: net, Pressure: pressure, Events: recorder, Enforced: cfg.enforced(groups),
 		Contribute: []func(*corev1.Node){node.Handlers(rt.Handlers()), drivers.Contribute, devs.Contribute, halt.Contribute}}, log)
 	storage := localvolumes.Storage{Core: api.Kube.CoreV1(), Dirs: dirs, Self: asKnown(nodes, cfg.NodeName)}
 	vols := volumes.New(cfg.RootDir, volumes.Parts{Look: objs, Tokens: toks, Certificates: tokens.NewCertificates(api.Kube, storage.Self, log), Storage: storage, Drivers: drivers,

@@ -53,6 +53,14 @@ func (c *Config) network() network.Config {
 
 func (c *Config) groups() cgroups.Config { return cgroups.Config{Root: c.CgroupRoot, Pods: c.left} }
 
+// enforced says why the limits of all pods together are not in force yet; it is nil where there are none.
+func (c *Config) enforced(groups *cgroups.Tree) func() error {
+	if c.left.CPUShares == 0 {
+		return nil
+	}
+	return groups.Bound
+}
+
 func (c *Config) logs() logs.Limits {
 	return logs.Limits{MaxSize: c.logMax, MaxFiles: c.LogMaxFiles}
 }

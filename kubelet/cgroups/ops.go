@@ -100,20 +100,26 @@ func (t *Tree) Open() error {
 			return err
 		}
 	}
-	t.late.Store(true)
 	t.bound()
 	return t.SetQoS(QoS{})
 }
 
-// bound limits all pods together, if that is not done yet.
+// bound limits all pods together.
 func (t *Tree) bound() {
-	if !t.late.Swap(false) {
+	if err := t.Update(t.KubepodsPath(), t.cfg.Pods); err != nil {
+		t.late.Store(&err)
+		t.log.Warn("limiting all pods together", zap.Error(err))
 		return
 	}
-	if err := t.Update(t.KubepodsPath(), t.cfg.Pods); err != nil {
-		t.late.Store(true)
-		t.log.Warn("limiting all pods together", zap.Error(err))
+	t.late.Store(nil)
+}
+
+// Bound says why what all pods together may use is not enforced yet; nil: it is, since Open.
+func (t *Tree) Bound() error {
+	if why := t.late.Load(); why != nil {
+		return *why
 	}
+	return nil
 }
 
 // CreatePod makes (or updates) a pod's group with its limits and returns its path, for containers.ContainerSpec.CgroupParent.
@@ -150,7 +156,9 @@ func (t *Tree) Update(p string, res Resources) error {
 
 // SetQoS weighs the burstable pods as a whole by what they asked for, and keeps memory for classes on v2. BestEffort always has the least.
 func (t *Tree) SetQoS(q QoS) error {
-	t.bound()
+	if t.late.Load() != nil {
+		t.bound()
+	}
 	keep := func(bytes int64) int64 {
 		if bytes == 0 {
 			return -1

@@ -36,7 +36,7 @@ type Tree struct {
 	cfg Config
 	log *zap.Logger
 
-	late atomic.Bool // cfg.Pods could not be set yet
+	late atomic.Pointer[error] // why cfg.Pods could not be set yet
 }
 
 // KubepodsPath is the group of all pods.

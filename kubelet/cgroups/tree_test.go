@@ -79,11 +79,12 @@ func TestBound(t *testing.T) {
 		t.Errorf("all pods have %+v, %v", have, err)
 	}
 	tree.cfg.Pods = Resources{PIDs: 400}
-	tree.late.Store(true) // as if it could not be done
+	why := errors.New("in use")
+	tree.late.Store(&why) // as if it could not be done
 	if err := tree.SetQoS(QoS{BurstableMilli: 700}); err != nil {
 		t.Fatal(err)
 	}
-	if tree.late.Load() {
+	if tree.Bound() != nil {
 		t.Error("the limits of all pods were not tried again")
 	}
 	if have, err := tree.Actual(tree.qosPath(corev1.PodQOSBurstable)); err != nil || have.CPURequest(0) != 700 {

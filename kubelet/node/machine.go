@@ -55,10 +55,14 @@ func (n *Node) wish(ctx context.Context) *corev1.Node {
 	}
 	st.Addresses = append(st.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: n.cfg.Name})
 	st.DaemonEndpoints.KubeletEndpoint.Port = int32(n.cfg.Port)
+	version := st.NodeInfo.ContainerRuntimeVersion // it stays while the runtime does not answer
 	st.NodeInfo = facts()
+	st.NodeInfo.ContainerRuntimeVersion = version
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	st.NodeInfo.ContainerRuntimeVersion, h.runtime = n.parts.Runtime.Version(ctx)
+	if version, h.runtime = n.parts.Runtime.Version(ctx); h.runtime == nil {
+		st.NodeInfo.ContainerRuntimeVersion = version
+	}
 	if h.runtime == nil && (n.images == nil || time.Since(n.listed) > time.Minute) {
 		if list, err := n.parts.Images.List(ctx); err == nil {
 			n.images, n.listed = tellImages(list, n.cfg.MaxImages), time.Now()

@@ -87,6 +87,9 @@ type Parts struct {
 	Images   Images
 	Network  Network
 	Pressure Pressure
+	// Events may be nil. Enforced says why the limits of all pods together are not in force yet, nil once they are; it may be nil, too.
+	Events   Events
+	Enforced func() error
 	// Contribute is called in order at the end of each look at the machine, on the node's own goroutine, with the Node as it is to be told. Each
 	// may change the status (volumes in use, extended resources in capacity and allocatable, runtime handlers …) and nothing else: labels,
 	// annotations and spec are shared with the informer. Capacity, allocatable and addresses come to it made anew; other fields as the API has
@@ -118,11 +121,14 @@ type Node struct {
 	images     []corev1.ContainerImage
 	listed     time.Time // when images were listed
 	said       map[string]string
+	last       map[corev1.NodeConditionType]told // what events were about
+	boot       string                            // as the last event said
+	enforced   string
 }
 
 // New stores what it is given.
 func New(cfg Config, parts Parts, log *zap.Logger) *Node {
-	return &Node{cfg: cfg, parts: parts, log: log.Named("node"), wake: make(chan struct{}, 1), said: map[string]string{}}
+	return &Node{cfg: cfg, parts: parts, log: log.Named("node"), wake: make(chan struct{}, 1), said: map[string]string{}, last: map[corev1.NodeConditionType]told{}}
 }
 
 // Self is this node as far as it is known; nil until Run has looked at the machine for the first time.
@@ -142,6 +148,7 @@ func (n *Node) Run(ctx context.Context) error {
 	var lease sync.WaitGroup
 	defer lease.Wait()
 	lease.Go(func() { n.heartbeat(ctx) })
+	n.event(corev1.EventTypeNormal, "Starting", "Starting kubelet.")
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -176,9 +183,9 @@ func (n *Node) changed(old, now any) {
 
 // turn does all that is due and says when to come again.
 func (n *Node) turn(ctx context.Context) time.Duration {
-	want := n.wish(ctx)
-	n.self.Store(want)
 	if !n.registered {
+		want := n.wish(ctx)
+		n.self.Store(want)
 		if err := n.register(ctx, want); err != nil {
 			n.say(ctx, "registering the node", err)
 			return hurry
@@ -191,13 +198,14 @@ func (n *Node) turn(ctx context.Context) time.Duration {
 		return hurry // registered, but the informer does not show it yet
 	}
 	n.connect(ctx, have)
-	want = n.wish(ctx)
+	want := n.wish(ctx)
 	n.self.Store(want)
 	if err := n.write(ctx, have, want); err != nil {
 		n.say(ctx, "writing the node's status", err)
 		return hurry
 	}
 	n.say(ctx, "writing the node's status", nil)
+	n.tellEnforced()
 	if !isReady(want) {
 		return hurry
 	}
@@ -244,6 +252,7 @@ func (n *Node) register(ctx context.Context, want *corev1.Node) error {
 	if !apierrors.IsAlreadyExists(err) {
 		if err == nil {
 			n.log.Info("registered", zap.String("node", n.cfg.Name))
+			n.tell(&corev1.NodeStatus{}, &fresh.Status)
 		}
 		return err
 	}
@@ -290,6 +299,7 @@ func (n *Node) write(ctx context.Context, have, want *corev1.Node) error {
 		return err
 	}
 	n.reported = time.Now()
+	n.tell(&have.Status, &next.Status)
 	return nil
 }
 
