@@ -2,13 +2,13 @@ package server
 
 import (
 	"net/http"
-	"net/netip"
 
 	"github.com/gorilla/mux"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/streaming"
 )
 
 // exec runs a command in a container.
@@ -74,30 +74,28 @@ func (s *Server) portForward(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ips := s.parts.NodeIPs
+	at := streaming.Place{IPs: s.parts.NodeIPs}
 	if !p.Spec.HostNetwork {
-		if ips, err = s.addresses(r, p.UID); err != nil {
+		if at, err = s.place(r, p); err != nil {
 			return err
 		}
 	}
-	if len(ips) == 0 {
-		return fail(http.StatusInternalServerError, "pod not found (%q)", p.Name+"_"+p.Namespace)
-	}
-	if err := s.parts.Streams.PortForward(w, r, ips[0]); err != nil {
+	if err := s.parts.Streams.PortForward(w, r, at); err != nil {
 		return fail(http.StatusBadRequest, "%s", err)
 	}
 	return nil
 }
 
-func (s *Server) addresses(r *http.Request, uid types.UID) ([]netip.Addr, error) {
-	l, err := s.parts.Runtime.ListPod(r.Context(), string(uid))
+// place finds the network that a pod has of its own.
+func (s *Server) place(r *http.Request, p *corev1.Pod) (streaming.Place, error) {
+	l, err := s.parts.Runtime.ListPod(r.Context(), string(p.UID))
 	if err != nil {
-		return nil, err
+		return streaming.Place{}, err
 	}
 	for _, box := range l.Sandboxes {
-		if box.Ready {
-			return box.IPs, nil
+		if box.Ready && box.NetNS != "" {
+			return streaming.Place{NetNS: box.NetNS, IPs: box.IPs}, nil
 		}
 	}
-	return nil, nil
+	return streaming.Place{}, fail(http.StatusInternalServerError, "pod not found (%q)", p.Name+"_"+p.Namespace)
 }

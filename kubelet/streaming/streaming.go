@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -99,8 +98,8 @@ func options(r *http.Request) (*remotecommand.Options, error) {
 	return o, nil
 }
 
-// PortForward carries connections to ports of a pod at ip.
-func (s *Streams) PortForward(w http.ResponseWriter, r *http.Request, ip netip.Addr) error {
+// PortForward carries connections to ports of a pod.
+func (s *Streams) PortForward(w http.ResponseWriter, r *http.Request, pod Place) error {
 	w, r, done := watch(w, r)
 	defer done()
 	if wsstream.IsWebSocketRequestWithTunnelingProtocol(r) {
@@ -114,7 +113,7 @@ func (s *Streams) PortForward(w http.ResponseWriter, r *http.Request, ip netip.A
 	if err != nil {
 		return err
 	}
-	portforward.ServePortForward(w, r, dialer{ip, r.Context().Done()}, "", "", opts, s.idle, creation, portforward.SupportedProtocols)
+	portforward.ServePortForward(w, r, dialer{pod, r.Context().Done()}, "", "", opts, s.idle, creation, portforward.SupportedProtocols)
 	return nil
 }
 
@@ -181,15 +180,14 @@ func sizes(ctx context.Context, in <-chan remotecommand.TerminalSize) <-chan con
 	return out
 }
 
-// dialer connects to a port of a pod. The kubelet stands in the node's network, which reaches every pod of the node.
+// dialer connects to a port of a pod.
 type dialer struct {
-	ip   netip.Addr
+	pod  Place
 	gone <-chan struct{} // the client has hung up
 }
 
 func (d dialer) PortForward(ctx context.Context, _, _ string, port int32, stream io.ReadWriteCloser) error {
-	var nd net.Dialer
-	conn, err := nd.DialContext(ctx, "tcp", net.JoinHostPort(d.ip.String(), strconv.Itoa(int(port))))
+	conn, err := d.pod.dial(ctx, port)
 	if err != nil {
 		return fmt.Errorf("connecting to port %d of the pod: %w", port, err)
 	}
@@ -204,7 +202,7 @@ func (d dialer) PortForward(ctx context.Context, _, _ string, port int32, stream
 	}()
 	go func() { // ends with the stream, which the caller closes when this method has returned
 		io.Copy(conn, stream)
-		conn.(*net.TCPConn).CloseWrite() // what could not be sent shows at the other half, below
+		conn.CloseWrite() // what could not be sent shows at the other half, below
 	}()
 	if _, err := io.Copy(stream, conn); err != nil && !closed(err) {
 		return fmt.Errorf("reading from port %d of the pod: %w", port, err)

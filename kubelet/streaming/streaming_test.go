@@ -69,7 +69,7 @@ func serve(t *testing.T) (*runtime, *url.URL) {
 		case "/attach":
 			err = s.Attach(w, r, "c-1")
 		case "/forward":
-			err = s.PortForward(w, r, netip.MustParseAddr("127.0.0.1"))
+			err = s.PortForward(w, r, Place{IPs: []netip.Addr{netip.MustParseAddr("127.0.0.2")}})
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
