@@ -212,3 +212,13 @@ func TestOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestConfigzNull: a factor that is not set is not shown, as its default is null.
+func TestConfigzNull(t *testing.T) {
+	for text, want := range map[string]any{"0": nil, "0.5": 0.5} {
+		shown := Configz(func(name string) (string, bool) { return text, name == "memory-throttling-factor" })["kubeletconfig"].(map[string]any)
+		if got := shown["memoryThrottlingFactor"]; got != want {
+			t.Errorf("a factor of %s is shown as %v, want %v", text, got, want)
+		}
+	}
+}

@@ -77,6 +77,14 @@ func among(words ...string) func(value) error {
 	}
 }
 
+// unlessZero: a flag of 0 says what a field says that is not set.
+func unlessZero(flag string) string {
+	if flag == "0" {
+		return ""
+	}
+	return flag
+}
+
 // quarter and fourfold: a lease lasts four times as long as the time between two renewals.
 func quarter(seconds string) string {
 	n, err := strconv.Atoi(seconds)
@@ -221,7 +229,7 @@ var table = map[string]field{
 	"cpuCFSQuotaPeriod":            {kind: duration, flag: "cpu-cfs-quota-period", fallback: "100ms"},
 	"singleProcessOOMKill":         {kind: boolean, flag: "single-process-oom-kill"},
 	"memorySwap.swapBehavior":      {kind: text, flag: "memory-swap-behavior", rule: only("", "NoSwap"), fallback: ""},
-	"memoryThrottlingFactor":       {kind: float, flag: "memory-throttling-factor", fallback: 0.9},
+	"memoryThrottlingFactor":       {kind: float, flag: "memory-throttling-factor", from: unlessZero},
 	"memoryReservationPolicy":      {kind: text, flag: "memory-reservation-policy", fallback: "None"},
 	"seccompDefault":               {kind: boolean, flag: "seccomp-default", fallback: false},
 	"allowedUnsafeSysctls":         {kind: list, flag: "allowed-unsafe-sysctls"},
