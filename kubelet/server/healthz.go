@@ -23,7 +23,7 @@ func (s *Server) serveHealth() func() {
 	}
 	m := http.NewServeMux()
 	m.Handle("/healthz", s.parts.Checks.Live())
-	srv := &http.Server{Handler: m, ReadHeaderTimeout: 10 * time.Second, ErrorLog: zap.NewStdLog(s.log)}
+	srv := &http.Server{Handler: m, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idle, ErrorLog: zap.NewStdLog(s.log)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -148,7 +148,8 @@ func logOptions(q url.Values, now time.Time) (logs.Options, error) {
 		return o, err
 	}
 	if seconds != nil {
-		o.Since = now.Add(-time.Duration(*seconds) * time.Second)
+		const most = 1 << 33 // more does not fit into a Duration
+		o.Since = now.Add(-time.Duration(min(*seconds, most)) * time.Second)
 	}
 	if text := q.Get("sinceTime"); text != "" {
 		if o.Since, err = time.Parse(time.RFC3339, text); err != nil {

@@ -26,6 +26,7 @@ import (
 	"pilothouse.dev/kubelet/streaming"
 	"pilothouse.dev/pkg/health"
 	"pilothouse.dev/pkg/pki"
+	"pilothouse.dev/pkg/pod"
 )
 
 // Config of the server.
@@ -83,6 +84,9 @@ type Parts struct {
 	NodeIPs []netip.Addr
 }
 
+// idle is how long a connection is kept on which nothing is asked.
+const idle = 90 * time.Second
+
 // Server is the door.
 type Server struct {
 	cfg      Config
@@ -119,7 +123,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
-	srv := &http.Server{Handler: s.routes(), TLSConfig: s.cfg.TLS.over(files.ServerTLS()), ReadHeaderTimeout: 10 * time.Second,
+	srv := &http.Server{Handler: s.routes(), TLSConfig: s.cfg.TLS.over(files.ServerTLS()), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idle,
 		BaseContext: func(net.Listener) context.Context { return ctx }, ErrorLog: zap.NewStdLog(s.log)}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
@@ -159,12 +163,24 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, err.Error(), code)
 }
 
-// pod finds a pod by the names in the path and, if the query has one, its UID.
+// pod finds a pod by the names in the path and, if the path has one, its UID. Of two with one name the newer is meant: the other was deleted by force, and
+// still ends.
 func (s *Server) pod(namespace, name string, uid types.UID) (*corev1.Pod, error) {
+	var found *corev1.Pod
 	for _, p := range s.parts.Pods.Pods() {
-		if p.Namespace == namespace && p.Name == name && (uid == "" || p.UID == uid) {
-			return p, nil
+		if p.Namespace == namespace && p.Name == name && (uid == "" || p.UID == uid) && (found == nil || newer(p, found)) {
+			found = p
 		}
 	}
+	if found != nil {
+		return found, nil
+	}
 	return nil, fail(http.StatusNotFound, "pod %q does not exist", name)
+}
+
+func newer(a, b *corev1.Pod) bool {
+	if x, y := pod.Terminating(a), pod.Terminating(b); x != y {
+		return y
+	}
+	return b.CreationTimestamp.Before(&a.CreationTimestamp)
 }
