@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // Resources is a list of resources as plain numbers, so that adding and comparing allocates nothing.
@@ -24,15 +25,17 @@ func FromList(list corev1.ResourceList) Resources {
 	for name, q := range list {
 		switch name {
 		case corev1.ResourceCPU:
-			r.MilliCPU = q.MilliValue()
+			if r.MilliCPU = most; q.CmpInt64(most/1000) < 0 {
+				r.MilliCPU = q.MilliValue()
+			}
 		case corev1.ResourceMemory:
-			r.Memory = q.Value()
+			r.Memory = value(&q)
 		case corev1.ResourceEphemeralStorage:
-			r.EphemeralStorage = q.Value()
+			r.EphemeralStorage = value(&q)
 		case corev1.ResourcePods:
 			r.Pods = q.Value()
 		default:
-			if v := q.Value(); v != 0 {
+			if v := value(&q); v != 0 {
 				if r.Others == nil {
 					r.Others = make(map[corev1.ResourceName]int64)
 				}
@@ -41,6 +44,16 @@ func FromList(list corev1.ResourceList) Resources {
 		}
 	}
 	return r
+}
+
+// most is what a larger amount counts as: more than any node has, and so little that amounts of many pods can be added up.
+const most = 1 << 53
+
+func value(q *resource.Quantity) int64 {
+	if q.CmpInt64(most) >= 0 {
+		return most
+	}
+	return q.Value()
 }
 
 // Add adds o to r.
