@@ -19,15 +19,15 @@ import (
 // tokensKey is where a driver finds the tokens of the pod's account (https://kubernetes-csi.github.io/docs/token-requests.html).
 const tokensKey = "csi.storage.k8s.io/serviceAccount.tokens"
 
-// secrets reads what a driver is to be given with a call.
-func (d *Drivers) secrets(ctx context.Context, ref *corev1.SecretReference) (map[string]string, error) {
+// secrets reads what a driver is to be given with a call, by the field that names it.
+func (d *Drivers) secrets(ctx context.Context, field string, ref *corev1.SecretReference) (map[string]string, error) {
 	if ref == nil {
 		return nil, nil
 	}
 	s, err := d.parts.Kube.CoreV1().Secrets(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("fetching NodePublishSecretRef %s/%s failed: kubernetes.io/csi: failed to find the secret %s in the namespace %s with error: %w",
-			ref.Namespace, ref.Name, ref.Name, ref.Namespace, err)
+		return nil, fmt.Errorf("fetching %s %s/%s failed: kubernetes.io/csi: failed to find the secret %s in the namespace %s with error: %w",
+			field, ref.Namespace, ref.Name, ref.Name, ref.Namespace, err)
 	}
 	out := map[string]string{}
 	for k, v := range s.Data {

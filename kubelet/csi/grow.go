@@ -211,7 +211,7 @@ func (d *Drivers) grow(ctx context.Context, v Volume, target string) error {
 	if err != nil {
 		return err
 	}
-	secrets, err := d.secrets(ctx, v.expand)
+	secrets, err := d.secrets(ctx, "NodeExpandSecretRef", v.expand)
 	if err != nil {
 		return err
 	}

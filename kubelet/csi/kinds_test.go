@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -161,4 +162,60 @@ func ofGroup(t *testing.T, w *world) {
 			}
 		})
 	}
+}
+
+// lost: somebody has taken away what the driver had made, on this very boot.
+func lost(t *testing.T, w *world) {
+	t.Run("the driver is asked to undo what it was asked to do", func(t *testing.T) {
+		s := w.begin(t, storagev1.CSIDriverSpec{VolumeLifecycleModes: []storagev1.VolumeLifecycleMode{storagev1.VolumeLifecycleEphemeral}})
+		v := Inline(s.pod("a"), "i", &corev1.CSIVolumeSource{Driver: s.driver})
+		if err := unix.Unmount(s.publish(v), 0); err != nil {
+			t.Fatal(err)
+		}
+		s.fault("NodeGetCapabilities", "fail UNAVAILABLE gone")
+		if _, err := s.d.Publish(t.Context(), v, nil); err == nil {
+			t.Fatal("no error")
+		}
+		s.again()
+		s.fault("NodeGetCapabilities", "")
+		if err := s.d.Unpublish(t.Context(), v.Pod.UID); err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"Publish", "Unpublish"}; !slices.Equal(s.calls(), want) {
+			t.Errorf("calls %v", s.calls())
+		}
+		s.clean()
+	})
+	t.Run("a stage is made again", func(t *testing.T) {
+		s := w.begin(t, storagev1.CSIDriverSpec{})
+		first, second := s.volume(s.pod("a")), s.volume(s.pod("b"))
+		s.publish(first)
+		if err := unix.Unmount(filepath.Join(s.d.disk.stageDir(first.Driver, first.Handle), "globalmount"), 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.d.Publish(t.Context(), second, nil); err == nil || !strings.Contains(err.Error(), "is not staged") {
+			t.Fatalf("got %v", err)
+		}
+		s.publish(second)
+		for _, v := range []Volume{first, second} {
+			if err := s.d.Unpublish(t.Context(), v.Pod.UID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.clean()
+	})
+	t.Run("a secret is not there", func(t *testing.T) {
+		s := w.begin(t, storagev1.CSIDriverSpec{})
+		v := s.volume(s.pod("a"), func(pv *corev1.PersistentVolume) {
+			pv.Spec.CSI.NodeStageSecretRef = &corev1.SecretReference{Namespace: "default", Name: "none"}
+		})
+		if _, err := s.d.Publish(t.Context(), v, nil); err == nil || !strings.Contains(err.Error(), "MountVolume.MountDevice failed") ||
+			!strings.Contains(err.Error(), "fetching NodeStageSecretRef default/none failed") {
+			t.Errorf("got %v", err)
+		}
+		if err := s.d.Unpublish(t.Context(), v.Pod.UID); err != nil {
+			t.Fatal(err)
+		}
+		s.clean()
+	})
 }

@@ -10,6 +10,8 @@ import (
 
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,14 +22,15 @@ import (
 type publication struct {
 	*Drivers
 	Volume
-	use    user
-	target string
-	rec    record
-	object *storagev1.CSIDriver // nil: the driver has none
-	driver driver
-	client spec.NodeClient
-	can    capabilities
-	wants  *spec.VolumeCapability
+	use          user
+	target       string
+	rec          record
+	object       *storagev1.CSIDriver // nil: the driver has none
+	driver       driver
+	client       spec.NodeClient
+	can          capabilities
+	wants        *spec.VolumeCapability
+	attachmentID string // the name of the attachment; empty: it needs none
 	// attachment is what the attacher said, for the driver.
 	attachment map[string]string
 	staging    string // where it is staged; empty: it is not
@@ -48,7 +51,7 @@ func (d *Drivers) Publish(ctx context.Context, v Volume, own func(dir string) er
 		return "", err
 	}
 	if have != nil {
-		p.rec = *have
+		p.rec, p.attachmentID = *have, have.Attachment
 		if have.Driver != "" && have.key() != v.key() {
 			return "", p.failed("MountVolume.SetUp", fmt.Errorf("pod has another volume of this name, %q of driver %s", have.Handle, have.Driver))
 		}
@@ -103,7 +106,11 @@ func (p *publication) run(ctx context.Context, own func(string) error) error {
 		if err := p.stageOnce(ctx); err != nil {
 			return p.failed("MountVolume.MountDevice", err)
 		}
-		return p.failed("MountVolume.SetUp", p.publishTo(ctx))
+		err = p.publishTo(ctx)
+		if p.staging != "" && status.Code(err) == codes.FailedPrecondition { // the driver knows nothing of its stage: the next try makes it again
+			err = errors.Join(err, p.unstaged())
+		}
+		return p.failed("MountVolume.SetUp", err)
 	})
 	if err != nil {
 		return err
@@ -148,21 +155,25 @@ func (p *publication) allowed() error {
 	return nil
 }
 
-// note writes down how far the pod's use has come.
+// note writes down how far the pod's use has come. It never goes back to where no driver was asked for anything: what one may have done is undone.
 func (p *publication) note(s progress) error {
-	if p.rec.Stage == s || p.rec.Stage == publishing && s == noted {
-		return nil
+	if s == noted && p.rec.Driver != "" && p.rec.Stage != noted {
+		s = publishing
 	}
 	lifecycle := storagev1.VolumeLifecyclePersistent
 	if p.inline() {
 		lifecycle = storagev1.VolumeLifecycleEphemeral
 	}
-	p.rec = record{SpecVolID: p.Name, Handle: p.Handle, Driver: p.Driver, Node: p.node, Attachment: p.rec.Attachment, Lifecycle: string(lifecycle), Block: p.Block, Stage: s}
-	if err := write(p.disk.useDir(p.use), p.rec); err != nil {
+	now := record{SpecVolID: p.Name, Handle: p.Handle, Driver: p.Driver, Node: p.node, Attachment: p.attachmentID, Lifecycle: string(lifecycle), Block: p.Block, Stage: s}
+	was := p.rec
+	if now == was {
+		return nil
+	}
+	if err := write(p.disk.useDir(p.use), now); err != nil {
 		return err
 	}
-	if s == noted {
-		p.counts(p.rec.Attachment)
+	if p.rec = now; now.Attachment != was.Attachment {
+		p.counts(now.Attachment)
 	}
 	return nil
 }
@@ -193,7 +204,7 @@ func (p *publication) stageOnce(ctx context.Context) error {
 	if err := os.MkdirAll(p.staging, 0o750); err != nil {
 		return fmt.Errorf("making the folder to stage at: %w", err)
 	}
-	secrets, err := p.secrets(ctx, p.stage)
+	secrets, err := p.secrets(ctx, "NodeStageSecretRef", p.stage)
 	if err != nil {
 		return err
 	}
@@ -208,12 +219,20 @@ func (p *publication) stageOnce(ctx context.Context) error {
 	return nil
 }
 
+// unstaged notes that a volume is not staged.
+func (p *publication) unstaged() error {
+	if err := os.Remove(filepath.Join(p.disk.stageDir(p.Driver, p.Handle), stagedFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("noting that a volume is not staged: %w", err)
+	}
+	return nil
+}
+
 // publishTo has the driver publish the volume to the pod.
 func (p *publication) publishTo(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(p.target), 0o750); err != nil {
 		return fmt.Errorf("making the folder to publish in: %w", err)
 	}
-	secrets, err := p.secrets(ctx, p.publish)
+	secrets, err := p.secrets(ctx, "NodePublishSecretRef", p.publish)
 	if err != nil {
 		return err
 	}
@@ -263,8 +282,8 @@ func (p *publication) attach(ctx context.Context) error {
 	if p.inline() || p.object != nil && p.object.Spec.AttachRequired != nil && !*p.object.Spec.AttachRequired {
 		return p.note(noted)
 	}
-	if p.rec.Attachment == "" {
-		p.rec.Attachment, p.rec.Stage = attachmentName(p.Handle, p.Driver, p.node), ""
+	if p.attachmentID == "" {
+		p.attachmentID = attachmentName(p.Handle, p.Driver, p.node)
 	}
 	if err := p.note(noted); err != nil {
 		return err

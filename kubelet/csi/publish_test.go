@@ -22,7 +22,7 @@ func TestDrivers(t *testing.T) {
 	w := newWorld(t)
 	for name, f := range map[string]func(*testing.T, *world){
 		"life": life, "crashes": crashes, "states": states, "refusals": refusals, "inline": inline, "told": told, "block": block, "attach": attach,
-		"nodes": nodes, "grow": grow, "stats": stats, "away": away, "republished": republished, "group": ofGroup, "reboot": reboot,
+		"nodes": nodes, "grow": grow, "stats": stats, "away": away, "republished": republished, "group": ofGroup, "reboot": reboot, "lost": lost,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, w) })
 	}

@@ -217,18 +217,17 @@ func (k disk) staged() ([]record, error) {
 	return all, nil
 }
 
-// used says whether a pod has a volume noted.
-func (k disk) used(key string) (bool, error) {
+// used are the volumes that pods have noted, by their keys.
+func (k disk) used() (map[string]bool, error) {
 	all, err := k.uses("")
 	if err != nil {
-		return false, err
+		return nil, err
 	}
+	keys := map[string]bool{}
 	for _, r := range all {
-		if r.key() == key {
-			return true, nil
-		}
+		keys[r.key()] = true
 	}
-	return false, nil
+	return keys, nil
 }
 
 // inUse are the attached volumes that pods have, or that are staged.

@@ -115,6 +115,12 @@ func (d *Drivers) tidy(ctx context.Context) {
 			clock.Reset(often)
 			continue
 		}
+		used, err := d.disk.used()
+		if err != nil {
+			d.log.Warn("looking for volumes in use", zap.Error(err))
+			clock.Reset(often)
+			continue
+		}
 		var soonest time.Time
 		for _, r := range staged {
 			key := r.key()
@@ -127,7 +133,7 @@ func (d *Drivers) tidy(ctx context.Context) {
 				}
 				continue
 			}
-			if used, err := d.disk.used(key); err != nil || used {
+			if used[key] {
 				continue
 			}
 			busy[key] = true
@@ -147,8 +153,8 @@ func (d *Drivers) unstage(ctx context.Context, r record) error {
 	}
 	defer done()
 	dir := d.disk.stageDir(r.Driver, r.Handle)
-	used, err := d.disk.used(r.key())
-	if err != nil || used {
+	used, err := d.disk.used()
+	if err != nil || used[r.key()] {
 		return err
 	}
 	if now, err := read(dir); err != nil || now == nil {
