@@ -101,6 +101,9 @@ func Configz(flag func(name string) (text string, ok bool)) map[string]any {
 			}
 			v = f.kind.json(text)
 		}
+		if path == "staticPodURLHeader" && v != nil { // headers say who asks: they are secret
+			v = map[string]any{"<masked>": []string{"<masked>"}}
+		}
 		if v == nil {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/pkg/pod"
 	"pilothouse.dev/pkg/version"
 )
 
@@ -49,7 +50,7 @@ func (f Facts) Collect(ch chan<- prometheus.Metric) {
 	static := 0
 	told := map[string]bool{}
 	for _, p := range pods {
-		if p.Annotations["kubernetes.io/config.source"] == "file" {
+		if pod.Static(p) {
 			static++
 		}
 		f.s.claims(ctx, p, func(v volumeOfClaim) {
