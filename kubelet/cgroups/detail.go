@@ -86,7 +86,7 @@ func (t *Tree) Details(paths []string, see func(i int, d *Detail, err error)) er
 // glass reads small files into one buffer.
 type glass struct{ buf []byte }
 
-// file reads a file whole; what it returns holds until the next call. A file that is not there has no bytes and is an error.
+// file reads a file, as many whole lines as fit; what it returns holds until the next call. A file that is not there has no bytes and is an error.
 func (g *glass) file(dir, name string) ([]byte, error) {
 	fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -102,8 +102,11 @@ func (g *glass) file(dir, name string) ([]byte, error) {
 		if err != nil {
 			return nil, &fs.PathError{Op: "read", Path: filepath.Join(dir, name), Err: err}
 		}
-		if n += got; got == 0 || n == len(g.buf) {
+		if n += got; got == 0 {
 			return g.buf[:n], nil
+		}
+		if n == len(g.buf) { // half a line at the end would be read as another number
+			return g.buf[:bytes.LastIndexByte(g.buf, '\n')+1], nil
 		}
 	}
 }

@@ -148,7 +148,6 @@ func (n *Node) Run(ctx context.Context) error {
 	var lease sync.WaitGroup
 	defer lease.Wait()
 	lease.Go(func() { n.heartbeat(ctx) })
-	n.event(corev1.EventTypeNormal, "Starting", "Starting kubelet.")
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -192,6 +191,7 @@ func (n *Node) turn(ctx context.Context) time.Duration {
 		}
 		n.say(ctx, "registering the node", nil)
 		n.registered = true
+		n.event(corev1.EventTypeNormal, "Starting", "Starting kubelet.") // not before: events are not delivered from the very start
 	}
 	have := n.api()
 	if have == nil {
