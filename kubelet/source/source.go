@@ -179,8 +179,20 @@ func (s *Source) api(obj any, gone bool) {
 		obj = late.Obj
 	}
 	if p, ok := obj.(*corev1.Pod); ok && !pod.Mirror(p) {
-		s.tell(p, gone)
+		s.tell(ofAPI(p), gone)
 	}
+}
+
+// ofAPI is a pod as it came from the API, whatever its annotations say: who could make a pod static could have others end for it, and nobody could
+// delete it.
+func ofAPI(p *corev1.Pod) *corev1.Pod {
+	if !pod.Static(p) {
+		return p
+	}
+	own := *p
+	own.Annotations = maps.Clone(p.Annotations)
+	own.Annotations[pod.AnnotationSource] = "api"
+	return &own
 }
 
 // local takes news of a static pod.

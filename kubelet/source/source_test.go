@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"pilothouse.dev/pkg/logging"
+	"pilothouse.dev/pkg/pod"
 )
 
 const manifestText = `apiVersion: v1
@@ -85,11 +86,15 @@ func TestOneStream(t *testing.T) {
 	for _, rv := range []string{"2", "3", "4"} {
 		p = p.DeepCopy()
 		p.ResourceVersion = rv
+		p.Annotations = map[string]string{"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "old"}
 		feed.Modify(p)
 	}
 	u := next(t, s)
 	for u.Pod.ResourceVersion != "4" {
 		u = next(t, s)
+	}
+	if pod.Static(u.Pod) || pod.Critical(u.Pod) || !pod.Static(p) {
+		t.Errorf("a pod of the API that says it is static is: %v", u.Pod.Annotations)
 	}
 	feed.Delete(p)
 	if u := next(t, s); !u.Gone || u.Pod.UID != "old" {
