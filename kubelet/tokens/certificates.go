@@ -138,7 +138,7 @@ func (c *Certificates) request(ctx context.Context, pod *corev1.Pod, p *corev1.P
 	}
 	e.key, e.chain, e.pending, e.pendingKey = e.pendingKey, []byte(r.Status.CertificateChain), "", nil
 	e.renew, e.until = now.Add(again), now.Add(again)
-	if t := r.Status.BeginRefreshAt; t != nil {
+	if t := r.Status.BeginRefreshAt; t != nil && t.After(e.renew) { // never at once, whatever the signer says and this clock
 		e.renew = t.Time
 	}
 	if t := r.Status.NotAfter; t != nil {

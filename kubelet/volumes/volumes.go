@@ -185,7 +185,9 @@ func (m *Manager) Setup(ctx context.Context, pod *corev1.Pod, facts resolve.Fact
 	pv.work.Lock()
 	defer pv.work.Unlock()
 	made, err := m.setup(ctx, pod, facts, false)
-	m.note(pv, made)
+	if err == nil {
+		m.note(pv, made)
+	}
 	return made, err
 }
 
@@ -277,16 +279,16 @@ func (m *Manager) Teardown(ctx context.Context, uid types.UID) error {
 	delete(m.dirty, uid)
 	delete(m.due, uid)
 	m.mu.Unlock()
-	m.toks.Forget(uid)
-	if m.cert != nil {
-		m.cert.Forget(uid)
-	}
 	if pv != nil {
 		pv.work.Lock() // a renewal under way ends first
 		defer pv.work.Unlock()
 	}
 	if err := m.leave(ctx, uid); err != nil {
 		return err
+	}
+	m.toks.Forget(uid) // nobody asks for it any more
+	if m.cert != nil {
+		m.cert.Forget(uid)
 	}
 	dir := m.volumesDir(uid)
 	if err := unmountBelow(dir); err != nil {
