@@ -244,7 +244,7 @@ func (m *Manager) Found(l containers.Listing) {
 	defer m.mu.Unlock()
 	for _, c := range l.Containers {
 		set, err := cpuset.Parse(c.Labels[label])
-		if err != nil || set.IsEmpty() {
+		if err != nil || set.IsEmpty() || !set.IsSubsetOf(m.machine.all) { // the machine was started again with fewer: it is given others
 			continue
 		}
 		uid := types.UID(c.PodUID)

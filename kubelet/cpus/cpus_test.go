@@ -219,6 +219,16 @@ func TestFoundAgain(t *testing.T) {
 	}
 }
 
+// A container that ran on processors which the machine has no more is given others.
+func TestLostProcessors(t *testing.T) {
+	m := static(t, nil)
+	m.Found(containers.Listing{Containers: []containers.Container{{PodUID: "old", Name: "a", State: containers.Exited, Labels: map[string]string{label: "3,9"}}}})
+	got := runs(t, m, guaranteed("old", "a=2"))["a"]
+	if set, alone := strings.CutSuffix(got, " alone"); !alone || set == "3,9" {
+		t.Errorf("it runs on %s", got)
+	}
+}
+
 // Containers without processors of their own leave those that somebody gets, and come back.
 func TestOthersMove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,6 +2,7 @@ package pods
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,9 +13,32 @@ import (
 
 // The part of the machine that starts all containers of a pod anew, init containers first, because one of them ended with an exit code for which its
 // rules demand that (restartPolicyRules, action RestartAllContainers: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/). The sandbox
-// and the volumes stay. Nothing is remembered for it: who ended so, and when, stands in the records, and whatever was made before is of a former round.
+// and the volumes stay. Nothing is remembered for it: who ended so stands in the records, and a label says of which round a container is. Times would
+// not do: the clock may be set.
 
-// call is the last end of a container that calls for a new round; nil without one.
+// roundOf is how often all containers had been started anew when this one was made.
+func roundOf(r *containers.Container) int {
+	n, err := strconv.Atoi(r.Labels[labelRound])
+	if err != nil {
+		return 0 // no label: never
+	}
+	return n
+}
+
+// round is that of containers which are started now.
+func (m *machine) round() (n int) {
+	for _, rs := range m.s.Records {
+		for i := range rs {
+			n = max(n, roundOf(&rs[i]))
+		}
+	}
+	if call := m.call(); call != nil {
+		n = max(n, roundOf(call)+1)
+	}
+	return n
+}
+
+// call is the end of a container that called for a new round last; nil without one.
 func (m *machine) call() *containers.Container {
 	var last *containers.Container
 	for kind, c := range pod.Containers(m.w.Pod) {
@@ -24,7 +48,7 @@ func (m *machine) call() *containers.Container {
 		for i := range m.s.Records[c.Name] {
 			r := &m.s.Records[c.Name][i]
 			if r.State == containers.Exited && ruled(c, r.ExitCode) == corev1.ContainerRestartRuleActionRestartAllContainers &&
-				(last == nil || r.Finished.After(last.Finished)) {
+				(last == nil || roundOf(r) > roundOf(last) || roundOf(r) == roundOf(last) && r.Finished.After(last.Finished)) {
 				last = r
 			}
 		}
@@ -35,7 +59,7 @@ func (m *machine) call() *containers.Container {
 // former: the record is of a round before the last call.
 func (m *machine) former(r *containers.Container) bool {
 	call := m.call()
-	return call != nil && (r.ID == call.ID || r.Created.Before(call.Finished))
+	return call != nil && roundOf(r) <= roundOf(call)
 }
 
 // anew ends what still runs of a former round, and says whether the new one may begin.

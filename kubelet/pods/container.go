@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -31,6 +32,9 @@ func (w *worker) containerSpec(ctx context.Context, in input, c *corev1.Containe
 		WorkingDir: resolve.Expand(c.WorkingDir, resolve.Values(env)), Stdin: c.Stdin, StdinOnce: c.StdinOnce, TTY: c.TTY,
 		CgroupParent: in.group, Resources: w.sizing().container(in.pod, c), OOMScoreAdj: new(oomScore(in.pod, c, w.memory())),
 		Labels: map[string]string{labelBackoff: a.Backoff.String(), labelImage: c.Image, labelSize: w.cfg.Sizing.sizeOf(in.pod, c).String()},
+	}
+	if a.Round > 0 {
+		spec.Labels[labelRound] = strconv.Itoa(a.Round)
 	}
 	spec.SingleOOMKill = w.cfg.SingleOOMKill
 	spec.Command, spec.Args = resolve.Args(c, env)

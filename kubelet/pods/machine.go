@@ -233,7 +233,7 @@ func (m *machine) begin(c *corev1.Container, attempt int, backoff time.Duration)
 		return
 	}
 	if m.prepared() && !m.tight {
-		m.do(Action{Verb: Start, Name: c.Name, Attempt: attempt, Backoff: backoff})
+		m.do(Action{Verb: Start, Name: c.Name, Attempt: attempt, Backoff: backoff, Round: m.round()})
 	}
 }
 

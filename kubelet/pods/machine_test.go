@@ -282,7 +282,7 @@ func (w *world) finish(a Action) {
 			id += "-" + w.s.Sandbox.ID
 		}
 		r := containers.Container{ID: id, SandboxID: w.s.Sandbox.ID, Name: a.Name, Attempt: a.Attempt, State: containers.Running,
-			Created: w.s.Now, Started: w.s.Now, Labels: map[string]string{labelBackoff: a.Backoff.String(), labelImage: w.image(a.Name)}}
+			Created: w.s.Now, Started: w.s.Now, Labels: map[string]string{labelBackoff: a.Backoff.String(), labelImage: w.image(a.Name), labelRound: strconv.Itoa(a.Round)}}
 		w.s.Records[a.Name] = append([]containers.Container{r}, w.s.Records[a.Name]...)
 	case Stop:
 		w.s.Hooked[a.ID], w.s.Replaced[a.ID] = true, a.Replace

@@ -61,6 +61,8 @@ type Action struct {
 	Attempt int
 	// Backoff goes into the label of a started container.
 	Backoff time.Duration
+	// Round of a started container: see anew.go.
+	Round int
 	// Deadline of a stop, Why for its event, NoHook: preStop has been run already, Replace: it is stopped to run with another image.
 	Deadline time.Time
 	Why      string

@@ -292,8 +292,13 @@ func difference(p *corev1.Pod, want *corev1.PodStatus) ([]byte, error) {
 // remove deletes the object, if it is still the same pod. It returns nil where the pod is gone, and the pod where a finalizer keeps it.
 func (w *Writer) remove(ctx context.Context, p *corev1.Pod) (*corev1.Pod, error) {
 	err := w.pods.Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64), Preconditions: metav1.NewUIDPreconditions(string(p.UID))})
-	if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+	if err == nil || apierrors.IsNotFound(err) {
 		return nil, nil
+	}
+	if apierrors.IsConflict(err) { // the name belongs to another pod, or another hand wrote at this moment
+		if other, getErr := w.another(ctx, p); getErr == nil && other {
+			return nil, nil
+		}
 	}
 	return nil, fmt.Errorf("deleting: %w", err)
 }

@@ -29,6 +29,7 @@ type api struct {
 	pod     *corev1.Pod // nil: gone
 	patches int
 	down    bool
+	refused int           // so many deletions are refused as conflicts with other writes
 	hold    chan struct{} // a patch waits for it
 }
 
@@ -102,6 +103,9 @@ func (a *api) Delete(_ context.Context, name string, o metav1.DeleteOptions) err
 	}
 	if a.pod == nil || a.pod.UID != *o.Preconditions.UID {
 		return apierrors.NewNotFound(corev1.Resource("pods"), name)
+	}
+	if a.refused--; a.refused >= 0 {
+		return apierrors.NewConflict(corev1.Resource("pods"), name, errors.New("the object has been modified"))
 	}
 	a.pod = nil
 	return nil
@@ -202,6 +206,23 @@ func TestDeleteComesLast(t *testing.T) {
 		}
 		a.down = false
 		a.mu.Unlock()
+		if ack := <-w.Acks(); !ack.Gone {
+			t.Errorf("ack %+v", ack)
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.pod != nil {
+			t.Error("the object is still there")
+		}
+	})
+}
+
+// A deletion that conflicts with another hand's write is tried again: the pod would stay Terminating for good.
+func TestDeleteAfterConflict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, w, p := start(t)
+		a.refused = 2
+		w.Delete(p)
 		if ack := <-w.Acks(); !ack.Gone {
 			t.Errorf("ack %+v", ack)
 		}
