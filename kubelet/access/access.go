@@ -72,15 +72,19 @@ type Access struct {
 	tokens TokenReviews
 	access AccessReviews
 	known  *cache.LRUExpireCache // User, by the hash of a token
+	nobody *cache.LRUExpireCache // hashes of tokens that are nobody's
 	said   *cache.LRUExpireCache // answer, by question
 }
+
+// forget is when it is asked again whether a token is nobody's.
+const forget = 10 * time.Second
 
 // kept is how many answers of a kind are.
 const kept = 1024
 
 // New stores what it is given.
 func New(cfg Config, tokens TokenReviews, access AccessReviews) *Access {
-	return &Access{cfg, tokens, access, cache.NewLRUExpireCache(kept), cache.NewLRUExpireCache(kept)}
+	return &Access{cfg, tokens, access, cache.NewLRUExpireCache(kept), cache.NewLRUExpireCache(kept), cache.NewLRUExpireCache(kept)}
 }
 
 // ErrUnknown is returned for who is nobody.
@@ -110,6 +114,9 @@ func (a *Access) bearer(ctx context.Context, token string) (User, error) {
 	if u, ok := a.known.Get(key); ok {
 		return u.(User), nil
 	}
+	if _, ok := a.nobody.Get(key); ok {
+		return User{}, ErrUnknown
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	review, err := a.tokens.Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
@@ -117,6 +124,7 @@ func (a *Access) bearer(ctx context.Context, token string) (User, error) {
 		return User{}, fmt.Errorf("asking whose token it is: %w", err)
 	}
 	if !review.Status.Authenticated {
+		a.nobody.Add(key, nil, min(a.cfg.TokenTTL, forget)) // in a memory of its own: who guesses tokens drives no good one out
 		return User{}, ErrUnknown
 	}
 	from := review.Status.User

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -191,4 +192,30 @@ func TestMode(t *testing.T) {
 	if why, err := a.May(httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/exec/a/b/c", nil), User{Name: "jane"}); why != "" || err != nil {
 		t.Error(why, err)
 	}
+}
+
+// A token that is nobody's is not asked for again and again, and does not drive out one that is somebody's.
+func TestNobodysToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &api{}
+		door := newAccess(a, Config{Tokens: true})
+		who := func(token string, asked int) {
+			t.Helper()
+			before := a.asked
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/pods", nil)
+			r.Header.Set("Authorization", "Bearer "+token)
+			if _, err := door.Who(r); (err == nil) != strings.HasPrefix(token, "of-") || a.asked-before != asked {
+				t.Errorf("%s: %v, asked %d times, want %d", token, err, a.asked-before, asked)
+			}
+		}
+		who("of-joe", 1)
+		who("forged", 1)
+		who("forged", 0)
+		for i := range 2 * kept {
+			who(fmt.Sprint("forged-", i), 1)
+		}
+		who("of-joe", 0)
+		time.Sleep(forget + time.Second)
+		who("forged", 1)
+	})
 }

@@ -36,7 +36,7 @@ func TestOddFiles(t *testing.T) {
 			t.Errorf("told %q, want %q", got, want)
 		}
 	}
-	one := "apiVersion: v1\nkind: Pod\nmetadata: {name: p, uid: 0b5e}\nspec: {containers: [{name: c, image: i}]}\n"
+	one := "apiVersion: v1\nkind: Pod\nmetadata: {name: p, uid: 0b5e, deletionTimestamp: \"2026-01-01T00:00:00Z\"}\nspec: {containers: [{name: c, image: i}]}\n"
 	write("pod", one)
 	for _, name := range []string{"pipe", "pipes/is/a/folder"} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
@@ -51,6 +51,9 @@ func TestOddFiles(t *testing.T) {
 	}
 	look("+p-n1 i")
 	look("")
+	if f.known["pod"][0].DeletionTimestamp != nil {
+		t.Error("the pod ends as it begins")
+	}
 	write("pod", strings.Replace(one, "image: i", "image: j", 1))
 	look("+p-n1 j")
 	look("")

@@ -83,6 +83,7 @@ func static(p *corev1.Pod, node, from, place string) error {
 	p.Annotations[pod.AnnotationSource], p.Annotations[pod.AnnotationHash] = from, string(p.UID)
 	p.Annotations[seenAnnotation] = time.Now().UTC().Format(time.RFC3339Nano)
 	delete(p.Annotations, pod.AnnotationMirror)
+	p.DeletionTimestamp, p.DeletionGracePeriodSeconds = nil, nil // what somebody copied from the API may have been ending
 	p.Spec.NodeName = node
 	p.Spec.Tolerations = append(p.Spec.Tolerations, corev1.Toleration{Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute})
 	p.Status = corev1.PodStatus{Phase: corev1.PodPending}
