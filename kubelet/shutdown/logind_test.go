@@ -148,8 +148,11 @@ func TestLogind(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := make(chan error, 1)
+	played.mu.Lock()
+	ours := played.locks[0]
+	played.mu.Unlock()
 	go func() { // the lock is given back when nobody holds the other end
-		_, err := played.locks[0].Read(make([]byte, 1))
+		_, err := ours.Read(make([]byte, 1))
 		gone <- err
 	}()
 	news, err := l.Announcements()

@@ -81,10 +81,15 @@ func (p *played) Inhibit() (func() error, error) {
 	p.say("held")
 	return func() error { p.say("released"); return nil }, nil
 }
-func (p *played) Preparing() (bool, error)            { return p.under, nil }
-func (p *played) Announcements() (<-chan bool, error) { return p.announce, nil }
-func (p *played) Close() error                        { return nil }
-func (p *played) Pods() []*corev1.Pod                 { return p.pods }
+func (p *played) Preparing() (bool, error) { return p.under, nil }
+func (p *played) Announcements() (<-chan bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.announce, nil
+}
+
+func (p *played) Close() error        { return nil }
+func (p *played) Pods() []*corev1.Pod { return p.pods }
 func (p *played) Evict(uid types.UID, reason, message string, grace time.Duration, disruption string) {
 	if reason != "Terminated" || message != "Pod was terminated in response to imminent node shutdown." || disruption != message {
 		p.t.Errorf("%s: %s (%s)", reason, message, disruption)
@@ -207,7 +212,9 @@ func TestLostAmidShutdown(t *testing.T) {
 		p.announce <- true
 		close(p.announce)
 		time.Sleep(10 * time.Second)
+		p.mu.Lock()
 		p.announce = make(chan bool)
+		p.mu.Unlock()
 		if err := <-ran; err != nil {
 			t.Error(err)
 		}
