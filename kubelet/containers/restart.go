@@ -2,6 +2,7 @@ package containers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,8 +32,9 @@ func (r *Runtime) rejoin(ctx context.Context) error {
 		}
 		if p.Status == task.Status_CREATED {
 			// The kubelet ended between making and starting it; it never ran.
-			if err := r.startFailed(ctx, c.ID, fmt.Errorf("the kubelet was restarted while the container started")); err != nil {
-				return err
+			if err := r.startFailed(ctx, c.ID, errors.New("the kubelet was restarted while the container started")); err != nil {
+				// It stays Created, to be removed; that is not worth the node either.
+				r.log.Error("taking back a start", zap.String("container", c.ID), zap.Error(err))
 			}
 			continue
 		}
@@ -64,7 +66,8 @@ func (r *Runtime) rejoinOne(c Container) error {
 	return nil
 }
 
-// sweep removes pins, streams and snapshots that no record speaks of: left by a kubelet that was killed halfway.
+// sweep removes pins, streams and snapshots that no record speaks of: left by a kubelet that was killed halfway. What cannot be removed stays until the
+// next start: it does nobody harm, and a kubelet that did not start would.
 func (r *Runtime) sweep(ctx context.Context) error {
 	records, err := r.client.ContainerService().List(ctx, fmt.Sprintf("labels.%q", labelKind))
 	if err != nil {
@@ -74,17 +77,13 @@ func (r *Runtime) sweep(ctx context.Context) error {
 	for _, rec := range records {
 		known[rec.ID] = true
 	}
-	if err := r.sweepPauses(ctx, records); err != nil {
-		return err
-	}
-	if err := eachUnknown(r.sandboxesDir(), known, removePins); err != nil {
-		return err
-	}
-	if err := eachUnknown(r.mapDir(), nil, unmap); err != nil { // nothing is being started yet, so none is in use
-		return err
-	}
-	if err := eachUnknown(r.ioDir(), known, os.RemoveAll); err != nil {
-		return err
+	if err := errors.Join(
+		r.sweepPauses(ctx, records),
+		eachUnknown(r.sandboxesDir(), known, removePins),
+		eachUnknown(r.mapDir(), nil, unmap), // nothing is being started yet, so none is in use
+		eachUnknown(r.ioDir(), known, os.RemoveAll),
+	); err != nil {
+		r.log.Error("removing leftovers", zap.Error(err))
 	}
 	snapshotter := r.client.SnapshotService(r.cfg.Snapshotter)
 	var orphans []string
@@ -99,24 +98,23 @@ func (r *Runtime) sweep(ctx context.Context) error {
 	}
 	for _, key := range orphans {
 		if err := snapshotter.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
-			return fmt.Errorf("removing snapshot: %w", err)
+			r.log.Error("removing a leftover snapshot", zap.String("snapshot", key), zap.Error(err))
 		}
 	}
 	return nil
 }
 
+// eachUnknown removes what is not known, as much of it as it can.
 func eachUnknown(dir string, known map[string]bool, remove func(string) error) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("reading state folder: %w", err)
 	}
+	var failed []error
 	for _, e := range entries {
-		if known[e.Name()] {
-			continue
-		}
-		if err := remove(filepath.Join(dir, e.Name())); err != nil {
-			return err
+		if !known[e.Name()] {
+			failed = append(failed, remove(filepath.Join(dir, e.Name())))
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
