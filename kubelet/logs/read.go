@@ -276,6 +276,9 @@ func (r *reader) wait(ctx context.Context) error {
 		}
 		return nil
 	case err := <-r.watcher.Errors:
+		if errors.Is(err, fsnotify.ErrEventOverflow) {
+			return nil // something happened, that much is known
+		}
 		return fmt.Errorf("watching log: %w", err)
 	}
 }
