@@ -154,15 +154,27 @@ func (r *Runtime) ociSpec(ctx context.Context, id string, spec ContainerSpec, sa
 		in.devices = append(in.devices, *dev)
 	}
 	if spec.Security.Seccomp == SeccompLocalhost && !spec.Security.Privileged {
-		raw, err := os.ReadFile(spec.Security.SeccompPath)
-		if err != nil {
-			return nil, fmt.Errorf("cannot load seccomp profile %q: %w", spec.Security.SeccompPath, err)
-		}
-		if err := json.Unmarshal(raw, &in.profile); err != nil {
-			return nil, fmt.Errorf("decoding seccomp profile %q: %w", spec.Security.SeccompPath, err)
+		if in.profile, err = readProfile(spec.Security.SeccompPath); err != nil {
+			return nil, err
 		}
 	}
 	return buildSpec(in)
+}
+
+// readProfile reads a seccomp profile. One that says nothing would let everything pass, so it is an error.
+func readProfile(path string) (*specs.LinuxSeccomp, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot load seccomp profile %q: %w", path, err)
+	}
+	var profile specs.LinuxSeccomp
+	if err := json.Unmarshal(raw, &profile); err != nil {
+		return nil, fmt.Errorf("decoding seccomp profile %q: %w", path, err)
+	}
+	if profile.DefaultAction == "" {
+		return nil, fmt.Errorf("seccomp profile %q names no defaultAction: %w", path, ErrUnsupported)
+	}
+	return &profile, nil
 }
 
 // joinedPID is the PID namespace that a container is to share, empty for one of its own or the node's.

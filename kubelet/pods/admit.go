@@ -35,7 +35,7 @@ type admission struct {
 
 // checks are asked in this order; the first that refuses is told. The scheduler has asked the same, but it may have been bypassed, or the node
 // may have changed since.
-var checks = []func(admission) *rejection{affinity, taints, hostPorts, resources, sysctls, enforcesAppArmor}
+var checks = []func(admission) *rejection{affinity, taints, hostPorts, resources, operatingSystem, sysctls, enforcesAppArmor}
 
 // admit says whether the pod may run on this node beside the others that are there.
 func admit(cfg *Config, p *corev1.Pod, n *corev1.Node, others []*corev1.Pod, guards []Guard) *rejection {

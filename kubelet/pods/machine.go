@@ -2,6 +2,7 @@ package pods
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -300,7 +301,7 @@ func (m *machine) do(a Action) {
 
 func grace(p *corev1.Pod) time.Duration {
 	if s := p.Spec.TerminationGracePeriodSeconds; s != nil {
-		return time.Duration(*s) * time.Second
+		return seconds(*s)
 	}
 	return corev1.DefaultTerminationGracePeriodSeconds * time.Second
 }
@@ -309,9 +310,14 @@ func grace(p *corev1.Pod) time.Duration {
 func graceOf(p *corev1.Pod, c *corev1.Container, by probes.Kind) time.Duration {
 	probe := map[probes.Kind]*corev1.Probe{probes.Liveness: c.LivenessProbe, probes.Startup: c.StartupProbe}[by]
 	if probe != nil && probe.TerminationGracePeriodSeconds != nil {
-		return time.Duration(*probe.TerminationGracePeriodSeconds) * time.Second
+		return seconds(*probe.TerminationGracePeriodSeconds)
 	}
 	return grace(p)
+}
+
+// seconds is a time that a user names; a lifetime is the most, for more would wrap round to none.
+func seconds(n int64) time.Duration {
+	return time.Duration(min(n, math.MaxInt32)) * time.Second
 }
 
 // lastEnd is when the last of the pod's own containers ended: from then on its sidecars have the grace period.
