@@ -59,6 +59,9 @@ func runtimeConf(netns, podKey string) *libcni.RuntimeConf {
 // add calls the plugins in order. On error they are called to undo: the protocol asks for it.
 func (p *plugins) add(ctx context.Context, list *libcni.NetworkConfigList, netns, podKey string) (_ Attachment, err error) {
 	conf := runtimeConf(netns, podKey)
+	if err := p.forget(ctx, netns, podKey); err != nil {
+		return Attachment{}, err
+	}
 	if known, err := p.lib.GetNetworkListCachedResult(list, conf); err == nil && known != nil {
 		return attachmentOf(known)
 	}
@@ -72,6 +75,20 @@ func (p *plugins) add(ctx context.Context, list *libcni.NetworkConfigList, netns
 		return Attachment{}, fmt.Errorf("calling CNI plugins of %s: %w", list.Name, err)
 	}
 	return attachmentOf(result)
+}
+
+// forget undoes what the cache knows of a pod in another namespace: a kubelet was killed after it had joined that, and before it knew.
+func (p *plugins) forget(ctx context.Context, netns, podKey string) error {
+	known, err := p.lib.GetCachedAttachments(podKey)
+	if err != nil {
+		return fmt.Errorf("reading CNI cache: %w", err)
+	}
+	for _, k := range known {
+		if k.NetNS != netns {
+			return p.remove(ctx, k.NetNS, podKey)
+		}
+	}
+	return nil
 }
 
 // remove undoes what the cache knows of a pod; nothing known is no error.

@@ -105,11 +105,22 @@ func TestInstalledConfigurationWins(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		// A kubelet was killed before it knew that the pod was joined: it makes another namespace, which must be joined itself.
+		install(false)
+		for _, netns := range []string{"/lost/netns", "/new/netns"} {
+			if _, err := n.Setup(ctx, netns, "pod-c"); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := n.Teardown(ctx, "/new/netns", "pod-c"); err != nil {
+			t.Error(err)
+		}
 		install(true)
 		if _, err := n.Setup(ctx, "/some/netns", "pod-b"); err == nil || !strings.Contains(err.Error(), "plugin is ill") {
 			t.Errorf("a failing plugin: %v", err)
 		}
-		want := "ADD pod-a eth0 /some/netns\nDEL pod-a eth0 /some/netns\nADD pod-b eth0 /some/netns\nDEL pod-b eth0 /some/netns\n"
+		want := "ADD pod-a eth0 /some/netns\nDEL pod-a eth0 /some/netns\n" +
+			"ADD pod-c eth0 /lost/netns\nDEL pod-c eth0 /lost/netns\nADD pod-c eth0 /new/netns\nDEL pod-c eth0 /new/netns\nADD pod-b eth0 /some/netns\nDEL pod-b eth0 /some/netns\n"
 		if got, err := os.ReadFile(journal); err != nil || string(got) != want {
 			t.Errorf("plugins were asked\n%s%v; want\n%s", got, err, want)
 		}
