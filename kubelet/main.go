@@ -37,6 +37,7 @@ import (
 	"pilothouse.dev/kubelet/node"
 	"pilothouse.dev/kubelet/objects"
 	"pilothouse.dev/kubelet/plugins"
+	"pilothouse.dev/kubelet/podresources"
 	"pilothouse.dev/kubelet/pods"
 	"pilothouse.dev/kubelet/probes"
 	"pilothouse.dev/kubelet/server"
@@ -178,6 +179,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("processors", alone.Run)
 	g.Add("devices", func(ctx context.Context) error { return devs.Run(ctx, self.Nudge) })
 	g.Add("pods", workers.Run)
+	g.Add("pod resources", podresources.New(filepath.Join(cfg.RootDir, "pod-resources"), workers, devs, alone).Run)
 	g.Add("desired pods", desired.Run)
 	g.Add("eviction", func(ctx context.Context) error { return pressure.Run(ctx, workers, self.Nudge) })
 	g.Add("shutdown", func(ctx context.Context) error { return halt.Run(ctx, workers, self.Nudge) })
