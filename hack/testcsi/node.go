@@ -32,6 +32,11 @@ func (d *driver) content(handle string) string {
 	return filepath.Join(d.data, "volumes", filepath.Base(handle))
 }
 
+// inline says whether a volume is one that a pod has of its own, by the name that kubelets give to it.
+func inline(handle string) bool {
+	return strings.HasPrefix(handle, "csi-") && filepath.Base(handle) == handle
+}
+
 func (d *driver) NodeStageVolume(_ context.Context, r *spec.NodeStageVolumeRequest) (*spec.NodeStageVolumeResponse, error) {
 	if err := checked("volume_id", r.VolumeId, "staging_target_path", r.StagingTargetPath, "volume_capability", r.VolumeCapability.String()); err != nil {
 		return nil, err
@@ -68,8 +73,8 @@ func (d *driver) NodePublishVolume(_ context.Context, r *spec.NodePublishVolumeR
 	}
 	from := r.StagingTargetPath
 	switch {
-	case strings.HasPrefix(r.VolumeId, "csi-"): // as kubelets call inline volumes
-		from = filepath.Join(d.data, "inline", filepath.Base(r.VolumeId))
+	case inline(r.VolumeId):
+		from = filepath.Join(d.data, "inline", r.VolumeId)
 	case from == "":
 		from = d.content(r.VolumeId)
 	case d.has("STAGE_UNSTAGE_VOLUME"):
@@ -117,7 +122,10 @@ func (d *driver) NodeUnpublishVolume(_ context.Context, r *spec.NodeUnpublishVol
 	if err := os.Remove(r.TargetPath); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return &spec.NodeUnpublishVolumeResponse{}, os.RemoveAll(filepath.Join(d.data, "inline", filepath.Base(r.VolumeId)))
+	if !inline(r.VolumeId) {
+		return &spec.NodeUnpublishVolumeResponse{}, nil
+	}
+	return &spec.NodeUnpublishVolumeResponse{}, os.RemoveAll(filepath.Join(d.data, "inline", r.VolumeId))
 }
 
 func (d *driver) NodeGetVolumeStats(_ context.Context, r *spec.NodeGetVolumeStatsRequest) (*spec.NodeGetVolumeStatsResponse, error) {

@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"pilothouse.dev/kubelet/plugins"
 )
@@ -70,10 +71,44 @@ func (d *driver) ask(ctx context.Context) error {
 		if said.NodeId == "" {
 			return errors.New("calling NodeGetInfo: node ID is empty")
 		}
-		d.info = nodeInfo{id: said.NodeId, most: max(said.MaxVolumesPerNode, 0), topology: said.GetAccessibleTopology().GetSegments()}
+		info := nodeInfo{id: said.NodeId, most: max(said.MaxVolumesPerNode, 0), topology: said.GetAccessibleTopology().GetSegments()}
+		if err := info.check(d.name); err != nil {
+			return fmt.Errorf("calling NodeGetInfo: %w", err)
+		}
+		d.info = info
 		d.asked = time.Now()
 		return nil
 	})
+}
+
+const (
+	longestName   = 63
+	longestNodeID = 192
+)
+
+// check refuses what the API would: the CSINode is written for all drivers at once, so one could keep the others from it.
+func (i nodeInfo) check(name string) error {
+	var wrong []string
+	add := func(what, value string, said []string) {
+		for _, s := range said {
+			wrong = append(wrong, fmt.Sprintf("%s %q: %s", what, value, s))
+		}
+	}
+	add("driver name", name, validation.IsDNS1123Subdomain(strings.ToLower(name)))
+	if len(name) > longestName {
+		add("driver name", name, []string{validation.MaxLenError(longestName)})
+	}
+	if len(i.id) > longestNodeID {
+		add("node ID", i.id, []string{validation.MaxLenError(longestNodeID)})
+	}
+	for _, key := range slices.Sorted(maps.Keys(i.topology)) {
+		add("topology key", key, validation.IsQualifiedName(key))
+		add("topology value", i.topology[key], validation.IsValidLabelValue(i.topology[key]))
+	}
+	if len(wrong) > 0 {
+		return errors.New(strings.Join(wrong, "; "))
+	}
+	return nil
 }
 
 const (
@@ -176,10 +211,11 @@ func (d *Drivers) report(ctx context.Context, all bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if err := d.reportNode(ctx, n, drivers, left); err != nil {
-		return err
+	refused := d.reportNode(ctx, n, drivers, left)
+	if refused != nil && !apierrors.IsForbidden(refused) && !apierrors.IsInvalid(refused) {
+		return refused
 	}
-	return d.reportCSINode(ctx, n, drivers, left)
+	return errors.Join(refused, d.reportCSINode(ctx, n, drivers, left)) // one driver's label that this node may not have keeps no other from it
 }
 
 // reportCSINode makes the CSINode, or brings it up to date.

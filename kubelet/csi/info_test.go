@@ -62,9 +62,32 @@ func nodes(t *testing.T, w *world) {
 	}
 	s.again()
 	until("it is made again", fmt.Sprintf(`owner Node %s true; .csi.example.com as-%s [topology.example.com/zone] 9; {"%s":"as-%s"}; a`, s.node, s.node, s.driver, s.node))
+	if err := s.d.Register(t.Context(), plugins.Plugin{Name: "no_name", Endpoint: s.sock, Versions: []string{"1.0.0"}}); err == nil || !strings.Contains(err.Error(), `driver name "no_name"`) {
+		t.Errorf("registering one whose name is none: %v", err)
+	}
 	if err := s.d.Register(t.Context(), plugins.Plugin{Name: "old", Endpoint: s.sock, Versions: []string{"0.3.0"}}); err == nil ||
 		!strings.Contains(err.Error(), "none of the CSI versions reported by this driver are supported") {
 		t.Errorf("registering an old one: %v", err)
+	}
+}
+
+// TestNodeInfo: what the API would refuse is refused to the driver that says it.
+func TestNodeInfo(t *testing.T) {
+	for _, c := range []struct {
+		name, id, key, value string
+		want                 string
+	}{
+		{"Disk.example.com", "i-1", "topology.example.com/zone", "a", ""},
+		{"../disk", "i-1", "zone", "a", `driver name "../disk": a lowercase RFC 1123 subdomain`},
+		{strings.Repeat("d", 64), "i-1", "zone", "a", "must be no more than 63"},
+		{"disk", strings.Repeat("i", 193), "zone", "a", "must be no more than 192"},
+		{"disk", "i-1", "a/b/c", "a", `topology key "a/b/c": `},
+		{"disk", "i-1", "zone", "a b", `topology value "a b": `},
+	} {
+		err := nodeInfo{id: c.id, topology: map[string]string{c.key: c.value}}.check(c.name)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }
 

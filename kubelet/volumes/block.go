@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -87,13 +86,14 @@ func freeDevice(root string, using locker, dir string) error {
 	if err != nil {
 		return fmt.Errorf("looking for users of a device: %w", err)
 	}
-	shared := slices.ContainsFunc(others, func(other string) bool {
-		if other == note {
-			return false
-		}
+	shared := false
+	for _, other := range others {
 		text, err := os.ReadFile(other)
-		return err == nil && string(text) == string(path)
-	})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("looking for users of a device: %w", err)
+		}
+		shared = shared || other != note && err == nil && string(text) == string(path)
+	}
 	if !shared {
 		if err := detachLoop(string(path)); err != nil {
 			return fmt.Errorf("freeing the loop device of %s: %w", path, err)

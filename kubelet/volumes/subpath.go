@@ -128,10 +128,13 @@ func makeFolder(root *os.File, subPath string) (*os.File, error) {
 
 // place makes an empty file or folder to mount on, without what a former life of the container had mounted there.
 func place(at string, folder bool) error {
-	if err := unmountBelow(at); err != nil {
-		return err
+	err := os.Remove(at)
+	if errors.Is(err, unix.EBUSY) {
+		if err = unmountBelow(at); err == nil {
+			err = os.Remove(at)
+		}
 	}
-	if err := os.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if folder {
