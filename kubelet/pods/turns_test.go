@@ -36,6 +36,7 @@ type stage struct {
 	diary   []string
 	listing containers.Listing
 	making  func() error // what CreateSandbox answers
+	heard   func()       // is called when a status is set
 }
 
 func (a *stage) note(format string, args ...any) {
@@ -122,7 +123,12 @@ func (a *stage) Drop(types.UID)                            {}
 func (a *stage) Eventf(_ runtime.Object, _, reason, format string, args ...any) {
 	a.note("event %s: %s", reason, fmt.Sprintf(format, args...))
 }
-func (a *stage) Set(_ *corev1.Pod, st corev1.PodStatus)     { a.note("status %s", st.Phase) }
+func (a *stage) Set(_ *corev1.Pod, st corev1.PodStatus) {
+	a.note("status %s", st.Phase)
+	if a.heard != nil {
+		a.heard()
+	}
+}
 func (a *stage) Delete(*corev1.Pod)                         {}
 func (a *stage) Forget(types.UID)                           {}
 func (a *stage) Acks() <-chan status.Ack                    { return nil }
@@ -189,6 +195,35 @@ func TestReleasedBeforeTold(t *testing.T) {
 		if n := a.count("release"); n != 1 {
 			t.Errorf("released %d times", n)
 		}
+	})
+}
+
+// An answer of the API comes before the watch shows what was written, and maybe long before: it is no reason to say the same again, to which the
+// next answer comes.
+func TestToldOnceWhileTheWatchIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &stage{}
+		w, stop := a.play(t)
+		synctest.Wait()
+		before := a.count("status")
+		echoes := 0
+		a.heard = func() {
+			if echoes++; echoes < 100 {
+				go w.post(func(s *state) { s.acked = corev1.PodRunning })
+			}
+		}
+		w.post(func(s *state) { s.acked = corev1.PodPending })
+		synctest.Wait()
+		if n := a.count("status") - before; n != 0 {
+			t.Errorf("told %d times more", n)
+		}
+		late := w.newest().DeepCopy() // what somebody else says is answered
+		w.wish(late, false)
+		synctest.Wait()
+		if n := a.count("status") - before; n != 1 {
+			t.Errorf("told %d times more after a change", n)
+		}
+		stop()
 	})
 }
 

@@ -78,6 +78,7 @@ type state struct {
 	waited  map[string]string // reasons that were told as events, by container
 	acked   corev1.PodPhase
 	last    *corev1.PodStatus // what was set last
+	told    *corev1.Pod       // the object as it came to which that was said
 }
 
 func newWorker(p *corev1.Pod, cfg *Config, parts *Parts, log *zap.Logger) *worker {
@@ -369,10 +370,11 @@ func (w *worker) tellStatus(s *state, wish Wish, plan Plan) {
 	if wish.End != nil {
 		disrupted(&st, s.pod, wish.End.Disruption, s.seen.Now)
 	}
-	if s.last != nil && equality.Semantic.DeepEqual(*s.last, st) && equality.Semantic.DeepEqual(*status.WithOthers(&st, &s.raw.Status), s.raw.Status) {
+	if s.last != nil && equality.Semantic.DeepEqual(*s.last, st) &&
+		(s.raw == s.told || equality.Semantic.DeepEqual(*status.WithOthers(&st, &s.raw.Status), s.raw.Status)) {
 		return // said before, and nobody has said otherwise since: a node that was silent for a while finds its pods marked as not ready
 	}
-	s.last = &st
+	s.last, s.told = &st, s.raw
 	s.pod = s.pod.DeepCopy()
 	s.pod.Status = st
 	w.parts.Status.Set(s.raw, st)
