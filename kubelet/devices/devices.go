@@ -27,7 +27,7 @@ import (
 	"pilothouse.dev/pkg/pod"
 )
 
-// label of a container that has devices: JSON of IDs by resource.
+// label of a container that has devices: JSON of IDs by resource, with more labels where it is long.
 const label = "pilothouse.dev/devices"
 
 const (
@@ -149,7 +149,7 @@ func (m *Manager) Found(l containers.Listing) {
 	defer m.mu.Unlock()
 	for _, c := range l.Containers {
 		var held map[string][]string
-		if json.Unmarshal([]byte(c.Labels[label]), &held) != nil || len(held) == 0 {
+		if json.Unmarshal([]byte(read(c.Labels)), &held) != nil || len(held) == 0 {
 			continue // no label: it has no devices
 		}
 		uid := types.UID(c.PodUID)
@@ -193,7 +193,7 @@ func (m *Manager) Grant(ctx context.Context, p *corev1.Pod, c *corev1.Container,
 	if err != nil {
 		return fmt.Errorf("noting devices: %w", err)
 	}
-	spec.Labels[label] = string(text)
+	write(spec.Labels, string(text))
 	return nil
 }
 

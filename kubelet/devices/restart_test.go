@@ -1,8 +1,10 @@
 package devices
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,5 +70,33 @@ func TestBrokenNote(t *testing.T) {
 		if len(m.plugins) != 0 {
 			t.Errorf("%s: %v", text, m.plugins)
 		}
+	}
+}
+
+// A container may have more devices than one label holds.
+func TestManyDevicesAreFoundAgain(t *testing.T) {
+	n := start(t)
+	var ids []string
+	for i := range 400 {
+		ids = append(ids, fmt.Sprintf("GPU-00000000-0000-0000-0000-%012d", i))
+	}
+	f := &fake{options: &api.DevicePluginOptions{}, lists: make(chan []*api.Device, 1)}
+	f.lists <- healthy(ids...)
+	n.plug(f, "gpu.sock")
+	n.shows("400/400")
+	p := wanting("p", "a=300")
+	spec := containers.ContainerSpec{Labels: map[string]string{}}
+	if err := n.Grant(t.Context(), p, &p.Spec.Containers[0], &spec); err != nil {
+		t.Fatal(err)
+	}
+	for key, value := range spec.Labels {
+		if len(key)+len(value) > 4096 {
+			t.Errorf("label %s has %d bytes: containerd refuses it", key, len(value))
+		}
+	}
+	again := New(t.TempDir(), logging.ForTest(t))
+	again.Found(containers.Listing{Containers: []containers.Container{{PodUID: "p", Name: "a", Labels: spec.Labels}}})
+	if held := again.Held("p", "a")[gpu]; !slices.Equal(held, n.Held("p", "a")[gpu]) || len(held) != 300 {
+		t.Errorf("found %d devices", len(held))
 	}
 }
