@@ -1,6 +1,7 @@
 package streaming
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -107,4 +108,56 @@ func TestPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close()
+}
+
+// A server that takes no more connections keeps nobody longer than the client waits, and no thread.
+func TestPlaceFull(t *testing.T) {
+	netns, _ := elsewhere(t)
+	p := Place{NetNS: netns}
+	fd, err := p.socket(unix.AF_INET)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(at.(*unix.SockaddrInet4).Port))
+	ctx, stop := context.WithCancel(t.Context())
+	const clients = 200
+	results := make(chan error, clients)
+	for range clients {
+		go func() {
+			c, err := p.connect(ctx, to)
+			if err == nil {
+				t.Cleanup(func() { c.Close() })
+			}
+			results <- err
+		}()
+	}
+	if err := <-results; err != nil { // the first finds room
+		t.Fatal(err)
+	}
+	stop()
+	left := 0
+	for range clients - 1 {
+		if err := <-results; errors.Is(err, context.Canceled) {
+			left++
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	if left < clients/2 {
+		t.Errorf("%d of %d clients waited", left, clients)
+	}
+	if threads, err := os.ReadDir("/proc/self/task"); err != nil || len(threads) > clients/2 {
+		t.Errorf("%d threads, %v", len(threads), err)
+	}
 }
