@@ -167,7 +167,7 @@ func (p *publication) outgrown() bool {
 	return !p.inline() && p.can[spec.NodeServiceCapability_RPC_EXPAND_VOLUME] && p.PV.Spec.Capacity.Storage().Cmp(*p.Claim.Status.Capacity.Storage()) > 0 && !p.ReadOnly
 }
 
-// look reads claim and volume anew, and has the volume grown if it is larger than its claim says.
+// look reads the claim anew, and has the volume grown if that is larger than its claim says. A volume whose claim does not grow is not asked for.
 func (d *Drivers) look(ctx context.Context, target string) {
 	v, done, ok := d.mine(ctx, target)
 	if !ok || v.inline() || v.ReadOnly {
@@ -178,7 +178,7 @@ func (d *Drivers) look(ctx context.Context, target string) {
 	}
 	defer done()
 	claim, err := d.parts.Kube.CoreV1().PersistentVolumeClaims(v.Claim.Namespace).Get(ctx, v.Claim.Name, metav1.GetOptions{})
-	if err != nil || claim.UID != v.Claim.UID {
+	if err != nil || claim.UID != v.Claim.UID || !grows(claim) {
 		return // the API is away, or the claim is gone: asked again soon
 	}
 	pv, err := d.parts.Kube.CoreV1().PersistentVolumes().Get(ctx, v.Name, metav1.GetOptions{})
@@ -198,6 +198,15 @@ func (d *Drivers) look(ctx context.Context, target string) {
 	if err := d.grow(ctx, v, target); err != nil && ctx.Err() == nil {
 		d.log.Warn("growing a volume", zap.String("name", v.Name), zap.Error(err))
 	}
+}
+
+// grows says whether a claim is on its way to another size: somebody wants more than it has, or its volume was made larger already
+// (https://kubernetes.io/docs/concepts/storage/persistent-volumes/#expanding-persistent-volumes-claims).
+func grows(c *corev1.PersistentVolumeClaim) bool {
+	return c.Spec.Resources.Requests.Storage().Cmp(*c.Status.Capacity.Storage()) > 0 || c.Status.AllocatedResourceStatuses[corev1.ResourceStorage] != "" ||
+		slices.ContainsFunc(c.Status.Conditions, func(c corev1.PersistentVolumeClaimCondition) bool {
+			return c.Type == corev1.PersistentVolumeClaimFileSystemResizePending && c.Status == corev1.ConditionTrue
+		})
 }
 
 // grow has the driver take in the volume's new size, and tells the claim so: before, after, and why not

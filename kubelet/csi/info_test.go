@@ -71,6 +71,30 @@ func nodes(t *testing.T, w *world) {
 	}
 }
 
+func TestGrows(t *testing.T) {
+	has := func(text string) corev1.ResourceList {
+		return corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(text)}
+	}
+	for what, change := range map[string]func(*corev1.PersistentVolumeClaim){
+		"somebody wants more": func(c *corev1.PersistentVolumeClaim) { c.Spec.Resources.Requests = has("2Gi") },
+		"the volume is larger": func(c *corev1.PersistentVolumeClaim) {
+			c.Status.AllocatedResourceStatuses = map[corev1.ResourceName]corev1.ClaimResourceStatus{corev1.ResourceStorage: corev1.PersistentVolumeClaimNodeResizePending}
+		},
+		"an older resizer": func(c *corev1.PersistentVolumeClaim) {
+			c.Status.Conditions = []corev1.PersistentVolumeClaimCondition{{Type: corev1.PersistentVolumeClaimFileSystemResizePending, Status: corev1.ConditionTrue}}
+		},
+	} {
+		c := &corev1.PersistentVolumeClaim{Spec: corev1.PersistentVolumeClaimSpec{Resources: corev1.VolumeResourceRequirements{Requests: has("1Gi")}},
+			Status: corev1.PersistentVolumeClaimStatus{Capacity: has("1Gi")}}
+		if grows(c) {
+			t.Error("a claim that has what it wants grows")
+		}
+		if change(c); !grows(c) {
+			t.Errorf("%s: it does not grow", what)
+		}
+	}
+}
+
 // TestNodeInfo: what the API would refuse is refused to the driver that says it.
 func TestNodeInfo(t *testing.T) {
 	for _, c := range []struct {
@@ -184,11 +208,12 @@ func grow(t *testing.T, w *world) {
 	}
 
 	enlarge("3Gi")
+	status("2Gi", corev1.PersistentVolumeClaimFileSystemResizePending)
 	s.fault("NodeExpandVolume", "fail OUT_OF_RANGE never")
 	s.d.refresh(t.Context(), s.driver, []string{path})
 	s.fault("NodeExpandVolume", "")
 	s.d.refresh(t.Context(), s.driver, []string{path}) // it was said that it never can
-	if got := now(); got != "2Gi NodeResizeInfeasible NodeResizeError" {
+	if got := now(); got != "2Gi NodeResizeInfeasible FileSystemResizePending NodeResizeError" {
 		t.Errorf("claim: %s", got)
 	}
 
