@@ -3,6 +3,7 @@ package pods
 import (
 	"context"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -11,10 +12,15 @@ import (
 	"pilothouse.dev/kubelet/containers"
 )
 
+// sweepTime is how long the runtime may take to list all: meanwhile no pod hears anything.
+const sweepTime = 10 * time.Second
+
 // collect ends what no worker knows: containers, control groups, folders and logs that are left of pods long gone, or that somebody else made while this
 // kubelet ran. Only the owner of the workers calls it, once all wishes are known.
 func (ws *Workers) collect(ctx context.Context, all *sync.WaitGroup, over chan types.UID) {
-	l, err := ws.parts.Observer.List(ctx)
+	look, cancel := context.WithTimeout(ctx, sweepTime)
+	l, err := ws.parts.Observer.List(look)
+	cancel()
 	if err != nil {
 		ws.log.Warn("looking for leftover containers", zap.Error(err))
 		return

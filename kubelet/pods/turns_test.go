@@ -314,3 +314,26 @@ func TestLongErrorsAreCut(t *testing.T) {
 		}
 	}
 }
+
+// hung is a runtime that does not answer.
+type hung struct {
+	*stage
+	patient bool
+}
+
+func (h *hung) List(ctx context.Context) (containers.Listing, error) {
+	_, ends := ctx.Deadline()
+	h.patient = !ends
+	return containers.Listing{}, errors.New("no answer")
+}
+
+// The sweep is on the goroutine that hands everything to the pods: a runtime that hangs must not stop it for good.
+func TestSweepHasAnEnd(t *testing.T) {
+	h := &hung{stage: &stage{}}
+	parts := h.parts()
+	parts.Observer = h
+	New(Config{}, *parts, logging.ForTest(t)).collect(t.Context(), nil, nil)
+	if h.patient {
+		t.Error("it would wait for ever")
+	}
+}
