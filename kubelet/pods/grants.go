@@ -18,7 +18,7 @@ type Grants interface {
 	// Grant puts what a container gets into its spec, with a label by which Found finds it again. Called before each start of a container, on
 	// a goroutine of its own: it may wait.
 	Grant(ctx context.Context, p *corev1.Pod, c *corev1.Container, spec *containers.ContainerSpec) error
-	// Release takes back all that a pod had. Called when its containers are gone, maybe more than once.
+	// Release takes back all that a pod had. Called when its containers have ended for good, before the API hears it, and maybe again.
 	Release(uid types.UID)
 }
 
