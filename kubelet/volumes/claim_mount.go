@@ -96,22 +96,34 @@ func giveToGroup(dir string, gid int, unlessRootIs bool) (err error) {
 			return nil
 		}
 	}
-	return giveAll(root, ".", gid)
+	return giveAll(root, ".", gid, 0)
 }
+
+// deep is how many folders down a walk goes before it goes on from there: every name is looked up from where it began, and a pod may nest folders
+// until that takes hours.
+const deep = 32
 
 // giveAll gives a file or folder, and all that is in it. What is removed meanwhile is no error: others may use the volume. (fs.WalkDir would
 // not enter folders whose names are not UTF-8.)
-func giveAll(root *os.Root, at string, gid int) error {
+func giveAll(root *os.Root, at string, gid, depth int) (err error) {
 	folder, err := giveOne(root, at, gid)
 	if err != nil || !folder {
 		return unlessGone(err, at)
+	}
+	if depth == deep {
+		lower, missing := root.OpenRoot(at)
+		if missing != nil {
+			return unlessGone(missing, at)
+		}
+		defer func() { err = errors.Join(err, lower.Close()) }()
+		root, at, depth = lower, ".", 0
 	}
 	names, err := namesIn(root, at)
 	if err != nil {
 		return unlessGone(err, at)
 	}
 	for _, name := range names {
-		if err := giveAll(root, filepath.Join(at, name), gid); err != nil {
+		if err := giveAll(root, filepath.Join(at, name), gid, depth+1); err != nil {
 			return err
 		}
 	}

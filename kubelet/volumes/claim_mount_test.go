@@ -3,6 +3,7 @@ package volumes
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,48 @@ func TestGiveToGroup(t *testing.T) {
 		if group(info) != 2000 || info.Mode()&os.ModeSymlink == 0 && info.Mode()&groupFile != groupFile {
 			t.Errorf("%q: group %d, mode %v", name, group(info), info.Mode())
 		}
+	}
+}
+
+// TestGiveDeep: a pod may nest folders deeper than any path is long.
+func TestGiveDeep(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := []*os.Root{root}
+	defer func() {
+		for _, r := range roots {
+			r.Close()
+		}
+	}()
+	for range 5000 {
+		last := roots[len(roots)-1]
+		if err := last.Mkdir("d", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		next, err := last.OpenRoot("d")
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots = append(roots, next)
+		if len(roots) > 10 {
+			if err := roots[0].Close(); err != nil {
+				t.Fatal(err)
+			}
+			roots = roots[1:]
+		}
+	}
+	if err := giveToGroup(dir, 2000, false); err != nil {
+		t.Fatal(err)
+	}
+	info, err := roots[len(roots)-1].Stat(".")
+	if err != nil || group(info) != 2000 || info.Mode()&groupFolder != groupFolder {
+		t.Errorf("the deepest: %v, %v", info, err)
+	}
+	if err := Remove(t.Context(), filepath.Join(dir, "d")); err != nil {
+		t.Error(err)
 	}
 }
 
