@@ -29,6 +29,8 @@ func TestThresholds(t *testing.T) {
 		{name: "no number", hard: "memory.available<much", want: "quantities must match"},
 		{name: "negative", hard: "memory.available<-1", want: "must not be negative"},
 		{name: "too much", hard: "memory.available<101%", want: "100 or less"},
+		{name: "no part", hard: "memory.available<NaN%", want: "100 or less"},
+		{name: "no threshold, otherwise written", hard: "nodefs.available<0.0%,imagefs.available<1e2%"},
 		{name: "twice", hard: "memory.available<1,memory.available<2", want: "duplicate"},
 		{name: "negative grace", soft: "memory.available<1Gi", graces: "memory.available=-1s", want: "must be a positive value"},
 		{name: "no grace", soft: "memory.available<1Gi", graces: "memory.available=soon", want: "invalid duration"},

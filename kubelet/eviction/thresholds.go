@@ -168,12 +168,12 @@ func statements(text string, hard bool) ([]Threshold, error) {
 			return fmt.Errorf("found duplicate eviction threshold for signal %s", s)
 		}
 		seen[s] = true
-		if value == "0%" || value == "100%" {
-			return nil
-		}
 		a, err := amount(value)
 		if err != nil {
 			return err
+		}
+		if strings.HasSuffix(value, "%") && (a.Part == 0 || a.Part == 1) {
+			return nil
 		}
 		list = append(list, Threshold{Signal: s, Value: a, Hard: hard})
 		return nil
@@ -207,7 +207,7 @@ func amount(text string) (Amount, error) {
 		if err != nil {
 			return Amount{}, err
 		}
-		if p < 0 || p > 100 {
+		if !(p >= 0 && p <= 100) { // what is no number neither
 			return Amount{}, errors.New("a percentage must be 0 or more and 100 or less")
 		}
 		return Amount{Part: p / 100}, nil
