@@ -5,7 +5,8 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
-	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // nodeLogFolder is what /logs/ serves.
@@ -21,20 +22,35 @@ func (s *Server) nodeLogs(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer root.Close()
-	http.StripPrefix("/logs", http.FileServerFS(plain{root.FS()})).ServeHTTP(w, r)
+	http.StripPrefix("/logs", http.FileServerFS(plain{root})).ServeHTTP(w, r)
 	return nil
 }
 
 // plain hides what is neither a file nor a folder: reading a pipe would never end.
-type plain struct{ fs.FS }
+type plain struct{ root *os.Root }
 
 func (d plain) Open(name string) (fs.File, error) {
-	st, err := fs.Stat(d.FS, strings.TrimSuffix(name, "/"))
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	st, err := d.root.Stat(name)
 	if err != nil {
 		return nil, err
 	}
-	if !st.Mode().IsRegular() && !st.IsDir() {
+	if !served(st) {
 		return nil, fs.ErrNotExist
 	}
-	return d.FS.Open(name)
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // it may be another by now: opening a pipe would wait for who writes
+	if err != nil {
+		return nil, err
+	}
+	if st, err = f.Stat(); err == nil && !served(st) {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
+
+func served(st fs.FileInfo) bool { return st.Mode().IsRegular() || st.IsDir() }
