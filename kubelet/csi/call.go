@@ -9,8 +9,9 @@ import (
 	spec "github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+
+	"pilothouse.dev/kubelet/plugins"
 )
 
 // capabilities are what a driver's node part can do.
@@ -19,8 +20,7 @@ type capabilities map[spec.NodeServiceCapability_RPC_Type]bool
 // call speaks with a driver, for a bounded time. Each call has a connection of its own: a driver may have been replaced since the last, and
 // calls are rare.
 func (d driver) call(ctx context.Context, f func(context.Context, spec.NodeClient) error) error {
-	conn, err := grpc.NewClient("unix:"+strings.TrimPrefix(d.endpoint, "unix://"), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
-		grpc.WithUnaryInterceptor(d.timed))
+	conn, err := plugins.Client(strings.TrimPrefix(d.endpoint, "unix://"), grpc.WithUnaryInterceptor(d.timed))
 	if err != nil {
 		return fmt.Errorf("dialling the driver: %w", err)
 	}

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	api "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 
 	"pilothouse.dev/kubelet/containers"
+	"pilothouse.dev/kubelet/plugins"
 )
 
 // plugin is one registered plugin, until its stream ends; or one of a former life of the kubelet, gone until it registers again.
@@ -30,7 +30,7 @@ type plugin struct {
 
 // open calls a plugin and asks for its devices.
 func open(ctx context.Context, resource, socket string, options *api.DevicePluginOptions) (*plugin, grpc.ServerStreamingClient[api.ListAndWatchResponse], error) {
-	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := plugins.Client(socket)
 	if err != nil {
 		return nil, nil, fmt.Errorf("calling the device plugin: %w", err)
 	}

@@ -2,10 +2,7 @@ package devices
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,11 +51,7 @@ func (m *Manager) Run(ctx context.Context, nudge func()) error {
 	if err := os.MkdirAll(m.dir, 0o750); err != nil {
 		return fmt.Errorf("making the folder of device plugins: %w", err)
 	}
-	socket := filepath.Join(m.dir, socketName)
-	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing an older socket: %w", err)
-	}
-	ln, err := net.Listen("unix", socket)
+	ln, err := plugins.Listen(filepath.Join(m.dir, socketName))
 	if err != nil {
 		return fmt.Errorf("listening for device plugins: %w", err)
 	}

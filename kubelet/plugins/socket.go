@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 )
 
@@ -83,7 +81,7 @@ func key(p Plugin) owned { return owned{p.Type, p.Name} }
 
 // register asks who serves at a socket, hands it to its room, and tells it how that went.
 func (w *Watcher) register(ctx context.Context, path string) (Plugin, error) {
-	conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	conn, err := Client(path)
 	if err != nil {
 		return Plugin{}, fmt.Errorf("dialling: %w", err)
 	}

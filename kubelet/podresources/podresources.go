@@ -7,10 +7,7 @@ package podresources
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +21,7 @@ import (
 	api "k8s.io/kubelet/pkg/apis/podresources/v1"
 
 	"pilothouse.dev/kubelet/devices"
+	"pilothouse.dev/kubelet/plugins"
 	"pilothouse.dev/pkg/pod"
 )
 
@@ -62,11 +60,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := os.MkdirAll(s.dir, 0o750); err != nil {
 		return fmt.Errorf("making the folder of pod resources: %w", err)
 	}
-	socket := filepath.Join(s.dir, "kubelet.sock")
-	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing an older socket: %w", err)
-	}
-	ln, err := net.Listen("unix", socket)
+	ln, err := plugins.Listen(filepath.Join(s.dir, "kubelet.sock"))
 	if err != nil {
 		return fmt.Errorf("listening for questions about pods' resources: %w", err)
 	}
