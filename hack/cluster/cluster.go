@@ -119,6 +119,10 @@ func (c *cluster) saveLocked() error {
 	if err != nil {
 		return fmt.Errorf("writing the cluster's state: %w", err)
 	}
+	// Open to pass through: a pod with users of its own goes to its root file system as a user whom the node does not know.
+	if err := os.MkdirAll(c.run(), 0o711); err != nil {
+		return fmt.Errorf("making the cluster's folder: %w", err)
+	}
 	for _, file := range []string{filepath.Join(c.run(), "state.json"), c.stateFile()} {
 		if err := replaceFile(file, data); err != nil {
 			return fmt.Errorf("writing the cluster's state: %w", err)

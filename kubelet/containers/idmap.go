@@ -45,8 +45,33 @@ func (r *Runtime) mapVolumes(id string, s Sandbox, mounts []Mount) ([]Mount, err
 		if err := mapMount(m.Source, mapped[i].Source, user); err != nil {
 			return nil, fmt.Errorf("mapping the owners of what is mounted at %s: %w", m.Target, err)
 		}
+		if mapped[i].locked, err = lockedIn(mapped[i]); err != nil {
+			return nil, err
+		}
 	}
 	return mapped, nil
+}
+
+// lockedIn are the options that must be said again where the OCI runtime mounts the source anew, read-only: as the sandbox's root it may not take
+// them away (mount_namespaces(7)). Times of access stay as they are if nothing is said.
+func lockedIn(m Mount) ([]string, error) {
+	if !m.ReadOnly {
+		return nil, nil // it is bound once and stays as it is
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(m.Source, &st); err != nil {
+		return nil, fmt.Errorf("looking at the mount for %s: %w", m.Target, err)
+	}
+	var options []string
+	for _, o := range []struct {
+		flag int64
+		name string
+	}{{unix.ST_NOSUID, "nosuid"}, {unix.ST_NODEV, "nodev"}, {unix.ST_NOEXEC, "noexec"}} {
+		if int64(st.Flags)&o.flag != 0 {
+			options = append(options, o.name)
+		}
+	}
+	return options, nil
 }
 
 // mapLayers changes the mount of a root file system so that its layers are mounts with mapped owners.

@@ -230,7 +230,7 @@ func bindMount(m Mount) specs.Mount {
 	if !strings.HasPrefix(propagation, "r") {
 		propagation = "r" + propagation
 	}
-	return specs.Mount{Destination: filepath.Clean(m.Target), Type: "bind", Source: m.Source, Options: []string{"rbind", propagation, mode}}
+	return specs.Mount{Destination: filepath.Clean(m.Target), Type: "bind", Source: m.Source, Options: slices.Concat([]string{"rbind", propagation, mode}, m.locked)}
 }
 
 func depth(path string) int { return strings.Count(filepath.Clean(path), "/") }

@@ -123,6 +123,8 @@ type Mount struct {
 	RecursiveReadOnly bool
 	// Propagation: "" or "private", "rslave" (HostToContainer), "rshared" (Bidirectional).
 	Propagation string
+
+	locked []string // options that the source is mounted with, and that a sandbox with users of its own cannot take away
 }
 
 // Device is a host device given to a container, or a block device. Permissions of "rwm".

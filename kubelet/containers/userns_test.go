@@ -118,6 +118,24 @@ func TestOwnUsersRefused(t *testing.T) {
 	}
 }
 
+// TestOwnUsersLocked: what is mounted with fewer rights, as tokens and secrets are, can be mounted read-only by a pod that may not give them back.
+func TestOwnUsersLocked(t *testing.T) {
+	n := newNode(t)
+	s := n.ownUsers(containers.SandboxSpec{})
+	for name, flags := range map[string]uintptr{"secret": unix.MS_NOSUID | unix.MS_NODEV, "all": unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME} {
+		dir := t.TempDir()
+		if err := errors.Join(unix.Mount("t", dir, "tmpfs", flags, ""), os.WriteFile(filepath.Join(dir, "f"), []byte(name), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(dir, unix.MNT_DETACH)
+		n.exited(n.start(s, containers.ContainerSpec{Name: name, Args: []string{"sh", "-c", "cat /data/f; touch /data/g 2>/dev/null || echo no; touch /rw/g && echo yes"},
+			Mounts: []containers.Mount{{Source: dir, Target: "/data", ReadOnly: true}, {Source: dir, Target: "/rw"}}}))
+		if got := n.log(name); got != name+"no\nyes\n" {
+			t.Errorf("%s: the container said %q", name, got)
+		}
+	}
+}
+
 // TestOwnUsersOfSharedMount: what is mounted in a shared tree that a container sees with mapped owners stays where it is on the node.
 func TestOwnUsersOfSharedMount(t *testing.T) {
 	n := newNode(t)
