@@ -148,3 +148,46 @@ func TestRetire(t *testing.T) {
 		t.Errorf("%d are left, %d rest", len(s.slots), len(s.idle))
 	}
 }
+
+// TestRightsEnd: a kubelet may read what its pods name. What it followed for the next pod it lets go once the API refuses it.
+func TestRightsEnd(t *testing.T) {
+	cluster := testcluster.Start(t)
+	core := cluster.Kube.CoreV1()
+	_, err := core.ConfigMaps("default").Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "settings"}}, metav1.CreateOptions{})
+	if err == nil {
+		_, err = core.Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}, metav1.CreateOptions{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := showing("", mapNamed("settings"))
+	pod.Name, pod.Spec.NodeName, pod.Spec.AutomountServiceAccountToken = "web", "n1", new(false)
+	pod.Spec.Containers, pod.Spec.Volumes[0].Name = []corev1.Container{{Name: "c", Image: "i"}}, "v"
+	if pod, err = core.Pods("default").Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s := running(t, cluster.Clients("system:node:n1", "system:nodes").Kube)
+	key := Key{Kind: ConfigMap, Namespace: "default", Name: "settings"}
+	rests := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return !s.idle[key].IsZero()
+	}
+	s.Keep(pod)
+	eventually(t, "it is followed", func() bool {
+		_, err := s.ConfigMap("default", "settings")
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return err == nil && s.slots[key].current()
+	})
+	s.Drop(pod.UID)
+	eventually(t, "it rests", rests)
+	if err := core.Pods("default").Delete(t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
+		t.Fatal(err)
+	}
+	cluster.KillAPIServer()
+	if err := cluster.StartAPIServer(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is let go", func() bool { return !rests() })
+}
