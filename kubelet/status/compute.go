@@ -64,6 +64,9 @@ func Compute(f Facts) corev1.PodStatus {
 
 	st.InitContainerStatuses, st.ContainerStatuses, st.EphemeralContainerStatuses = nil, nil, nil
 	for kind, c := range pod.Containers(p) {
+		if f.refused() {
+			break
+		}
 		cs := f.container(kind, c)
 		switch kind {
 		case pod.Init:
@@ -77,6 +80,12 @@ func Compute(f Facts) corev1.PodStatus {
 	slices.SortFunc(st.ContainerStatuses, func(a, b corev1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
 	f.conditions(&st)
 	return st
+}
+
+// refused: the pod ended before anything of it was begun, so its containers have no states; what users see is the pod's reason.
+func (f *Facts) refused() bool {
+	st := &f.Pod.Status
+	return f.Phase == corev1.PodFailed && len(f.Containers) == 0 && len(st.InitContainerStatuses)+len(st.ContainerStatuses)+len(st.EphemeralContainerStatuses) == 0
 }
 
 func (f *Facts) addresses(st *corev1.PodStatus) {
