@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -232,7 +233,7 @@ func TestLife(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !slices.Equal(spec.Env, []string{"GPUS=gpu-2"}) || spec.Labels[label] != `{"vendor.example/gpu":["gpu-2"]}` ||
-			!slices.Equal(spec.Mounts, []containers.Mount{{Source: "/usr/lib/gpu", Target: "/gpu", ReadOnly: true}}) ||
+			!reflect.DeepEqual(spec.Mounts, []containers.Mount{{Source: "/usr/lib/gpu", Target: "/gpu", ReadOnly: true}}) ||
 			!slices.Equal(spec.Devices, []containers.Device{{Source: "/dev/null", Target: "/dev/gpu", Permissions: "rw"}}) {
 			t.Errorf("the spec is %+v", spec)
 		}
