@@ -1,6 +1,7 @@
 package loadbalancer
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -33,13 +34,13 @@ func newBook() *book {
 }
 
 // changed notes a service as it is, and returns whom that concerns: itself, whoever has an address of its too, and who waits for
-// an address when one became free.
+// an address when one became free. Itself comes first: where somebody took its address away, it is the first that may have it again.
 func (b *book) changed(e loop.Event) []loop.Key {
 	key := loop.KeyOf(e.Last())
 	svc, _ := e.New.(*corev1.Service)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	woken := map[loop.Key]bool{key: true}
+	woken := map[loop.Key]bool{}
 	if have := b.entries[key]; svc == nil || have == nil || loop.Reached(svc.ResourceVersion, have.version) {
 		freed := b.setLocked(key, svc)
 		if svc == nil {
@@ -58,11 +59,9 @@ func (b *book) changed(e loop.Event) []loop.Key {
 			}
 		}
 	}
-	keys := make([]loop.Key, 0, len(woken))
-	for k := range woken {
-		keys = append(keys, k)
-	}
-	return keys
+	delete(woken, key)
+	others := slices.SortedFunc(maps.Keys(woken), func(a, b loop.Key) int { return strings.Compare(a.String(), b.String()) })
+	return append([]loop.Key{key}, others...)
 }
 
 // claim notes, before it is written, that a service will have these addresses, beside those it has until that is seen.

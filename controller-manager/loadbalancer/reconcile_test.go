@@ -224,3 +224,22 @@ func TestBook(t *testing.T) {
 		t.Errorf("the book keeps %v %v", b.entries, b.holders)
 	}
 }
+
+// Whose address was taken away is looked at before those who wait for one.
+func TestItselfIsWokenFirst(t *testing.T) {
+	for range 20 { // of a map's many orders
+		b := newBook()
+		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "two", ResourceVersion: "1"},
+			Status: corev1.ServiceStatus{LoadBalancer: corev1.LoadBalancerStatus{Ingress: []corev1.LoadBalancerIngress{{IP: "198.51.100.2"}}}}}
+		b.changed(loop.Event{New: svc})
+		for _, name := range []string{"a", "b", "three", "z"} {
+			b.waits(loop.Key{Namespace: "ns", Name: name}, true)
+		}
+		now := svc.DeepCopy()
+		now.ResourceVersion, now.Status.LoadBalancer.Ingress[0].IP = "2", "203.0.113.9"
+		woken := b.changed(loop.Event{Old: svc, New: now})
+		if len(woken) != 5 || woken[0].Name != "two" {
+			t.Fatalf("woken in the order %v", woken)
+		}
+	}
+}
