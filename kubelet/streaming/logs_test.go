@@ -66,6 +66,13 @@ func TestSend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for got := ""; got != "one\n"; { // it leaves while it waits for more
+		_, b, err := c.ReadMessage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = string(b)
+	}
 	c.Close()
 	select {
 	case <-left:
