@@ -57,7 +57,8 @@ func runtimeConf(netns, podKey string) *libcni.RuntimeConf {
 }
 
 // add calls the plugins in order. On error they are called to undo: the protocol asks for it.
-func (p *plugins) add(ctx context.Context, list *libcni.NetworkConfigList, netns, podKey string) (_ Attachment, err error) {
+func (p *plugins) add(ctx context.Context, list *libcni.NetworkConfigList, pod Pod) (_ Attachment, err error) {
+	netns, podKey := pod.NetNS, pod.Key
 	conf := runtimeConf(netns, podKey)
 	if err := p.forget(ctx, netns, podKey); err != nil {
 		return Attachment{}, err
@@ -128,11 +129,8 @@ func attachmentOf(result types.Result) (Attachment, error) {
 			continue
 		}
 		bits, _ := ip.Address.Mask.Size()
-		a := Attachment{IP: netip.PrefixFrom(addr.Unmap(), bits)}
-		if gw, ok := netip.AddrFromSlice(ip.Gateway); ok {
-			a.Gateway = gw.Unmap()
-		}
-		return a, nil
+		gw, _ := netip.AddrFromSlice(ip.Gateway)
+		return Attachment{IPs: []netip.Prefix{netip.PrefixFrom(addr.Unmap(), bits)}, Gateways: []netip.Addr{gw.Unmap()}}, nil
 	}
 	return Attachment{}, errors.New("CNI plugins gave no address")
 }

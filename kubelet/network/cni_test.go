@@ -84,15 +84,15 @@ func TestInstalledConfigurationWins(t *testing.T) {
 		if err := n.Ready(); err != nil {
 			t.Errorf("installed: %v", err)
 		}
-		if err := n.SetPodCIDR(ctx, netip.MustParsePrefix("10.244.7.0/24")); err != nil {
+		if err := n.SetPodCIDRs(ctx, []netip.Prefix{netip.MustParsePrefix("10.244.7.0/24")}); err != nil {
 			t.Error(err)
 		}
 		if got := links(t); len(got) != 0 {
 			t.Errorf("links %v beside a CNI network", got)
 		}
 		for range 2 { // the second answers from the cache
-			a, err := n.Setup(ctx, "/some/netns", "pod-a")
-			if err != nil || a.IP.String() != "10.99.0.9/24" || a.Gateway.String() != "10.99.0.1" {
+			a, err := n.Setup(ctx, Pod{Key: "pod-a", NetNS: "/some/netns"})
+			if err != nil || a.IPs[0].String() != "10.99.0.9/24" || a.Gateways[0].String() != "10.99.0.1" {
 				t.Errorf("got %+v, %v", a, err)
 			}
 		}
@@ -108,7 +108,7 @@ func TestInstalledConfigurationWins(t *testing.T) {
 		// A kubelet was killed before it knew that the pod was joined: it makes another namespace, which must be joined itself.
 		install(false)
 		for _, netns := range []string{"/lost/netns", "/new/netns"} {
-			if _, err := n.Setup(ctx, netns, "pod-c"); err != nil {
+			if _, err := n.Setup(ctx, Pod{Key: "pod-c", NetNS: netns}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -116,7 +116,7 @@ func TestInstalledConfigurationWins(t *testing.T) {
 			t.Error(err)
 		}
 		install(true)
-		if _, err := n.Setup(ctx, "/some/netns", "pod-b"); err == nil || !strings.Contains(err.Error(), "plugin is ill") {
+		if _, err := n.Setup(ctx, Pod{Key: "pod-b", NetNS: "/some/netns"}); err == nil || !strings.Contains(err.Error(), "plugin is ill") {
 			t.Errorf("a failing plugin: %v", err)
 		}
 		want := "ADD pod-a eth0 /some/netns\nDEL pod-a eth0 /some/netns\n" +

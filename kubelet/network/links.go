@@ -99,7 +99,7 @@ func connect(bridge, netnsPath string, a Attachment, mtu int) (err error) {
 		LinkAttrs:        attrs,
 		PeerName:         podLink,
 		PeerNamespace:    netlink.NsFd(ns),
-		PeerHardwareAddr: macOf(a.IP.Addr()),
+		PeerHardwareAddr: macOf(a.IPs[0].Addr()),
 	}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("adding veth: %w", err)
@@ -126,13 +126,13 @@ func setUpPodSide(pod *netlink.Handle, a Attachment) error {
 	if err != nil {
 		return fmt.Errorf("finding %s: %w", podLink, err)
 	}
-	if err := pod.AddrAdd(eth, &netlink.Addr{IPNet: ipNet(a.IP)}); err != nil {
+	if err := pod.AddrAdd(eth, &netlink.Addr{IPNet: ipNet(a.IPs[0])}); err != nil {
 		return fmt.Errorf("setting pod address: %w", err)
 	}
 	if err := pod.LinkSetUp(eth); err != nil {
 		return fmt.Errorf("setting %s up: %w", podLink, err)
 	}
-	if err := pod.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: a.Gateway.AsSlice()}); err != nil {
+	if err := pod.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: a.Gateways[0].AsSlice()}); err != nil {
 		return fmt.Errorf("setting default route: %w", err)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/moby/locker"
 	"github.com/vishvananda/netlink"
 	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
 )
 
 var (
@@ -36,13 +37,42 @@ type Config struct {
 	CNICacheDir string
 }
 
+// Pod is what Setup is told of the pod that it joins.
+type Pod struct {
+	Key             string // the pod's UID; owns the addresses
+	Namespace, Name string
+	NetNS           string // path of the pinned namespace
+	HostPorts       []HostPort
+	Bandwidth       Bandwidth
+}
+
+// HostPort is a port of the node that leads into a pod.
+type HostPort struct {
+	HostIP        netip.Addr // invalid or unspecified: all addresses of the node, of both families
+	Protocol      corev1.Protocol
+	Port          uint16 // on the node
+	ContainerPort uint16
+}
+
+// Bandwidth bounds a pod's traffic, in bits a second; 0: no bound. Ingress is what the pod receives.
+type Bandwidth struct{ Ingress, Egress uint64 }
+
 // Attachment is a pod's place in the network.
 type Attachment struct {
-	// IP with the range's prefix length, and the gateway.
-	IP      netip.Prefix
-	Gateway netip.Addr
-	// HostLink is the veth's name on the node.
+	// IPs with the ranges' prefix lengths and the gateways: at most one a family, in the order of the cluster's families; never empty. A gateway may be invalid.
+	IPs      []netip.Prefix
+	Gateways []netip.Addr
+	// HostLink is the veth's name on the node; empty if a CNI plugin made it.
 	HostLink string
+}
+
+// Addresses are those of IPs.
+func (a Attachment) Addresses() []netip.Addr {
+	var out []netip.Addr
+	for _, p := range a.IPs {
+		out = append(out, p.Addr())
+	}
+	return out
 }
 
 // Held is an address that a pod has from before.
@@ -87,10 +117,10 @@ func (n *Network) Restore(held []Held) {
 	}
 }
 
-// SetPodCIDR makes the bridge with the gateway's address, and lets the kernel forward; where a CNI configuration is installed it only does the latter. The same range again repairs what is missing; another
+// SetPodCIDRs makes the bridge with the gateway's address, and lets the kernel forward; where a CNI configuration is installed it only does the latter. The same range again repairs what is missing; another
 // range than before moves the bridge, and running pods keep their old addresses until they are made anew.
-func (n *Network) SetPodCIDR(ctx context.Context, cidr netip.Prefix) error {
-	cidr = cidr.Masked()
+func (n *Network) SetPodCIDRs(ctx context.Context, cidrs []netip.Prefix) error {
+	cidr := cidrs[0].Masked()
 	if !cidr.Addr().Is4() || cidr.Bits() > 30 {
 		return fmt.Errorf("pod range %s: only IPv4 ranges up to /30 are supported", cidr)
 	}
@@ -127,16 +157,17 @@ func (n *Network) Ready() error {
 	return nil
 }
 
-// Setup connects the namespace pinned at netns: a veth eth0 with an address and a default route. The key (the pod's UID) owns the address; a second
-// Setup with the same key and namespace gives the same Attachment. On error nothing remains.
-func (n *Network) Setup(ctx context.Context, netns, podKey string) (_ Attachment, err error) {
+// Setup connects the pod's namespace: a veth eth0 with an address a family and default routes. A second Setup with the same key and namespace gives the
+// same Attachment. On error nothing remains.
+func (n *Network) Setup(ctx context.Context, pod Pod) (_ Attachment, err error) {
+	netns, podKey := pod.NetNS, pod.Key
 	defer n.lockPod(podKey)()
 	list, err := n.cni.installed()
 	if err != nil {
 		return Attachment{}, err
 	}
 	if list != nil {
-		return n.cni.add(ctx, list, netns, podKey)
+		return n.cni.add(ctx, list, pod)
 	}
 	n.mu.Lock()
 	mtu := n.mtu
@@ -146,7 +177,7 @@ func (n *Network) Setup(ctx context.Context, netns, podKey string) (_ Attachment
 	if err != nil {
 		return Attachment{}, err
 	}
-	a := Attachment{IP: netip.PrefixFrom(ip, cidr.Bits()), Gateway: gateway(cidr), HostLink: hostLink(podKey)}
+	a := Attachment{IPs: []netip.Prefix{netip.PrefixFrom(ip, cidr.Bits())}, Gateways: []netip.Addr{gateway(cidr)}, HostLink: hostLink(podKey)}
 	defer func() {
 		if err == nil || !fresh {
 			return

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"runtime"
 	"testing"
 	"time"
@@ -86,14 +87,14 @@ func TestPodsTalk(t *testing.T) {
 	a, b := newPod(t), newPod(t)
 	inNamespace(t, func() {
 		n := New(Config{MTU: 1400}, zaptest.NewLogger(t))
-		if _, err := n.Setup(ctx, a.path, "a"); !errors.Is(err, ErrNoPodCIDR) {
+		if _, err := n.Setup(ctx, Pod{Key: "a", NetNS: a.path}); !errors.Is(err, ErrNoPodCIDR) {
 			t.Errorf("before a range: got %v", err)
 		}
 		if err := n.Ready(); !errors.Is(err, ErrNoPodCIDR) {
 			t.Errorf("ready before a range: %v", err)
 		}
 		for range 2 { // the second repairs nothing and must change nothing
-			if err := n.SetPodCIDR(ctx, netip.MustParsePrefix("10.244.7.0/24")); err != nil {
+			if err := n.SetPodCIDRs(ctx, []netip.Prefix{netip.MustParsePrefix("10.244.7.0/24")}); err != nil {
 				t.Error(err)
 				return
 			}
@@ -101,24 +102,24 @@ func TestPodsTalk(t *testing.T) {
 		if err := n.Ready(); err != nil {
 			t.Errorf("ready: %v", err)
 		}
-		inA, err := n.Setup(ctx, a.path, "a")
+		inA, err := n.Setup(ctx, Pod{Key: "a", NetNS: a.path})
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		again, err := n.Setup(ctx, a.path, "a")
-		if err != nil || again != inA {
+		again, err := n.Setup(ctx, Pod{Key: "a", NetNS: a.path})
+		if err != nil || !reflect.DeepEqual(again, inA) {
 			t.Errorf("second setup: got %v, %v; want %v", again, err, inA)
 		}
-		inB, err := n.Setup(ctx, b.path, "b")
+		inB, err := n.Setup(ctx, Pod{Key: "b", NetNS: b.path})
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		if inA.IP.String() != "10.244.7.2/24" || inB.IP.String() != "10.244.7.3/24" || inA.Gateway.String() != "10.244.7.1" {
+		if inA.IPs[0].String() != "10.244.7.2/24" || inB.IPs[0].String() != "10.244.7.3/24" || inA.Gateways[0].String() != "10.244.7.1" {
 			t.Errorf("addresses: %v, %v", inA, inB)
 		}
-		talk(t, a, b, inB.IP.Addr())
+		talk(t, a, b, inB.IPs[0].Addr())
 		host, err := netlink.LinkByName(inA.HostLink)
 		if err != nil || host.Attrs().MTU != 1400 {
 			t.Errorf("host link: %v, %v", host, err)
@@ -191,11 +192,11 @@ func talk(t *testing.T, from, to *pod, ip netip.Addr) {
 func TestSetupUndoes(t *testing.T) {
 	inNamespace(t, func() {
 		n := New(Config{MTU: 1500}, zaptest.NewLogger(t))
-		if err := n.SetPodCIDR(context.Background(), netip.MustParsePrefix("10.244.7.0/24")); err != nil {
+		if err := n.SetPodCIDRs(context.Background(), []netip.Prefix{netip.MustParsePrefix("10.244.7.0/24")}); err != nil {
 			t.Error(err)
 			return
 		}
-		if _, err := n.Setup(context.Background(), "/no/such/namespace", "a"); err == nil {
+		if _, err := n.Setup(context.Background(), Pod{Key: "a", NetNS: "/no/such/namespace"}); err == nil {
 			t.Error("a missing namespace was connected")
 		}
 		if got := links(t); len(got) != 1 || len(n.pool.byKey) != 0 {
@@ -208,7 +209,7 @@ func TestBridgeMoves(t *testing.T) {
 	inNamespace(t, func() {
 		n := New(Config{MTU: 1500}, zaptest.NewLogger(t))
 		for _, cidr := range []string{"10.244.7.0/24", "10.244.9.0/25"} {
-			if err := n.SetPodCIDR(context.Background(), netip.MustParsePrefix(cidr)); err != nil {
+			if err := n.SetPodCIDRs(context.Background(), []netip.Prefix{netip.MustParsePrefix(cidr)}); err != nil {
 				t.Error(err)
 				return
 			}
@@ -222,7 +223,7 @@ func TestBridgeMoves(t *testing.T) {
 		if err != nil || len(addrs) != 1 || addrs[0].IPNet.String() != "10.244.9.1/25" {
 			t.Errorf("addresses of the bridge: %v, %v", addrs, err)
 		}
-		if err := n.SetPodCIDR(context.Background(), netip.MustParsePrefix("fd00::/64")); err == nil {
+		if err := n.SetPodCIDRs(context.Background(), []netip.Prefix{netip.MustParsePrefix("fd00::/64")}); err == nil {
 			t.Error("an IPv6 range was taken")
 		}
 	})

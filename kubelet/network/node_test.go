@@ -39,7 +39,7 @@ func TestPodsOnANode(t *testing.T) {
 	}
 	cidr := netip.MustParsePrefix("10.244.3.0/24")
 	net := network.New(network.Config{}, log)
-	if err := net.SetPodCIDR(ctx, cidr); err != nil {
+	if err := net.SetPodCIDRs(ctx, []netip.Prefix{cidr}); err != nil {
 		t.Fatal(err)
 	}
 	pod := func(net *network.Network, uid string) (containers.Sandbox, string) {
@@ -48,8 +48,8 @@ func TestPodsOnANode(t *testing.T) {
 			PodUID:   uid,
 			Hostname: uid,
 			Connect: func(ctx context.Context, netns string) ([]netip.Addr, error) {
-				a, err := net.Setup(ctx, netns, uid)
-				return []netip.Addr{a.IP.Addr()}, err
+				a, err := net.Setup(ctx, network.Pod{Key: uid, NetNS: netns})
+				return a.Addresses(), err
 			},
 		})
 		if err != nil {
@@ -97,7 +97,7 @@ func TestPodsOnANode(t *testing.T) {
 	for _, s := range l.Sandboxes {
 		net.Restore([]network.Held{{PodKey: s.PodUID, IP: s.IPs[0]}})
 	}
-	if err := net.SetPodCIDR(ctx, cidr); err != nil {
+	if err := net.SetPodCIDRs(ctx, []netip.Prefix{cidr}); err != nil {
 		t.Fatal(err)
 	}
 	three, inThree := pod(net, "three")

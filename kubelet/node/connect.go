@@ -16,7 +16,7 @@ func (n *Node) connect(ctx context.Context, have *corev1.Node) {
 	if cidr := have.Spec.PodCIDR; cidr != "" && (cidr != n.ranged || n.parts.Network.Ready() != nil) {
 		prefix, err := netip.ParsePrefix(cidr)
 		if err == nil {
-			err = n.parts.Network.SetPodCIDR(ctx, prefix)
+			err = n.parts.Network.SetPodCIDRs(ctx, []netip.Prefix{prefix})
 		}
 		if err == nil {
 			n.ranged = cidr

@@ -68,7 +68,7 @@ type Images interface {
 
 // Network connects pods.
 type Network interface {
-	SetPodCIDR(ctx context.Context, cidr netip.Prefix) error
+	SetPodCIDRs(ctx context.Context, cidrs []netip.Prefix) error
 	SetRoutes(ctx context.Context, want []network.Route) error
 	Ready() error
 }

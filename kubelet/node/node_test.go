@@ -174,10 +174,10 @@ func TestContribute(t *testing.T) {
 
 type still struct{}
 
-func (still) SetPodCIDR(context.Context, netip.Prefix) error   { return nil }
-func (still) SetRoutes(context.Context, []network.Route) error { return nil }
-func (still) Ready() error                                     { return nil }
-func (still) Version(context.Context) (string, error)          { return "containerd://1", nil }
+func (still) SetPodCIDRs(context.Context, []netip.Prefix) error { return nil }
+func (still) SetRoutes(context.Context, []network.Route) error  { return nil }
+func (still) Ready() error                                      { return nil }
+func (still) Version(context.Context) (string, error)           { return "containerd://1", nil }
 
 func (still) List(context.Context) (list []images.Image, err error) {
 	for size := range int64(60) {

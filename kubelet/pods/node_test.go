@@ -279,7 +279,7 @@ func (n *node) start() {
 		n.t.Fatal(err)
 	}
 	net := network.New(network.Config{Bridge: "pilot-t", MTU: 1500}, log)
-	if err := net.SetPodCIDR(ctx, netip.MustParsePrefix("10.244.7.0/24")); err != nil {
+	if err := net.SetPodCIDRs(ctx, []netip.Prefix{netip.MustParsePrefix("10.244.7.0/24")}); err != nil {
 		n.t.Fatal(err)
 	}
 	n.vols = volumes.New(n.root, volumes.Parts{Look: n.api, Tokens: tokens.New(nil, log)}, log)

@@ -51,7 +51,7 @@ type Images interface {
 // Network connects pods.
 type Network interface {
 	Restore(held []network.Held)
-	Setup(ctx context.Context, netns, podKey string) (network.Attachment, error)
+	Setup(ctx context.Context, pod network.Pod) (network.Attachment, error)
 	Teardown(ctx context.Context, netns, podKey string) error
 }
 
