@@ -19,6 +19,7 @@ import (
 	"pilothouse.dev/kube-proxy/changes"
 	"pilothouse.dev/kube-proxy/conntrack"
 	"pilothouse.dev/kube-proxy/health"
+	"pilothouse.dev/kube-proxy/nfconn"
 	"pilothouse.dev/kube-proxy/nftables"
 	"pilothouse.dev/kube-proxy/nodeaddr"
 	"pilothouse.dev/kube-proxy/syncer"
@@ -47,8 +48,9 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if cfg.rules.MasqueradeNeighbours = escape; escape {
 		log.Info("br_netfilter is not loaded: pods that call pods of this node through services are masqueraded")
 	}
-	rules := nftables.New(cfg.rules, cfg.netns, log.Named("nftables"))
-	defer rules.Close()
+	kernel := nfconn.New(cfg.netns)
+	defer kernel.Close()
+	rules := nftables.New(cfg.rules, kernel, log.Named("nftables"))
 	if cfg.Cleanup {
 		return rules.Remove()
 	}

@@ -8,6 +8,7 @@ import (
 
 	"pilothouse.dev/kube-proxy/changes"
 	"pilothouse.dev/kube-proxy/conntrack"
+	"pilothouse.dev/kube-proxy/nfconn"
 	"pilothouse.dev/kube-proxy/nftables"
 	"pilothouse.dev/kube-proxy/testnet"
 )
@@ -19,8 +20,9 @@ func TestAFlowIsMoved(t *testing.T) {
 	for _, p := range n.Pods {
 		p.Serve(t, 8053)
 	}
-	rules := nftables.New(nftables.Config{PodCIDR: testnet.PodCIDR, MasqueradeBit: 14}, int(n.Node.NS), zaptest.NewLogger(t))
-	t.Cleanup(rules.Close)
+	conn := nfconn.New(int(n.Node.NS))
+	t.Cleanup(conn.Close)
+	rules := nftables.New(nftables.Config{PodCIDR: testnet.PodCIDR, MasqueradeBit: 14}, conn, zaptest.NewLogger(t))
 	flows := conntrack.New(false, int(n.Node.NS))
 
 	wish := func(p testnet.Place) nftables.Wish {

@@ -1,87 +1,23 @@
 package nftables
 
 import (
-	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
+
+	"pilothouse.dev/kube-proxy/nfconn"
 )
 
-// Limits of one exchange with the kernel.
-const (
-	// elementsPerMessage keeps a message below the 64 KiB of a netlink attribute.
-	elementsPerMessage = 400
-	// socketBuffer must hold the largest transaction: a load of 10,000 services is 6 MiB.
-	socketBuffer = 256 << 20
-	// patience is how long the kernel may take to answer.
-	patience = time.Minute
-)
+// elementsPerMessage keeps a message below the 64 KiB of a netlink attribute.
+const elementsPerMessage = 400
 
-// kernel talks nftables to one network namespace and knows one table in it.
-//
-// It keeps one socket. That is not for the price of a socket: when one is closed
-// the kernel first waits until no packet looks at what was deleted, some 15 ms,
-// and a change takes a hundredth of that.
+// kernel knows one table in the namespace of its connection.
 type kernel struct {
+	*nfconn.Conn
 	config Config
 	family family
-	netns  int // 0: this process's
-
-	conn    *nft.Conn // nil: closed
-	socket  *netlink.Conn
-	writing bool // a batch was begun and not committed
-}
-
-// open gives the connection for one exchange, which must be over soon.
-func (k *kernel) open() (*nft.Conn, error) {
-	if k.writing {
-		k.close() // what was written down must not go out with the next batch
-	}
-	if k.conn == nil {
-		conn, err := k.dial()
-		if err != nil {
-			k.close()
-			return nil, err
-		}
-		k.conn = conn
-	}
-	if err := k.socket.SetDeadline(time.Now().Add(patience)); err != nil {
-		return nil, fmt.Errorf("setting a deadline: %w", err)
-	}
-	return k.conn, nil
-}
-
-func (k *kernel) dial() (*nft.Conn, error) {
-	opts := []nft.ConnOption{nft.AsLasting(), nft.WithSockOptions(func(c *netlink.Conn) error {
-		k.socket = c
-		if err := c.SetWriteBuffer(socketBuffer); err != nil {
-			return fmt.Errorf("setting the send buffer: %w", err)
-		}
-		if err := c.SetReadBuffer(socketBuffer); err != nil {
-			return fmt.Errorf("setting the receive buffer: %w", err)
-		}
-		return nil
-	})}
-	if k.netns != 0 {
-		opts = append(opts, nft.WithNetNSFd(k.netns))
-	}
-	conn, err := nft.New(opts...)
-	if err != nil {
-		return nil, fmt.Errorf("opening netlink: %w", err)
-	}
-	return conn, nil
-}
-
-// close ends the connection: after an error nobody knows what lies in it.
-func (k *kernel) close() {
-	if k.socket != nil {
-		_ = k.socket.Close() // it is of no more use either way
-	}
-	k.conn, k.socket, k.writing = nil, nil, false
 }
 
 func (k *kernel) table() *nft.Table {
@@ -91,32 +27,20 @@ func (k *kernel) table() *nft.Table {
 // batch is a transaction being written down.
 type batch struct {
 	*kernel
+	conn *nft.Conn
 	sets map[string]*nft.Set
 }
 
-func (k *kernel) begin() (*batch, error) {
-	if _, err := k.open(); err != nil {
-		return nil, err
-	}
-	k.writing = true
-	b := &batch{kernel: k, sets: map[string]*nft.Set{}}
-	for _, s := range setSpecs {
-		b.sets[s.name] = k.family.set(k.table(), s)
-	}
-	return b, nil
-}
-
-// commit sends it: the kernel does all or nothing, between two packets.
-func (b *batch) commit() error {
-	if !b.writing {
-		return errors.New("committing a batch that was given up") // an exchange came between
-	}
-	if err := b.conn.Flush(); err != nil {
-		b.close()
-		return err
-	}
-	b.writing = false
-	return nil
+// write commits what say writes down: the kernel does all or nothing, between
+// two packets.
+func (k *kernel) write(say func(*batch) error) error {
+	return k.Write(func(conn *nft.Conn) error {
+		b := &batch{kernel: k, conn: conn, sets: map[string]*nft.Set{}}
+		for _, s := range setSpecs {
+			b.sets[s.name] = k.family.set(k.table(), s)
+		}
+		return say(b)
+	})
 }
 
 // replaceTable starts anew: the table with its sets and chains, empty.
@@ -238,15 +162,10 @@ func eachMessage(all []element, values bool, send func(set string, es []nft.SetE
 
 // apply makes the changes of a transaction.
 func (k *kernel) apply(t transaction) error {
-	b, err := k.begin()
-	if err != nil {
-		return err
-	}
-	if err := b.picks(t.addChains); err != nil {
-		return err
-	}
-	if err := b.elements(t.del, t.add); err != nil {
-		return err
-	}
-	return b.commit()
+	return k.write(func(b *batch) error {
+		if err := b.picks(t.addChains); err != nil {
+			return err
+		}
+		return b.elements(t.del, t.add)
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"pilothouse.dev/kube-proxy/changes"
+	"pilothouse.dev/kube-proxy/nfconn"
 	"pilothouse.dev/kube-proxy/nftables"
 	"pilothouse.dev/kube-proxy/testnet"
 )
@@ -34,9 +35,9 @@ func many(n int) []*changes.Service {
 func emptyNode(b *testing.B) *testnet.Net { return testnet.New(b, 0) }
 
 func benchWriter(b *testing.B, ns netns.NsHandle) *nftables.Writer {
-	w := nftables.New(nftables.Config{PodCIDR: testnet.PodCIDR, MasqueradeEgress: true, MasqueradeBit: 14}, int(ns), zap.NewNop())
-	b.Cleanup(w.Close)
-	return w
+	conn := nfconn.New(int(ns))
+	b.Cleanup(conn.Close)
+	return nftables.New(nftables.Config{PodCIDR: testnet.PodCIDR, MasqueradeEgress: true, MasqueradeBit: 14}, conn, zap.NewNop())
 }
 
 // 10,000 services × 5 endpoints into an empty kernel.
@@ -111,7 +112,7 @@ func BenchmarkVerify(b *testing.B) {
 			if _, err := w.Set(nftables.Wish{Table: &changes.Table{Services: many(10_000)}}); err != nil {
 				b.Fatal(err)
 			}
-			other := nftables.New(nftables.Config{V6: true, MasqueradeBit: 14}, int(n.Node.NS), zap.NewNop())
+			other := nftables.New(nftables.Config{V6: true, MasqueradeBit: 14}, nfconn.New(int(n.Node.NS)), zap.NewNop())
 			for b.Loop() {
 				if touched {
 					if err := other.Remove(); err != nil {

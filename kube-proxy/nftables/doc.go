@@ -4,8 +4,8 @@
 // Deciding is pure: render.go makes elements of services, diff.go finds what
 // changed since the last wish, chains.go and picks.go are the rules as data.
 // Doing is apply.go (one transaction, all or nothing), read.go (what the kernel
-// holds) and writer.go (which of the two, and when to repair). Only this room
-// imports google/nftables. README.md follows a packet through the rules.
+// holds) and writer.go (which of the two, and when to repair); the socket is
+// nfconn's. README.md follows a packet through the rules.
 //
 // The syncer calls it, from one goroutine.
 package nftables

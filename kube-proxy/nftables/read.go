@@ -23,64 +23,36 @@ type found struct {
 	elements map[frontKey]string
 }
 
-// generation is the kernel's count of transactions in this namespace: if it has
-// not moved, nobody has changed anything.
-func (k *kernel) generation() (uint32, error) {
-	if _, err := k.open(); err != nil {
-		return 0, err
-	}
-	msgs, err := k.socket.Execute(netlink.Message{
-		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN, Flags: netlink.Request},
-		Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0},
-	})
-	if err != nil {
-		k.close()
-		return 0, fmt.Errorf("reading the ruleset's generation: %w", err)
-	}
-	for _, m := range msgs {
-		if len(m.Data) < 4 {
-			continue
-		}
-		ad, err := netlink.NewAttributeDecoder(m.Data[4:])
-		if err != nil {
-			return 0, fmt.Errorf("reading the ruleset's generation: %w", err)
-		}
-		ad.ByteOrder = binary.BigEndian
-		for ad.Next() {
-			if ad.Type() == unix.NFTA_GEN_ID {
-				return ad.Uint32(), nil
-			}
-		}
-	}
-	return 0, errors.New("reading the ruleset's generation: the kernel gave none")
-}
+// errForeign says that a reading was given up: what is there is not ours, or it
+// is just gone.
+var errForeign = errors.New("no table of ours")
 
 // read reads the table back.
 func (k *kernel) read() (found, error) {
-	out, err := k.readTable()
-	if err != nil || !out.usable {
-		k.close() // a reading given up halfway leaves the rest in the socket
+	var out found
+	err := k.Read(func(conn *nft.Conn) (err error) {
+		out, err = k.readTable(conn)
+		return err
+	})
+	if errors.Is(err, errForeign) {
+		return out, nil
 	}
 	return out, err
 }
 
-func (k *kernel) readTable() (found, error) {
+func (k *kernel) readTable(conn *nft.Conn) (found, error) {
 	out := found{chains: map[string][][]byte{}, elements: map[frontKey]string{}}
-	conn, err := k.open()
-	if err != nil {
-		return out, err
-	}
 	chains, err := conn.ListChainsOfTableFamily(k.family.table)
 	if err != nil {
 		return out, fmt.Errorf("listing chains: %w", err)
 	}
 	chains = slices.DeleteFunc(chains, func(c *nft.Chain) bool { return c.Table.Name != tableName })
 	if !sameDoors(chains) {
-		return out, nil
+		return out, errForeign
 	}
 	sets, err := conn.GetSets(k.table())
 	if err != nil || !k.sameSets(sets) {
-		return out, nil // the table is gone, or holds a set of a type we never make
+		return out, errForeign // the table is gone, or holds a set of a type we never make
 	}
 	for _, c := range chains {
 		rules, err := conn.GetRules(k.table(), c)
@@ -114,10 +86,10 @@ func (k *kernel) readTable() (found, error) {
 	return out, nil
 }
 
-// ifStill is the error, unless it says that what we read is just gone.
+// ifStill is the error, or errForeign if what we read is just gone.
 func ifStill(err error, doing string) error {
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return errForeign
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"pilothouse.dev/kube-proxy/changes"
+	"pilothouse.dev/kube-proxy/nfconn"
 	"pilothouse.dev/kube-proxy/nftables"
 	"pilothouse.dev/kube-proxy/testnet"
 )
@@ -47,9 +48,9 @@ func newWriter(t testing.TB, n *testnet.Net) *nftables.Writer {
 }
 
 func newWriterFor(t testing.TB, n *testnet.Net, c nftables.Config) *nftables.Writer {
-	w := nftables.New(c, int(n.Node.NS), zaptest.NewLogger(t))
-	t.Cleanup(w.Close)
-	return w
+	conn := nfconn.New(int(n.Node.NS))
+	t.Cleanup(conn.Close)
+	return nftables.New(c, conn, zaptest.NewLogger(t))
 }
 
 // set offers the services at the node.
@@ -471,8 +472,8 @@ func TestReplacingEndpointsFailsNoCall(t *testing.T) {
 // is not wired yet.
 func TestIPv6RulesLoad(t *testing.T) {
 	n := testnet.New(t, 0)
-	w := nftables.New(nftables.Config{V6: true, PodCIDR: netip.MustParsePrefix("fd00:1::/64"), MasqueradeEgress: true, MasqueradeBit: 14}, int(n.Node.NS), zaptest.NewLogger(t))
-	t.Cleanup(w.Close)
+	config := nftables.Config{V6: true, PodCIDR: netip.MustParsePrefix("fd00:1::/64"), MasqueradeEgress: true, MasqueradeBit: 14}
+	w := newWriterFor(t, n, config)
 	s := &changes.Service{
 		Name: changes.Name{Namespace: "default", Service: "web"}, Protocol: changes.TCP, ClusterIP: netip.MustParseAddr("fd00:2::10"), Port: 80,
 		NodePort: 30080, Affinity: time.Hour, ExternalLocal: true,
@@ -485,8 +486,7 @@ func TestIPv6RulesLoad(t *testing.T) {
 	if _, err := w.Set(wish); err != nil {
 		t.Fatal(err)
 	}
-	again := nftables.New(nftables.Config{V6: true, PodCIDR: netip.MustParsePrefix("fd00:1::/64"), MasqueradeEgress: true, MasqueradeBit: 14}, int(n.Node.NS), zaptest.NewLogger(t))
-	t.Cleanup(again.Close)
+	again := newWriterFor(t, n, config)
 	if stats, err := again.Set(wish); err != nil || stats.Repaired {
 		t.Errorf("what was written is not what is read: %+v, %v", stats, err)
 	}
