@@ -23,6 +23,7 @@ type options struct {
 	folder   string
 	token    string
 	audience string
+	json     bool
 }
 
 func parse(name string, args []string) options {
@@ -33,7 +34,7 @@ func parse(name string, args []string) options {
 	f.DurationVar(&o.drain, "drain", 0, "serve: go on serving so long after SIGTERM, with /readyz failing")
 	f.DurationVar(&o.every, "every", time.Second, "logs, connect, incluster, look: pause between two")
 	f.DurationVar(&o.after, "after", 0, "exit: so long after the start")
-	f.DurationVar(&o.timeout, "timeout", 5*time.Second, "connect, incluster, issuer: for one call")
+	f.DurationVar(&o.timeout, "timeout", 5*time.Second, "connect, incluster, issuer: for one call; probe: for a round")
 	f.IntVar(&o.count, "count", 1, "logs: lines, connect, incluster: calls, look: times; 0 for ever (but for connect)")
 	f.IntVar(&o.code, "code", 0, "exit: with this code")
 	f.IntVar(&o.mib, "mib", 64, "eat: mebibytes")
@@ -43,6 +44,7 @@ func parse(name string, args []string) options {
 	f.StringVar(&o.folder, "folder", "/var/run/secrets/kubernetes.io/serviceaccount", "incluster, issuer: where the API server's authority and our token are")
 	f.StringVar(&o.token, "token", "", "issuer: the file of the token to check")
 	f.StringVar(&o.audience, "audience", "", "issuer: whom the token must be for")
+	f.BoolVar(&o.json, "json", false, "ports: tell over HTTP how it was asked, too")
 	f.Parse(args) // ExitOnError: it never returns an error
 	o.args = f.Args()
 	return o

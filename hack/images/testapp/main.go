@@ -1,5 +1,5 @@
 // Command testapp is the workload of tests and demos: one static program that serves, echoes, logs, waits, exits, eats memory,
-// calls others or the API server, or looks at files, as its first argument says.
+// answers on many ports, calls others or the API server, or looks at files, as its first argument says.
 package main
 
 import (
@@ -19,6 +19,8 @@ var commands = map[string]func(context.Context, options) error{
 	"exit":    exit,
 	"eat":     eat,
 	"connect": connect,
+	"ports":   ports,
+	"probe":   probe,
 
 	"incluster": incluster,
 	"issuer":    issuer,
@@ -38,7 +40,7 @@ func main() {
 	}
 	run, ok := commands[name]
 	if !ok {
-		fmt.Fprintf(os.Stderr, "testapp: no command %q: serve, echo, logs, pause, exit, eat, connect, incluster, issuer, do, witness, grpchealth or look\n", name)
+		fmt.Fprintf(os.Stderr, "testapp: no command %q: serve, echo, logs, pause, exit, eat, connect, ports, probe, incluster, issuer, do, witness, grpchealth or look\n", name)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -62,6 +62,7 @@ func (s *server) routes() http.Handler {
 	m.HandleFunc("POST /ready", func(w http.ResponseWriter, r *http.Request) { s.notReady.Store(r.FormValue("is") == "false") })
 	m.HandleFunc("POST /health", func(w http.ResponseWriter, r *http.Request) { s.notWell.Store(r.FormValue("is") == "false") })
 	m.HandleFunc("GET /delay", s.delay)
+	m.HandleFunc("GET /dial", s.dial)
 	m.HandleFunc("POST /exit", s.exit)
 	return m
 }
