@@ -43,6 +43,7 @@ type Config struct {
 	ManifestCheck  time.Duration
 	URLCheck       time.Duration
 	PodLogs        string
+	Drain          time.Duration
 	MaxPods        int
 	LeaseInterval  time.Duration
 
@@ -244,6 +245,7 @@ func (c *Config) own() []cli.Flag {
 		&cli.StringFlag{Name: "manifest-url", Destination: &c.ManifestURL, Usage: "`ADDRESS` of a static pod, or of a list of them"},
 		&cli.StringFlag{Name: "manifest-url-header", Destination: &c.ManifestHeader, Usage: "`HEADERS` to ask it with: key:value,key:value"},
 		&cli.DurationFlag{Name: "http-check-frequency", Value: 20 * time.Second, Destination: &c.URLCheck, Usage: "how often it is asked"},
+		&cli.DurationFlag{Name: "drain-delay", Value: 500 * time.Millisecond, Destination: &c.Drain, Usage: "how long a ready pod that a service selects goes on before it is told to end, until no new connections come to it; part of its grace period; 0: none"},
 		&cli.StringFlag{Name: "pod-logs-dir", Destination: &c.PodLogs, Usage: "`FOLDER` of container logs (default: logs below --root-dir)"},
 		&cli.IntFlag{Name: "max-pods", Value: 110, Destination: &c.MaxPods, Usage: "most pods on this node"},
 		&cli.DurationFlag{Name: "node-lease-interval", Value: time.Second, Destination: &c.LeaseInterval, Usage: "how often the node's lease is renewed; it lasts four times as long"},

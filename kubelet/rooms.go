@@ -90,6 +90,7 @@ func (c *Config) pods() pods.Config {
 		Sizing:         c.sizing(),
 		ExclusiveCPUs:  c.Processors.Policy == cpus.Static,
 		SeccompDefault: c.SeccompDefault, SingleOOMKill: c.SingleOOMKill, UnsafeSysctls: c.UnsafeSysctls.Value(), AppArmor: containers.AppArmor(),
+		Drain:   c.Drain,
 		Backoff: pods.Backoff{First: time.Second, Max: c.MaxRestartBackoff, Calm: 10 * time.Minute}}
 }
 

@@ -59,7 +59,9 @@ func (m *machine) stopAll(by time.Time, least time.Duration, why string) bool {
 		for _, r := range m.s.Records[name] {
 			if r.State == containers.Running && !sidecars[name] {
 				running = true
-				m.stop(name, r.ID, by, least, why)
+				if !m.serves(name) {
+					m.stop(name, r.ID, by, least, why)
+				}
 			}
 		}
 	}

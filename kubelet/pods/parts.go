@@ -121,7 +121,7 @@ type Parts struct {
 	Grants []Grants
 	// Updates is the stream of wished pods.
 	Updates <-chan source.Update
-	// Node is this node as it is now, nil if not known yet; Services are all services, for variables.
+	// Node is this node as it is now, nil if not known yet; Services are all services, for variables, and to know who takes requests.
 	Node     func() *corev1.Node
 	Services func() ([]*corev1.Service, error)
 	// Handler is the name of the OCI runtime that a RuntimeClass stands for.
@@ -148,6 +148,8 @@ type Config struct {
 	// AppArmor: the kernel has it.
 	AppArmor bool
 	Backoff  Backoff
+	// Drain is how long a pod that takes requests goes on after its end was asked for, see drained; 0: no longer than others.
+	Drain time.Duration
 	// Relist is how often everything is looked at again although nothing happened; 0 means 30 s.
 	Relist time.Duration
 }

@@ -24,6 +24,8 @@ type End struct {
 	// By is when containers that still run are killed; Grace is how long that was when it was asked for.
 	By    time.Time
 	Grace time.Duration
+	// From is when containers without a preStop hook are told to end; zero: at once.
+	From time.Time
 	// Phase that the pod then has; empty: Failed if a container failed, else Succeeded.
 	Phase corev1.PodPhase
 	// Reason and Message of the pod's status: Evicted, DeadlineExceeded …

@@ -68,6 +68,9 @@ type state struct {
 	// endBy and endGrace: when the end was first asked for, and how long it may take.
 	endBy    time.Time
 	endGrace time.Duration
+	// ending: its end was asked for. Its containers go on until from, see drained.
+	ending bool
+	from   time.Time
 
 	group   string
 	volumes map[string]volumes.Volume
@@ -259,7 +262,14 @@ func (w *worker) turn(s *state) Plan {
 	s.seen.Now = time.Now()
 	var again time.Time
 	wish := Wish{Pod: s.pod, Sizing: w.cfg.Sizing}
-	wish.End, again = s.goal(s.seen.Now)
+	if wish.End, again = s.goal(s.seen.Now); wish.End != nil {
+		if !s.ending {
+			s.ending, s.from = true, w.drained(s)
+		}
+		if !s.gone {
+			wish.End.From = s.from
+		}
+	}
 	s.seen.Recorded = s.final != nil && s.acked == s.final.Phase
 	plan := Decide(wish, s.seen, w.cfg.Backoff)
 	if plan.Final && !s.released { // before anybody hears that it has ended, and asks for what it had
