@@ -35,6 +35,8 @@ type Config struct {
 	CNIConfDir  string
 	CNIBinDirs  []string
 	CNICacheDir string
+	// HostPorts opens the host ports of pods that the built-in driver joins; nil: nobody does.
+	HostPorts HostPorts
 }
 
 // Pod is what Setup is told of the pod that it joins.
@@ -190,12 +192,18 @@ func (n *Network) Setup(ctx context.Context, pod Pod) (_ Attachment, err error) 
 	if err := connect(n.cfg.Bridge, netns, a, mtu); err != nil {
 		return Attachment{}, fmt.Errorf("connecting pod %s: %w", podKey, err)
 	}
+	if err := n.openPorts(pod, a); err != nil {
+		return Attachment{}, err
+	}
 	return a, nil
 }
 
 // Teardown removes the pod's link and frees its address. Tearing down what is gone is no error.
 func (n *Network) Teardown(ctx context.Context, netns, podKey string) error {
 	defer n.lockPod(podKey)()
+	if err := n.closePorts(podKey); err != nil {
+		return err
+	}
 	if err := n.cni.remove(ctx, netns, podKey); err != nil {
 		return fmt.Errorf("disconnecting pod %s: %w", podKey, err)
 	}
