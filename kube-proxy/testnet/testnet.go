@@ -2,6 +2,7 @@
 // a node in the middle, pods on it, and a host outside.
 //
 //	host 198.18.7.2 ── 198.18.7.1 node ── pod 10.244.7.2, 10.244.7.3, …
+//	host fd00:198::2 ── fd00:198::1 node ── pod fd00:10:244:7::2, …
 //
 // The namespaces have no name and no way out: they, their links and their rules
 // vanish with the last descriptor, at the latest when the test process ends,
@@ -34,7 +35,15 @@ var (
 	// BridgeIP is the node's on the bridge of a bridged Net.
 	BridgeIP = netip.MustParseAddr("10.244.7.1")
 
-	gateway = netip.MustParseAddr("169.254.1.1")
+	// The same for IPv6.
+	NodeIP6   = netip.MustParseAddr("fd00:198::1")
+	HostIP6   = netip.MustParseAddr("fd00:198::2")
+	PodCIDR6  = netip.MustParsePrefix("fd00:10:244::/48")
+	Services6 = netip.MustParsePrefix("fd00:10:96::/112")
+	BridgeIP6 = netip.MustParseAddr("fd00:10:244:7::1")
+
+	gateway  = netip.MustParseAddr("169.254.1.1")
+	gateway6 = netip.MustParseAddr("fe80::1")
 )
 
 // Patience bounds every wait for a packet.
@@ -47,11 +56,20 @@ type Net struct {
 	Pods []Place
 }
 
-// Place is a network namespace and its address.
+// Place is a network namespace and its addresses.
 type Place struct {
 	Name string
 	IP   netip.Addr
+	IP6  netip.Addr
 	NS   netns.NsHandle
+}
+
+// Of is the place's address of a family.
+func (p Place) Of(v6 bool) netip.Addr {
+	if v6 {
+		return p.IP6
+	}
+	return p.IP
 }
 
 // New builds a network with a number of pods, each on a link of its own with the
@@ -66,6 +84,12 @@ func New(t testing.TB, pods int) *Net {
 		address(t, p, "eth0", netip.PrefixFrom(p.IP, 32))
 		route(t, p, "eth0", netip.PrefixFrom(gateway, 32), netip.Addr{})
 		route(t, p, "eth0", netip.PrefixFrom(netip.IPv4Unspecified(), 0), gateway)
+
+		address(t, n.Node, p.Name, netip.PrefixFrom(gateway6, 64))
+		route(t, n.Node, p.Name, netip.PrefixFrom(p.IP6, 128), netip.Addr{})
+		address(t, p, "eth0", netip.PrefixFrom(p.IP6, 128))
+		route(t, p, "eth0", netip.PrefixFrom(gateway6, 128), netip.Addr{})
+		route(t, p, "eth0", netip.PrefixFrom(netip.IPv6Unspecified(), 0), gateway6)
 	}
 	return n
 }
@@ -86,6 +110,7 @@ func NewBridged(t testing.TB, pods int) *Net {
 		return h.LinkSetUp(l)
 	})
 	address(t, n.Node, "pods", netip.PrefixFrom(BridgeIP, 24))
+	address(t, n.Node, "pods", netip.PrefixFrom(BridgeIP6, 64))
 	for _, p := range n.Pods {
 		wire(t, n.Node, p.Name, p, "eth0")
 		n.Node.link(t, func(h *netlink.Handle) error {
@@ -104,6 +129,8 @@ func NewBridged(t testing.TB, pods int) *Net {
 		})
 		address(t, p, "eth0", netip.PrefixFrom(p.IP, 24))
 		route(t, p, "eth0", netip.PrefixFrom(netip.IPv4Unspecified(), 0), BridgeIP)
+		address(t, p, "eth0", netip.PrefixFrom(p.IP6, 64))
+		route(t, p, "eth0", netip.PrefixFrom(netip.IPv6Unspecified(), 0), BridgeIP6)
 	}
 	return n
 }
@@ -114,24 +141,55 @@ func begin(t testing.TB, pods int) *Net {
 	if os.Geteuid() != 0 {
 		t.Fatal("building network namespaces: this test must run as root")
 	}
-	n := &Net{Node: place(t, "node", NodeIP), Host: place(t, "host", HostIP)}
+	n := &Net{Node: place(t, "node", NodeIP, NodeIP6), Host: place(t, "host", HostIP, HostIP6)}
 	wire(t, n.Node, "outside", n.Host, "eth0")
-	address(t, n.Node, "outside", netip.PrefixFrom(NodeIP, 24))
-	address(t, n.Host, "eth0", netip.PrefixFrom(HostIP, 24))
-	route(t, n.Host, "eth0", Services, NodeIP)
-	route(t, n.Host, "eth0", PodCIDR, NodeIP)
-	route(t, n.Node, "outside", Services, HostIP) // a process here needs some route before its destination is replaced
-	n.Node.Do(t, func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644) })
+	for _, f := range []struct {
+		node, host     netip.Addr
+		link           int
+		services, pods netip.Prefix
+	}{{NodeIP, HostIP, 24, Services, PodCIDR}, {NodeIP6, HostIP6, 64, Services6, PodCIDR6}} {
+		address(t, n.Node, "outside", netip.PrefixFrom(f.node, f.link))
+		address(t, n.Host, "eth0", netip.PrefixFrom(f.host, f.link))
+		route(t, n.Host, "eth0", f.services, f.node)
+		route(t, n.Host, "eth0", f.pods, f.node)
+		route(t, n.Node, "outside", f.services, f.host) // a process here needs some route before its destination is replaced
+	}
+	n.Node.set(t, "net/ipv4/ip_forward", "1")
+	n.Node.set(t, "net/ipv6/conf/all/forwarding", "1")
 	for i := range pods {
-		n.Pods = append(n.Pods, place(t, fmt.Sprintf("pod%d", i), netip.AddrFrom4([4]byte{10, 244, 7, byte(i + 2)})))
+		ip6 := PodCIDR6.Addr().As16()
+		ip6[7], ip6[15] = 7, byte(i+2)
+		n.Pods = append(n.Pods, place(t, fmt.Sprintf("pod%d", i), netip.AddrFrom4([4]byte{10, 244, 7, byte(i + 2)}), netip.AddrFrom16(ip6)))
 	}
 	return n
 }
 
-// place makes a namespace with its loopback up.
-func place(t testing.TB, name string, ip netip.Addr) Place {
+// set writes a kernel setting of the namespace.
+func (p Place) set(t testing.TB, name, value string) {
 	t.Helper()
-	p := Place{Name: name, IP: ip}
+	p.Do(t, func() error { return os.WriteFile("/proc/sys/"+name, []byte(value), 0o644) })
+}
+
+// RouteVia sends what the host outside has for an address through the node.
+func (n *Net) RouteVia(t testing.TB, to netip.Addr) {
+	t.Helper()
+	via := NodeIP
+	if to.Is6() {
+		via = NodeIP6
+	}
+	route(t, n.Host, "eth0", netip.PrefixFrom(to, to.BitLen()), via)
+}
+
+// Address gives the node one more address on its link to the outside.
+func (n *Net) Address(t testing.TB, a netip.Addr) {
+	t.Helper()
+	address(t, n.Node, "outside", netip.PrefixFrom(a, a.BitLen()))
+}
+
+// place makes a namespace with its loopback up.
+func place(t testing.TB, name string, ip, ip6 netip.Addr) Place {
+	t.Helper()
+	p := Place{Name: name, IP: ip, IP6: ip6}
 	err := apart(func() error {
 		ns, err := netns.New()
 		p.NS = ns
@@ -152,6 +210,10 @@ func place(t testing.TB, name string, ip netip.Addr) Place {
 		}
 		return h.LinkSetUp(lo)
 	})
+	// Links have the addresses they are given, at once: no others, and nobody is
+	// asked first whether somebody else has them.
+	p.set(t, "net/ipv6/conf/default/addr_gen_mode", "1")
+	p.set(t, "net/ipv6/conf/default/accept_dad", "0")
 	return p
 }
 
@@ -195,7 +257,11 @@ func address(t testing.TB, p Place, dev string, a netip.Prefix) {
 		if err != nil {
 			return err
 		}
-		return h.AddrAdd(l, &netlink.Addr{IPNet: ipNet(a)})
+		add := &netlink.Addr{IPNet: ipNet(a)}
+		if a.Addr().Is6() {
+			add.Flags = unix.IFA_F_NODAD
+		}
+		return h.AddrAdd(l, add)
 	})
 }
 
@@ -254,11 +320,11 @@ func (p Place) Serve(t testing.TB, port uint16) {
 	var tcp net.Listener
 	var udp net.PacketConn
 	p.Do(t, func() (err error) {
-		at := fmt.Sprintf("0.0.0.0:%d", port)
-		if tcp, err = net.Listen("tcp4", at); err != nil {
+		at := fmt.Sprintf(":%d", port)
+		if tcp, err = net.Listen("tcp", at); err != nil {
 			return err
 		}
-		udp, err = net.ListenPacket("udp4", at)
+		udp, err = net.ListenPacket("udp", at)
 		return err
 	})
 	done := make(chan struct{}, 2)
@@ -320,7 +386,7 @@ func (p Place) Call(network string, to netip.AddrPort) (Answer, error) {
 func (p Place) Dial(network string, to netip.AddrPort) (net.Conn, error) {
 	var c net.Conn
 	err := p.Run(func() (err error) {
-		c, err = net.DialTimeout(network+"4", to.String(), Patience)
+		c, err = net.DialTimeout(network, to.String(), Patience)
 		return err
 	})
 	return c, err
