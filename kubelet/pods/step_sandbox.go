@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"pilothouse.dev/kubelet/containers"
-	"pilothouse.dev/kubelet/network"
 )
 
 // doSandbox makes the pod's namespaces and connects them to the pod network.
@@ -50,8 +49,12 @@ func doSandbox(ctx context.Context, w *worker, in input) (apply func(*state), er
 	connected := ""
 	if !p.Spec.HostNetwork {
 		spec.Connect = func(ctx context.Context, netns string) ([]netip.Addr, error) {
+			to, err := joined(p, netns)
+			if err != nil {
+				return nil, err
+			}
 			connected = netns
-			at, err := w.parts.Network.Setup(ctx, joined(p, netns))
+			at, err := w.parts.Network.Setup(ctx, to)
 			return at.Addresses(), err
 		}
 	}
@@ -64,11 +67,6 @@ func doSandbox(ctx context.Context, w *worker, in input) (apply func(*state), er
 		return nil, sandboxError(err)
 	}
 	return nil, nil
-}
-
-// joined is what the network is told of the pod.
-func joined(p *corev1.Pod, netns string) network.Pod {
-	return network.Pod{Key: string(p.UID), Namespace: p.Namespace, Name: p.Name, NetNS: netns}
 }
 
 // sandboxError is how users of Kubernetes know that a sandbox could not be made.
