@@ -169,25 +169,63 @@ func (c *Config) guard(log *zap.Logger) {
 	}
 }
 
-// addresses reads --node-ip, or finds the address from which this machine would speak to the world; nothing is sent for that.
-func (c *Config) addresses() error {
+// addresses reads --node-ip, or finds the address from which this machine would speak to the world, of IPv4 if it has one.
+func (c *Config) addresses() (err error) {
 	if c.NodeIP == "" {
-		conn, err := net.Dial("udp", "192.0.2.1:9")
-		if err != nil {
-			return errors.New("this machine has no default route: name its address with --node-ip")
+		if c.nodeIPs, err = ownAddress(netip.IPv4Unspecified()); err != nil {
+			c.nodeIPs, err = ownAddress(netip.IPv6Unspecified())
 		}
-		defer conn.Close()
-		c.nodeIPs = []netip.Addr{conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()}
-		return nil
+		return err
 	}
-	for s := range strings.SplitSeq(c.NodeIP, ",") {
+	if c.nodeIPs, err = nodeIPs(c.NodeIP); err != nil {
+		return fmt.Errorf("bad --node-ip %q: %w", c.NodeIP, err)
+	}
+	if c.nodeIPs[0].IsUnspecified() {
+		c.nodeIPs, err = ownAddress(c.nodeIPs[0])
+	}
+	return err
+}
+
+// nodeIPs are the addresses of a node as a flag gives them: one, or one of each family, the first of the family that counts first. An unspecified one
+// alone stands for the machine's own of its family.
+func nodeIPs(list string) (ips []netip.Addr, err error) {
+	for s := range strings.SplitSeq(list, ",") {
 		ip, err := netip.ParseAddr(strings.TrimSpace(s))
-		if err != nil {
-			return fmt.Errorf("--node-ip: %w", err)
+		if err != nil || ip.Zone() != "" {
+			return nil, fmt.Errorf("could not parse %q", strings.TrimSpace(s))
 		}
-		c.nodeIPs = append(c.nodeIPs, ip)
+		ip = ip.Unmap()
+		switch {
+		case ip.IsLoopback():
+			return nil, errors.New("nodeIP can't be loopback address")
+		case ip.IsMulticast():
+			return nil, errors.New("nodeIP can't be a multicast address")
+		case ip.IsLinkLocalUnicast():
+			return nil, errors.New("nodeIP can't be a link-local unicast address")
+		}
+		ips = append(ips, ip)
 	}
-	return nil
+	if len(ips) > 2 || len(ips) == 2 && ips[0].Is4() == ips[1].Is4() {
+		return nil, errors.New("must contain either a single IP or a dual-stack pair of IPs")
+	}
+	if len(ips) == 2 && (ips[0].IsUnspecified() || ips[1].IsUnspecified()) {
+		return nil, errors.New("dual-stack node IP cannot include '0.0.0.0' or '::'")
+	}
+	return ips, nil
+}
+
+// ownAddress is the address of a family from which this machine would speak to the world; nothing is sent to find it.
+func ownAddress(family netip.Addr) ([]netip.Addr, error) {
+	world := "192.0.2.1" // addresses of nobody, for documents
+	if family.Is6() {
+		world = "2001:db8::1"
+	}
+	conn, err := net.Dial("udp", net.JoinHostPort(world, "9"))
+	if err != nil {
+		return nil, errors.New("this machine has no default route: name its address with --node-ip")
+	}
+	defer conn.Close()
+	return []netip.Addr{conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()}, nil
 }
 
 // evictions reads the flags about pods that are ended for want of something.

@@ -49,11 +49,7 @@ func (n *Node) wish(ctx context.Context) *corev1.Node {
 		node.UID, node.Labels, node.Spec, node.Annotations = have.UID, have.Labels, have.Spec, have.Annotations
 		*st = *have.Status.DeepCopy()
 	}
-	st.Addresses = nil
-	for _, ip := range n.cfg.IPs {
-		st.Addresses = append(st.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip.String()})
-	}
-	st.Addresses = append(st.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: n.cfg.Name})
+	st.Addresses = addresses(n.cfg.IPs, n.cfg.Name)
 	st.DaemonEndpoints.KubeletEndpoint.Port = int32(n.cfg.Port)
 	version := st.NodeInfo.ContainerRuntimeVersion // it stays while the runtime does not answer
 	st.NodeInfo = facts()

@@ -23,7 +23,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
@@ -301,20 +300,4 @@ func (n *Node) write(ctx context.Context, have, want *corev1.Node) error {
 	n.reported = time.Now()
 	n.tell(&have.Status, &next.Status)
 	return nil
-}
-
-func difference(have, next *corev1.Node) ([]byte, error) {
-	old, err := json.Marshal(corev1.Node{Status: have.Status})
-	if err != nil {
-		return nil, fmt.Errorf("encoding the old status: %w", err)
-	}
-	now, err := json.Marshal(corev1.Node{Status: next.Status})
-	if err != nil {
-		return nil, fmt.Errorf("encoding the new status: %w", err)
-	}
-	patch, err := strategicpatch.CreateTwoWayMergePatch(old, now, corev1.Node{})
-	if err != nil {
-		return nil, fmt.Errorf("comparing statuses: %w", err)
-	}
-	return patch, nil
 }

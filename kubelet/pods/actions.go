@@ -14,6 +14,7 @@ import (
 	"pilothouse.dev/kubelet/containers"
 	"pilothouse.dev/kubelet/images"
 	"pilothouse.dev/kubelet/resolve"
+	"pilothouse.dev/kubelet/status"
 	"pilothouse.dev/kubelet/volumes"
 	"pilothouse.dev/pkg/pod"
 )
@@ -33,7 +34,7 @@ func (w *worker) input(s *state) input {
 	in := input{pod: s.pod, sandbox: s.seen.Sandbox, group: s.group, volumes: s.volumes, records: s.seen.Records}
 	in.facts = resolve.Facts{NodeName: w.cfg.Node, HostIPs: w.cfg.NodeIPs}
 	if in.sandbox != nil {
-		in.facts.PodIPs = in.sandbox.IPs
+		in.facts.PodIPs = status.InOrder(in.sandbox.IPs, w.cfg.NodeIPs)
 	}
 	if s.pod.Spec.HostNetwork {
 		in.facts.PodIPs = w.cfg.NodeIPs

@@ -88,6 +88,17 @@ func (f *Facts) refused() bool {
 	return f.Phase == corev1.PodFailed && len(f.Containers) == 0 && len(st.InitContainerStatuses)+len(st.ContainerStatuses)+len(st.EphemeralContainerStatuses) == 0
 }
 
+// InOrder are a pod's addresses as users see them: one of each family, that of the node's first address first.
+func InOrder(ips, hosts []netip.Addr) (ordered []netip.Addr) {
+	four := len(hosts) == 0 && len(ips) > 0 && ips[0].Is4() || len(hosts) > 0 && hosts[0].Is4()
+	for _, is4 := range []bool{four, !four} {
+		if i := slices.IndexFunc(ips, func(ip netip.Addr) bool { return ip.Is4() == is4 }); i >= 0 {
+			ordered = append(ordered, ips[i])
+		}
+	}
+	return ordered
+}
+
 func (f *Facts) addresses(st *corev1.PodStatus) {
 	if len(f.HostIPs) > 0 {
 		st.HostIP, st.HostIPs = f.HostIPs[0].String(), nil
@@ -95,7 +106,7 @@ func (f *Facts) addresses(st *corev1.PodStatus) {
 			st.HostIPs = append(st.HostIPs, corev1.HostIP{IP: ip.String()})
 		}
 	}
-	ips := f.PodIPs
+	ips := InOrder(f.PodIPs, f.HostIPs)
 	if f.Pod.Spec.HostNetwork && f.Networked {
 		ips = f.HostIPs
 	}

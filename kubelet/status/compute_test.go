@@ -178,3 +178,48 @@ func TestComputeKeepsWhatItMust(t *testing.T) {
 		t.Errorf("a pod on the node's network is at %q", st.PodIP)
 	}
 }
+
+func TestAddressesAreInTheNodesOrder(t *testing.T) {
+	ips := func(list ...string) (ips []netip.Addr) {
+		for _, ip := range list {
+			ips = append(ips, netip.MustParseAddr(ip))
+		}
+		return ips
+	}
+	for name, tc := range map[string]struct {
+		hosts, pods []netip.Addr
+		own         bool // has a network of its own
+		want        string
+	}{
+		"IPv4 first":                        {ips("198.18.0.1", "fd00::1"), ips("10.244.0.5", "fd01::5"), true, "198.18.0.1 [{198.18.0.1} {fd00::1}] 10.244.0.5 [{10.244.0.5} {fd01::5}]"},
+		"IPv6 first":                        {ips("fd00::1", "198.18.0.1"), ips("10.244.0.5", "fd01::5"), true, "fd00::1 [{fd00::1} {198.18.0.1}] fd01::5 [{fd01::5} {10.244.0.5}]"},
+		"IPv6 only":                         {ips("fd00::1"), ips("fd01::5"), true, "fd00::1 [{fd00::1}] fd01::5 [{fd01::5}]"},
+		"one family where the node has two": {ips("198.18.0.1", "fd00::1"), ips("fd01::5"), true, "198.18.0.1 [{198.18.0.1} {fd00::1}] fd01::5 [{fd01::5}]"},
+		"two where the node has one":        {ips("fd00::1"), ips("10.244.0.5", "fd01::5"), true, "fd00::1 [{fd00::1}] fd01::5 [{fd01::5} {10.244.0.5}]"},
+		"two of one family":                 {ips("198.18.0.1"), ips("10.244.0.5", "10.245.0.5", "fd01::5"), true, "198.18.0.1 [{198.18.0.1}] 10.244.0.5 [{10.244.0.5} {fd01::5}]"},
+		"on the node's network":             {ips("fd00::1", "198.18.0.1"), nil, false, "fd00::1 [{fd00::1} {198.18.0.1}] fd00::1 [{fd00::1} {198.18.0.1}]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := Facts{Pod: &corev1.Pod{}, HostIPs: tc.hosts, PodIPs: tc.pods, Networked: true}
+			f.Pod.Spec.HostNetwork = !tc.own
+			st := Compute(f)
+			if got := fmt.Sprintf("%s %v %s %v", st.HostIP, st.HostIPs, st.PodIP, st.PodIPs); got != tc.want {
+				t.Errorf("got  %s\nwant %s", got, tc.want)
+			}
+		})
+	}
+}
+
+// A node that comes back with another address: the pods on its network are found there, the others where they were.
+func TestAddressesFollowTheNode(t *testing.T) {
+	f := Facts{Pod: &corev1.Pod{Status: corev1.PodStatus{HostIP: "198.18.0.1", PodIP: "198.18.0.1", PodIPs: []corev1.PodIP{{IP: "198.18.0.1"}}}},
+		HostIPs: []netip.Addr{netip.MustParseAddr("198.18.0.77")}, Networked: true}
+	f.Pod.Spec.HostNetwork = true
+	if st := Compute(f); st.HostIP != "198.18.0.77" || st.PodIP != "198.18.0.77" || len(st.PodIPs) != 1 || st.PodIPs[0].IP != "198.18.0.77" {
+		t.Errorf("got %+v", st)
+	}
+	f.Pod.Spec.HostNetwork, f.PodIPs = false, []netip.Addr{netip.MustParseAddr("10.244.0.5")}
+	if st := Compute(f); st.HostIP != "198.18.0.77" || st.PodIP != "10.244.0.5" {
+		t.Errorf("got %+v", st)
+	}
+}
