@@ -1,0 +1,118 @@
+package hostports
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"go.uber.org/zap/zaptest"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+
+	"pilothouse.dev/kubelet/network"
+)
+
+// at is the place of a pod of the test's network.
+func at(i int) network.Attachment {
+	a := network.Attachment{HostLink: fmt.Sprintf("pod%d", i)}
+	for _, ip := range podIPs[i] {
+		a.IPs = append(a.IPs, whole(ip))
+	}
+	return a
+}
+
+func pod(i int, ports ...network.HostPort) network.Pod {
+	return network.Pod{Key: fmt.Sprintf("uid-%d", i), Namespace: "ns", Name: fmt.Sprintf("pod%d", i), HostPorts: ports}
+}
+
+func port(text string, to uint16) network.HostPort { // as 8080/TCP, 127.0.0.1:8080/UDP
+	where, proto, _ := strings.Cut(text, "/")
+	h := network.HostPort{Protocol: corev1.Protocol(proto), ContainerPort: to}
+	if a, err := netip.ParseAddrPort(where); err == nil {
+		h.HostIP, h.Port = a.Addr(), a.Port()
+	} else if _, err := fmt.Sscan(where, &h.Port); err != nil {
+		panic(err)
+	}
+	return h
+}
+
+// TestPackets: who reaches a pod by a host port, and as whom the pod sees the caller.
+func TestPackets(t *testing.T) {
+	n := newNet(t)
+	for _, p := range n.pods {
+		p.serve(t, 80)
+		p.serve(t, 81)
+	}
+	n.node.serve(t, 7000) // the node's own
+	ports := New(zaptest.NewLogger(t))
+	n.node.inside(t, func() error {
+		return errors.Join(
+			ports.Set(pod(0, port("8080/TCP", 80), port("8080/UDP", 80), port("198.18.7.1:9000/TCP", 80), port("127.0.0.1:9001/TCP", 81)), at(0)),
+			ports.Set(pod(1, port("198.18.7.9:9000/TCP", 81), port("198.18.7.1:9000/UDP", 80), port("9001/UDP", 81), port("[fd07::1]:9000/TCP", 80)), at(1)),
+		)
+	})
+	const node4, node6 = "198.18.7.1", "[fd07::1]"
+	keeps := func(i int, v6 int) netip.Addr { return podIPs[i][v6] }
+	for _, c := range []struct {
+		from    place
+		network string
+		to      string
+		by      string // who answers; empty: nobody
+		seenAs  netip.Addr
+	}{
+		{n.host, "tcp", node4 + ":8080", "pod0", hostIPs[0].Addr()},
+		{n.host, "udp", node4 + ":8080", "pod0", hostIPs[0].Addr()},
+		{n.host, "tcp", "198.18.7.9:8080", "pod0", hostIPs[0].Addr()},
+		{n.host, "tcp", node6 + ":8080", "pod0", hostIPs[1].Addr()},
+		{n.host, "udp", node6 + ":8080", "pod0", hostIPs[1].Addr()},
+		{n.host, "tcp", node4 + ":9000", "pod0", hostIPs[0].Addr()},
+		{n.host, "tcp", "198.18.7.9:9000", "pod1", hostIPs[0].Addr()},
+		{n.host, "udp", node4 + ":9000", "pod1", hostIPs[0].Addr()},
+		{n.host, "tcp", node6 + ":9000", "pod1", hostIPs[1].Addr()},
+		{n.host, "tcp", node4 + ":9001", "", netip.Addr{}}, // only by 127.0.0.1
+		{n.host, "udp", node4 + ":9001", "pod1", hostIPs[0].Addr()},
+		{n.host, "tcp", node4 + ":7000", "node", hostIPs[0].Addr()},
+		{n.host, "tcp", node4 + ":7001", "", netip.Addr{}},
+		{n.host, "tcp", "10.244.7.2:8080", "", netip.Addr{}}, // not the node's address
+		{n.pods[1], "tcp", node4 + ":8080", "pod0", keeps(1, 0)},
+		{n.pods[1], "tcp", node6 + ":8080", "pod0", keeps(1, 1)},
+		{n.pods[0], "tcp", node4 + ":8080", "pod0", gateways[0]}, // itself: seen as the node
+		{n.pods[0], "udp", node4 + ":8080", "pod0", gateways[0]},
+		{n.pods[0], "tcp", node6 + ":8080", "pod0", netip.Addr{}},
+		{n.node, "tcp", node4 + ":8080", "pod0", gateways[0]},
+		{n.node, "tcp", node6 + ":8080", "pod0", netip.Addr{}},
+		{n.node, "tcp", "127.0.0.1:8080", "pod0", gateways[0]},
+		{n.node, "udp", "127.0.0.1:8080", "pod0", gateways[0]},
+		{n.node, "tcp", "127.0.0.1:9001", "pod0", gateways[0]},
+		{n.node, "tcp", "127.0.0.1:9000", "", netip.Addr{}},
+		{n.node, "tcp", "[::1]:8080", "", netip.Addr{}},
+		{n.node, "tcp", "10.244.7.2:80", "pod0", gateways[0]},
+	} {
+		name := fmt.Sprintf("%s calls %s %s", c.from.name, c.network, c.to)
+		a, err := c.from.call(c.network, netip.MustParseAddrPort(c.to))
+		switch {
+		case c.by == "":
+			if !errors.Is(err, unix.ECONNREFUSED) {
+				t.Errorf("%s: %+v, %v, want a refusal", name, a, err)
+			}
+		case err != nil || a.from != c.by || c.seenAs.IsValid() && a.caller != c.seenAs:
+			t.Errorf("%s: %+v, %v, want %s, called by %s", name, a, err, c.by, c.seenAs)
+		}
+	}
+	// Nobody from elsewhere reaches what listens on the node's loopback address, though the links to pods forward such packets.
+	n.pods[0].inside(t, func() error {
+		return exec.Command("ip", "route", "add", "127.0.0.9/32", "via", "169.254.1.1", "dev", "eth0").Run()
+	})
+	n.node.inside(t, func() error {
+		return errors.Join(ports.Remove("uid-0"), ports.Remove("uid-0"), ports.Remove("nobody"))
+	})
+	if a, err := n.host.call("tcp", netip.MustParseAddrPort(node4+":8080")); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("after the pod went: %+v, %v", a, err)
+	}
+	if a, err := n.host.call("udp", netip.MustParseAddrPort(node4+":9001")); err != nil || a.from != "pod1" {
+		t.Errorf("the other pod: %+v, %v", a, err)
+	}
+}
