@@ -33,7 +33,7 @@ func (c *cluster) apiserver() daemon {
 			"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 			"--service-account-signing-key-file=" + c.key(serviceAccount),
 			"--service-account-key-file=" + c.cert(serviceAccount),
-			"--service-cluster-ip-range=" + a.services().String(),
+			"--service-cluster-ip-range=" + joined(a.services()),
 			"--service-node-port-range=30000-32767",
 		},
 		listen: []string{netip.AddrPortFrom(a.bridge(), uint16(a.port(apiserverPort))).String()},

@@ -35,7 +35,8 @@ type cluster struct {
 type state struct {
 	Name      string             `json:"name"`
 	Dir       string             `json:"dir"`
-	Range     int                `json:"range"`             // which of the address ranges, see ranges.go
+	Range     int                `json:"range"` // which of the address ranges, see ranges.go
+	Families  []family           `json:"families,omitempty"`
 	Boot      string             `json:"boot"`              // processes are only meaningful within one boot
 	Uplink    bool               `json:"uplink,omitempty"`  // nodes may reach the world through this machine
 	Forward   string             `json:"forward,omitempty"` // what ip_forward was before the uplink

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 }
 
 // testCluster is a cluster in a free range with a folder of its own, taken down when the test ends.
-func testCluster(t *testing.T, name string) *cluster {
+func testCluster(t *testing.T, name string, families ...family) *cluster {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("this test makes network namespaces and needs root")
@@ -62,7 +63,7 @@ func testCluster(t *testing.T, name string) *cluster {
 			t.Errorf("cleaning up: %v", err)
 		}
 	})
-	if err := c.create(config{Range: -1}); err != nil {
+	if err := c.create(config{Range: -1, Families: families}); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -138,13 +139,13 @@ func leftovers(t *testing.T, c *cluster, a addresses) []string {
 			left = append(left, "link "+l.Attrs().Name)
 		}
 	}
-	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
+	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range routes {
 		for _, p := range a.all() {
-			if r.Dst != nil && p.Overlaps(prefixOf(r.Dst)) && r.Dst.String() != "0.0.0.0/0" {
+			if r.Dst != nil && inside(p, prefixOf(r.Dst)) {
 				left = append(left, "route "+r.String())
 			}
 		}
@@ -196,7 +197,7 @@ func TestDownLeavesNothing(t *testing.T) {
 	}
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := testCluster(t, fmt.Sprintf("unit-down%d-%d", i, os.Getpid()))
+			c := testCluster(t, fmt.Sprintf("unit-down%d-%d", i, os.Getpid()), ipv4, ipv6)
 			raise(t, c, 1)
 			if len(leftovers(t, c, c.addr())) == 0 {
 				t.Fatal("a running cluster can't be seen: this test can't fail")
@@ -229,7 +230,7 @@ func TestParts(t *testing.T) {
 		}
 	})
 	t.Run("pods and services of nobody end in a blackhole", func(t *testing.T) {
-		for _, p := range []netip.Prefix{c.addr().pods(), c.addr().services()} {
+		for _, p := range slices.Concat(c.addr().pods(), c.addr().services()) {
 			routes, err := netlink.RouteGet(p.Addr().Next().AsSlice())
 			if err == nil {
 				t.Errorf("the route to %s is %v, want none", p, routes)
@@ -362,8 +363,8 @@ func TestTakenPortIsNamed(t *testing.T) {
 }
 
 func TestTwoClustersHaveDifferentRanges(t *testing.T) {
-	a := testCluster(t, fmt.Sprintf("unit-a-%d", os.Getpid()))
-	b := testCluster(t, fmt.Sprintf("unit-b-%d", os.Getpid()))
+	a := testCluster(t, fmt.Sprintf("unit-a-%d", os.Getpid()), ipv4, ipv6)
+	b := testCluster(t, fmt.Sprintf("unit-b-%d", os.Getpid()), ipv6, ipv4)
 	raise(t, a, 1)
 	raise(t, b, 1)
 	for _, p := range a.addr().all() {

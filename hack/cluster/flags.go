@@ -10,6 +10,8 @@ type config struct {
 	Nodes  int
 	Range  int
 	Uplink bool
+
+	Families []family // none: nothing was said
 }
 
 const (
@@ -19,7 +21,10 @@ const (
 	flagNodes  = "nodes"
 	flagRange  = "range"
 	flagUplink = "uplink"
+	flagDual   = "dual-stack"
 	flagFollow = "f"
+
+	flagFamilies = "ip-families"
 )
 
 func app(commands []*cli.Command) *cli.App {
@@ -40,6 +45,8 @@ func upFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: flagNodes, Value: 3, Usage: "have at least so `many` nodes"},
 		&cli.IntFlag{Name: flagRange, Value: -1, Usage: "use the `n`th range of addresses and ports (default: the first free one)"},
+		&cli.StringFlag{Name: flagFamilies, Usage: "have addresses of these `families`: ipv4, ipv6, or both with a comma between, the one that counts first first (default: ipv4)"},
+		&cli.BoolFlag{Name: flagDual, Usage: "the same as -ip-families ipv4,ipv6"},
 		&cli.BoolFlag{Name: flagUplink, Usage: "let nodes and pods reach the world through this machine"},
 	}
 }
@@ -53,4 +60,11 @@ func configOf(x *cli.Context) config {
 		Name: x.String(flagName), Dir: x.String(flagDir), Bin: x.String(flagBin),
 		Nodes: x.Int(flagNodes), Range: x.Int(flagRange), Uplink: x.Bool(flagUplink),
 	}
+}
+
+// upConfig is what the flags of up say.
+func upConfig(x *cli.Context) (cfg config, err error) {
+	cfg = configOf(x)
+	cfg.Families, err = readFamilies(x.String(flagFamilies), x.Bool(flagDual))
+	return cfg, err
 }

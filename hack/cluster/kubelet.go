@@ -22,7 +22,7 @@ func (c *cluster) kubelet(n *node) daemon {
 			"--bootstrap-kubeconfig=" + c.bootstrapKubeconfig(),
 			"--rotate-certificates", "--rotate-server-certificates",
 			"--hostname-override=" + n.Name,
-			"--node-ip=" + c.nodeIP(n).String(),
+			"--node-ip=" + joined(c.nodeIPs(n)),
 			"--address=" + c.nodeIP(n).String(),
 			fmt.Sprintf("--port=%d", kubeletPort),
 			"--root-dir=" + c.path("nodes", n.Name, "kubelet"),

@@ -8,7 +8,7 @@ func (c *cluster) kubeProxy(n *node) daemon {
 		args: []string{
 			"--kubeconfig=" + c.kubeconfigOf(n.Name+"-kube-proxy"),
 			"--hostname-override=" + n.Name,
-			"--cluster-cidr=" + c.addr().pods().String(),
+			"--cluster-cidr=" + joined(c.addr().pods()),
 			"--healthz-bind-address=127.0.0.1:10256",
 			"--metrics-bind-address=127.0.0.1:10249",
 		},

@@ -24,7 +24,11 @@ func commands() []*cli.Command {
 	return []*cli.Command{
 		{Name: "up", Usage: "start a cluster, or mend the one that exists, and wait until it is ready", Flags: upFlags(),
 			Action: func(x *cli.Context) error {
-				return with(x, 0, func(c *cluster) error { return c.up(x.Context, configOf(x)) })
+				cfg, err := upConfig(x)
+				if err != nil {
+					return err
+				}
+				return with(x, 0, func(c *cluster) error { return c.up(x.Context, cfg) })
 			}},
 		{Name: "down", Usage: "end a cluster and leave nothing behind",
 			Action: func(x *cli.Context) error {
@@ -123,6 +127,17 @@ func nodeCommands() []*cli.Command {
 		one("kill", "cut its power", (*cluster).killNode),
 		one("pause", "stop its daemons without ending them", func(c *cluster, _ context.Context, n *node) error { return c.pauseNode(n) }),
 		one("partition", "pull its network cable", func(c *cluster, _ context.Context, n *node) error { return c.partitionNode(n) }),
+		{Name: "address", Usage: "give it another address, or two of both families with a comma between", ArgsUsage: "NODE ADDRESS", Action: func(x *cli.Context) error {
+			return with(x, 2, func(c *cluster) error {
+				return c.change(func() error {
+					n, err := c.node(x.Args().First())
+					if err != nil {
+						return err
+					}
+					return c.moveNode(x.Context, n, x.Args().Get(1))
+				})
+			})
+		}},
 		one("heal", "undo a pause or a partition", func(c *cluster, _ context.Context, n *node) error { return c.healNode(n) }),
 	}
 }

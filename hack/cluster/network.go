@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -37,15 +38,43 @@ func (c *cluster) raiseNetwork() error {
 	if err != nil {
 		return err
 	}
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: c.addr().bridge().AsSlice(), Mask: net.CIDRMask(24, 32)}}
-	if err := netlink.AddrReplace(bridge, addr); err != nil {
-		return fmt.Errorf("giving the bridge its address: %w", err)
+	if c.addr().has(true) {
+		if err := setIPv6(bridgeIPv6(c.linkPrefix())); err != nil {
+			return err
+		}
 	}
-	if err := netlink.LinkSetUp(bridge); err != nil {
+	if err := netlink.LinkSetUp(bridge); err != nil { // an IPv6 address goes when a link is lowered, so it comes after this
 		return fmt.Errorf("raising the bridge: %w", err)
+	}
+	if err := c.addAddresses(bridge, c.addr().bridges()); err != nil {
+		return fmt.Errorf("giving the bridge its address: %w", err)
 	}
 	if c.state.Uplink {
 		return c.raiseUplink()
+	}
+	return nil
+}
+
+// bridgeIPv6 are the settings of the bridge: it learns nothing from what comes over it, and its addresses serve at once.
+func bridgeIPv6(bridge string) []struct{ path, value string } {
+	return []struct{ path, value string }{{bridge + "/disable_ipv6", "0"}, {bridge + "/accept_ra", "0"}, {bridge + "/accept_dad", "0"}}
+}
+
+// addAddresses gives a link its addresses among the nodes.
+func (c *cluster) addAddresses(link netlink.Link, ips []netip.Addr) error {
+	for _, ip := range ips {
+		for _, p := range c.addr().nodes() {
+			if !p.Contains(ip) {
+				continue
+			}
+			addr := &netlink.Addr{IPNet: ipnet(netip.PrefixFrom(ip, p.Bits()))}
+			if ip.Is6() {
+				addr.Flags = unix.IFA_F_NODAD // nobody else can have it, and it serves at once
+			}
+			if err := netlink.AddrReplace(link, addr); err != nil {
+				return fmt.Errorf("adding %s: %w", ip, err)
+			}
+		}
 	}
 	return nil
 }
@@ -61,7 +90,7 @@ func (c *cluster) ensureBridge() (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.Alias = c.linkPrefix(), "pilothouse cluster "+c.name
 	// A fixed address: otherwise the bridge takes that of its lowest port, and changes it as nodes come and go.
-	attrs.HardwareAddr = hardwareAddr(c.addr().bridge())
+	attrs.HardwareAddr = c.addr().hardware(1)
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		return nil, fmt.Errorf("making the bridge: %w", err)
 	}
@@ -121,6 +150,7 @@ func (c *cluster) raiseUplink() error {
 		return fmt.Errorf("setting ip_forward: %w", err)
 	}
 	a := c.addr()
+	i := slices.Index(a.six(), false) // the world is reached by IPv4 only: to pass on IPv6 this machine would have to be a router
 	return nft(fmt.Sprintf(`table ip %[1]s {}
 delete table ip %[1]s
 table ip %[1]s {
@@ -128,7 +158,7 @@ table ip %[1]s {
 		type nat hook postrouting priority srcnat;
 		ip saddr { %[2]s, %[3]s } oifname != %[4]q masquerade
 	}
-}`, c.linkPrefix(), a.nodes(), a.pods(), c.linkPrefix()))
+}`, c.linkPrefix(), joined(a.nodes()[i:i+1]), joined(a.pods()[i:i+1]), c.linkPrefix()))
 }
 
 func (c *cluster) lowerUplink() error {
@@ -157,12 +187,6 @@ func nft(rules string) error {
 
 func ipnet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-}
-
-// hardwareAddr is a locally administered address made from an IPv4 one.
-func hardwareAddr(ip netip.Addr) net.HardwareAddr {
-	b := ip.As4()
-	return net.HardwareAddr{0x02, 0x70, b[0], b[1], b[2], b[3]}
 }
 
 // whole lists again while the kernel says that the list changed under it: half a list is none.

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,6 +20,8 @@ type node struct {
 	Name  string `json:"name"`
 	Index int    `json:"index"`           // from 1; its address and its link's name come from it
 	Fault fault  `json:"fault,omitempty"` // what was done to it and must be undone before it is well
+	// Addresses, where they are not those of its number: somebody gave it others.
+	Addresses []netip.Addr `json:"addresses,omitempty"`
 }
 
 // fault is what a command did to a node.
@@ -49,7 +50,7 @@ func (c *cluster) node(name string) (*node, error) {
 // addNode notes one more node, with the first free number.
 func (c *cluster) addNode() (*node, error) {
 	for i := 1; i <= maxNodes; i++ {
-		if !slices.ContainsFunc(c.state.Nodes, func(n *node) bool { return n.Index == i }) {
+		if !slices.ContainsFunc(c.state.Nodes, func(n *node) bool { return n.Index == i || overlap(c.nodeIPs(n), c.addr().node(i)) }) {
 			n := &node{Name: "node" + strconv.Itoa(i), Index: i}
 			c.state.Nodes = append(c.state.Nodes, n)
 			return n, c.save()
@@ -58,7 +59,18 @@ func (c *cluster) addNode() (*node, error) {
 	return nil, fmt.Errorf("a cluster has at most %d nodes", maxNodes)
 }
 
-func (c *cluster) nodeIP(n *node) netip.Addr { return c.addr().node(n.Index) }
+func overlap(a, b []netip.Addr) bool {
+	return slices.ContainsFunc(a, func(ip netip.Addr) bool { return slices.Contains(b, ip) })
+}
+
+// nodeIPs are a node's addresses, one a family, and nodeIP the first.
+func (c *cluster) nodeIPs(n *node) []netip.Addr {
+	if len(n.Addresses) > 0 {
+		return n.Addresses
+	}
+	return c.addr().node(n.Index)
+}
+func (c *cluster) nodeIP(n *node) netip.Addr { return c.nodeIPs(n)[0] }
 func (c *cluster) nodeRun(n *node, e ...string) string {
 	return filepath.Join(append([]string{c.run(), n.Name}, e...)...)
 }
@@ -96,7 +108,7 @@ func (c *cluster) joinBridge(n *node) error {
 		attrs.Name, attrs.Alias = c.nodeLink(n), "pilothouse cluster "+c.name+" "+n.Name
 		err = netlink.LinkAdd(&netlink.Veth{
 			LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(ns),
-			PeerHardwareAddr: hardwareAddr(c.nodeIP(n)),
+			PeerHardwareAddr: c.addr().hardware(10 + n.Index),
 		})
 		if err != nil {
 			return fmt.Errorf("making link: %w", err)
@@ -116,9 +128,8 @@ func (c *cluster) joinBridge(n *node) error {
 	return netlink.LinkSetUp(link)
 }
 
-// furnish gives the node its address and routes; it runs inside the node's namespace.
+// furnish gives the node its addresses and routes; it runs inside the node's namespace.
 func (c *cluster) furnish(n *node) error {
-	a := c.addr()
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("finding lo: %w", err)
@@ -127,31 +138,61 @@ func (c *cluster) furnish(n *node) error {
 	if err != nil {
 		return fmt.Errorf("finding eth0: %w", err)
 	}
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: c.nodeIP(n).AsSlice(), Mask: net.CIDRMask(24, 32)}}
-	if err := netlink.AddrReplace(eth0, addr); err != nil {
-		return fmt.Errorf("setting the address: %w", err)
+	if c.addr().has(true) {
+		if err := setIPv6(nodeIPv6); err != nil {
+			return err
+		}
 	}
 	for _, l := range []netlink.Link{lo, eth0} {
 		if err := netlink.LinkSetUp(l); err != nil {
 			return fmt.Errorf("raising %s: %w", l.Attrs().Name, err)
 		}
 	}
+	if err := c.addAddresses(eth0, c.nodeIPs(n)); err != nil {
+		return err
+	}
 	if err := os.WriteFile(forwardFile, []byte("1"), 0o644); err != nil {
 		return fmt.Errorf("setting ip_forward: %w", err)
 	}
-	routes := []*netlink.Route{
-		// The kernel looks for a route before a packet of the node's own meets kube-proxy's rules: without this one, a machine
-		// without a default route could not call a service. What no rule catches dies on the bridge, unanswered.
-		{Dst: ipnet(a.services()), LinkIndex: eth0.Attrs().Index, Src: c.nodeIP(n).AsSlice()},
-		// Pods that nobody has must not be looked for elsewhere.
-		{Dst: ipnet(a.pods()), Type: unix.RTN_BLACKHOLE, Priority: blackholeMetric},
-	}
-	if c.state.Uplink {
-		routes = append(routes, &netlink.Route{Gw: a.bridge().AsSlice(), LinkIndex: eth0.Attrs().Index})
-	}
-	for _, r := range routes {
+	for _, r := range c.nodeRoutes(n, eth0.Attrs().Index) {
 		if err := netlink.RouteReplace(r); err != nil {
 			return fmt.Errorf("adding route %s: %w", r, err)
+		}
+	}
+	return c.dropAddresses(n, eth0)
+}
+
+func (c *cluster) nodeRoutes(n *node, eth0 int) (routes []*netlink.Route) {
+	a := c.addr()
+	for i, ip := range c.nodeIPs(n) {
+		routes = append(routes,
+			// The kernel looks for a route before a packet of the node's own meets kube-proxy's rules: without this one, a machine
+			// without a default route could not call a service. What no rule catches dies on the bridge, unanswered.
+			&netlink.Route{Dst: ipnet(a.services()[i]), LinkIndex: eth0, Src: ip.AsSlice()},
+			// Pods that nobody has must not be looked for elsewhere.
+			&netlink.Route{Dst: ipnet(a.pods()[i]), Type: unix.RTN_BLACKHOLE, Priority: blackholeMetric})
+		if c.state.Uplink && ip.Is4() {
+			routes = append(routes, &netlink.Route{Gw: a.bridges()[i].AsSlice(), LinkIndex: eth0})
+		}
+	}
+	return routes
+}
+
+// dropAddresses takes from the node those of its cluster's addresses that it has no more.
+func (c *cluster) dropAddresses(n *node, eth0 netlink.Link) error {
+	have, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(eth0, netlink.FAMILY_ALL) })
+	if err != nil {
+		return fmt.Errorf("listing addresses: %w", err)
+	}
+	for _, addr := range have {
+		ip, _ := netip.AddrFromSlice(addr.IP)
+		ip = ip.Unmap()
+		ours := slices.ContainsFunc(c.addr().nodes(), func(p netip.Prefix) bool { return p.Contains(ip) })
+		if !ours || slices.Contains(c.nodeIPs(n), ip) {
+			continue
+		}
+		if err := netlink.AddrDel(eth0, &addr); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("removing %s: %w", ip, err)
 		}
 	}
 	return nil

@@ -35,7 +35,7 @@ type identity struct {
 
 // identities are all certificates of the control plane; those of nodes are in nodeIdentities. Kubelets ask for theirs themselves.
 func (c *cluster) identities() []identity {
-	local := []net.IP{net.IPv4(127, 0, 0, 1)}
+	local := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 	a := c.addr()
 	return []identity{
 		{"etcd-server", etcdCA, pki.Identity{Name: "etcd", DNS: []string{"localhost"}, IPs: local, Server: true, Client: true}},
@@ -43,7 +43,7 @@ func (c *cluster) identities() []identity {
 		{"apiserver", clusterCA, pki.Identity{
 			Name: "kubernetes", Server: true,
 			DNS: []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"},
-			IPs: append(ips(a.bridge(), a.kubernetes()), local...),
+			IPs: slices.Concat(ips(a.bridges()), ips(a.service(1)), local),
 		}},
 		{"apiserver-kubelet-client", clusterCA, pki.Identity{Name: kubeletClient, Client: true}},
 		{"admin", clusterCA, pki.Identity{Name: "admin", Groups: []string{adminGroup}, Client: true}},
@@ -161,7 +161,7 @@ func (c *cluster) clientTLS(ca, certificate string) (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
 }
 
-func ips(addrs ...netip.Addr) []net.IP {
+func ips(addrs []netip.Addr) []net.IP {
 	out := make([]net.IP, len(addrs))
 	for i, a := range addrs {
 		out[i] = a.AsSlice()

@@ -7,46 +7,114 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // addresses are what one cluster has to itself. Clusters side by side differ in their range: a number that every address,
-// port and link name is made from, so the number is all that has to be remembered.
-type addresses struct{ n int }
+// port and link name is made from, so the number is all that has to be remembered. A cluster has addresses of one family or of
+// both; what there is one of each family comes in the cluster's order, and the first counts where there can be one only.
+type addresses struct {
+	n        int
+	families []family // none: IPv4
+}
 
 // maxRange is the last range whose pods and services do not run into each other.
 const maxRange = 11
 
-func (c *cluster) addr() addresses { return addresses{c.state.Range} }
+func (c *cluster) addr() addresses { return addresses{c.state.Range, c.state.Families} }
 
-func (a addresses) nodes() netip.Prefix    { return netip.PrefixFrom(a.host(0), 24) }
-func (a addresses) pods() netip.Prefix     { return prefix16(244 + a.n) }
-func (a addresses) services() netip.Prefix { return prefix16(96 + a.n) }
+// six says of each family whether it is IPv6.
+func (a addresses) six() []bool {
+	if len(a.families) == 0 {
+		return []bool{false}
+	}
+	var six []bool
+	for _, f := range a.families {
+		six = append(six, f == ipv6)
+	}
+	return six
+}
 
-// bridge is this machine's address among the nodes; node is that of the i-th node, from 1.
-func (a addresses) bridge() netip.Addr    { return a.host(1) }
-func (a addresses) node(i int) netip.Addr { return a.host(10 + i) }
+// The ranges of IPv6 are parts of a prefix of local addresses (RFC 4193) that has the cluster's number at its end: the first /64 is of nodes,
+// services have the first /112 of the second, and pods 256 times a /64 from the 256th.
+const (
+	nodeNet    = 0
+	serviceNet = 1
+	podNet     = 0x100
+)
+
+func (a addresses) nodes() []netip.Prefix {
+	return a.prefixes([4]byte{198, 18, byte(a.n)}, 24, nodeNet, 64)
+}
+func (a addresses) pods() []netip.Prefix {
+	return a.prefixes([4]byte{10, byte(244 + a.n)}, 16, podNet, 56)
+}
+func (a addresses) services() []netip.Prefix {
+	return a.prefixes([4]byte{10, byte(96 + a.n)}, 16, serviceNet, 112)
+}
+
+func (a addresses) prefixes(four [4]byte, bits int, subnet uint16, bits6 int) (list []netip.Prefix) {
+	for _, six := range a.six() {
+		if six {
+			list = append(list, netip.PrefixFrom(a.addr6(subnet, 0), bits6))
+		} else {
+			list = append(list, netip.PrefixFrom(netip.AddrFrom4(four), bits))
+		}
+	}
+	return list
+}
+
+// bridges are this machine's addresses among the nodes, bridge is the first; node are those of the i-th node, from 1.
+func (a addresses) bridges() []netip.Addr   { return a.hosts(1) }
+func (a addresses) bridge() netip.Addr      { return a.hosts(1)[0] }
+func (a addresses) node(i int) []netip.Addr { return a.hosts(10 + i) }
+func (a addresses) hosts(n int) []netip.Addr {
+	return a.list([4]byte{198, 18, byte(a.n), byte(n)}, nodeNet, n)
+}
+func (a addresses) service(n int) []netip.Addr {
+	return a.list([4]byte{10, byte(96 + a.n), 0, byte(n)}, serviceNet, n)
+}
 
 // kubernetes is the cluster IP of the API server, dns that of the name server.
-func (a addresses) kubernetes() netip.Addr { return a.service(1) }
-func (a addresses) dns() netip.Addr        { return a.service(10) }
+func (a addresses) kubernetes() netip.Addr { return a.service(1)[0] }
+func (a addresses) dns() netip.Addr        { return a.service(10)[0] }
 
 // port is a daemon's port on this machine: its usual one in the first range.
 func (a addresses) port(usual int) int { return usual + 100*a.n }
 
-func (a addresses) host(last int) netip.Addr {
-	return netip.AddrFrom4([4]byte{198, 18, byte(a.n), byte(last)})
+// hardware is the locally administered address of a link that has the n-th host address.
+func (a addresses) hardware(n int) net.HardwareAddr {
+	return net.HardwareAddr{0x02, 0x70, 198, 18, byte(a.n), byte(n)}
 }
 
-func (a addresses) service(last int) netip.Addr {
-	return netip.AddrFrom4([4]byte{10, byte(96 + a.n), 0, byte(last)})
+func (a addresses) list(four [4]byte, subnet uint16, n int) (list []netip.Addr) {
+	for _, six := range a.six() {
+		if six {
+			list = append(list, a.addr6(subnet, n))
+		} else {
+			list = append(list, netip.AddrFrom4(four))
+		}
+	}
+	return list
 }
 
-func prefix16(second int) netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(second), 0, 0}), 16)
+// addr6 is the address of a subnet that ends in the digits of n, so that a person sees whose it is: node1 is 198.18.0.11 and …::11.
+func (a addresses) addr6(subnet uint16, n int) netip.Addr {
+	return netip.MustParseAddr(fmt.Sprintf("fd70:6869:6c%02x:%x::%d", a.n, subnet, n))
 }
 
 func (a addresses) all() []netip.Prefix {
-	return []netip.Prefix{a.nodes(), a.pods(), a.services()}
+	return slices.Concat(a.nodes(), a.pods(), a.services())
+}
+
+// joined are addresses or ranges as flags take them.
+func joined[T fmt.Stringer](list []T) string {
+	var texts []string
+	for _, x := range list {
+		texts = append(texts, x.String())
+	}
+	return strings.Join(texts, ",")
 }
 
 // chooseRange finds the first range that no other cluster has and that no interface of this machine is in.
@@ -87,7 +155,7 @@ func takenRanges() (map[int]string, error) {
 		return nil, fmt.Errorf("listing addresses: %w", err)
 	}
 	for n := 0; n <= maxRange; n++ {
-		for _, own := range (addresses{n}).all() {
+		for _, own := range (addresses{n, []family{ipv4, ipv6}}).all() {
 			for _, i := range ifaces {
 				if p, err := netip.ParsePrefix(i.String()); err == nil && p.Overlaps(own) && taken[n] == "" {
 					taken[n] = "this machine's address " + p.String()

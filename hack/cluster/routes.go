@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -84,18 +85,21 @@ func (c *cluster) serveRoutes(ctx context.Context) error {
 	}
 }
 
-// wantedRoutes is the gateway of each pod range.
+// wantedRoutes is the gateway of each pod range: the node's first address of the same family.
 func wantedRoutes(nodes []*corev1.Node) map[netip.Prefix]netip.Addr {
 	want := map[netip.Prefix]netip.Addr{}
 	for _, n := range nodes {
-		pods, err := netip.ParsePrefix(n.Spec.PodCIDR)
-		if err != nil {
-			continue // not assigned yet
-		}
-		for _, a := range n.Status.Addresses {
-			if ip, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
-				want[pods] = ip
-				break
+		for _, text := range n.Spec.PodCIDRs {
+			pods, err := netip.ParsePrefix(text)
+			if err != nil {
+				continue
+			}
+			for _, a := range n.Status.Addresses {
+				ip, err := netip.ParseAddr(a.Address)
+				if err == nil && a.Type == corev1.NodeInternalIP && ip.Is4() == pods.Addr().Is4() {
+					want[pods] = ip
+					break
+				}
 			}
 		}
 	}
@@ -110,11 +114,15 @@ func (c *cluster) setRoutes(want map[netip.Prefix]netip.Addr) error {
 		return fmt.Errorf("finding the bridge: %w", err)
 	}
 	filter := &netlink.Route{LinkIndex: bridge.Attrs().Index, Protocol: routeProtocol}
-	have, err := whole(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL)
-	})
-	if err != nil {
-		return fmt.Errorf("listing routes: %w", err)
+	var have []netlink.Route
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		list, err := whole(func() ([]netlink.Route, error) {
+			return netlink.RouteListFiltered(family, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_PROTOCOL)
+		})
+		if err != nil {
+			return fmt.Errorf("listing routes: %w", err)
+		}
+		have = append(have, list...)
 	}
 	for _, r := range have {
 		if _, ok := want[prefixOf(r.Dst)]; ok {
@@ -125,7 +133,8 @@ func (c *cluster) setRoutes(want map[netip.Prefix]netip.Addr) error {
 		}
 	}
 	for pods, gateway := range want {
-		if !inside(c.addr().pods(), pods) || !c.addr().nodes().Contains(gateway) {
+		if !slices.ContainsFunc(c.addr().pods(), func(p netip.Prefix) bool { return inside(p, pods) }) ||
+			!slices.ContainsFunc(c.addr().nodes(), func(p netip.Prefix) bool { return p.Contains(gateway) }) {
 			continue
 		}
 		r := &netlink.Route{Dst: ipnet(pods), Gw: gateway.AsSlice(), LinkIndex: bridge.Attrs().Index, Protocol: routeProtocol}
@@ -142,7 +151,7 @@ func inside(whole, part netip.Prefix) bool {
 }
 
 func prefixOf(n *net.IPNet) netip.Prefix {
-	addr, _ := netip.AddrFromSlice(n.IP.To4())
+	addr, _ := netip.AddrFromSlice(n.IP)
 	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(addr, bits)
+	return netip.PrefixFrom(addr.Unmap(), bits)
 }

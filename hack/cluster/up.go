@@ -35,7 +35,7 @@ func (c *cluster) up(ctx context.Context, cfg config) error {
 		return err
 	}
 	a := c.addr()
-	c.say("cluster %q: nodes %s, pods %s, services %s, in %s", c.name, a.nodes(), a.pods(), a.services(), c.dir)
+	c.say("cluster %q: nodes %s, pods %s, services %s, in %s", c.name, joined(a.nodes()), joined(a.pods()), joined(a.services()), c.dir)
 	if err := c.raiseNetwork(); err != nil {
 		return err
 	}
@@ -76,10 +76,16 @@ func (c *cluster) create(cfg config) error {
 		if cfg.Range >= 0 && cfg.Range != c.state.Range {
 			return fmt.Errorf("cluster %q has range %d: take it down before giving it another", c.name, c.state.Range)
 		}
+		if len(cfg.Families) > 0 && !slices.Equal(cfg.Families, c.state.Families) && !(len(c.state.Families) == 0 && slices.Equal(cfg.Families, []family{ipv4})) {
+			return fmt.Errorf("cluster %q has addresses of other families: take it down before giving it others", c.name)
+		}
 		if err := c.checkRange(); err != nil {
 			return err
 		}
 		c.state.Uplink = c.state.Uplink || cfg.Uplink
+		if err := c.checkFamilies(); err != nil {
+			return err
+		}
 		return c.save()
 	}
 	if !errors.Is(err, errNoCluster) {
@@ -99,7 +105,10 @@ func (c *cluster) create(cfg config) error {
 		return err
 	}
 	c.state = state{
-		Name: c.name, Dir: c.dir, Range: n, Boot: bootID(), Uplink: cfg.Uplink, Processes: map[string]proc.ID{},
+		Name: c.name, Dir: c.dir, Range: n, Families: cfg.Families, Boot: bootID(), Uplink: cfg.Uplink, Processes: map[string]proc.ID{},
+	}
+	if err := c.checkFamilies(); err != nil {
+		return err
 	}
 	return c.save()
 }
@@ -230,7 +239,9 @@ func (c *cluster) notReady(list []corev1.Node) string {
 			missing += n.Name + " has not registered, see `cluster logs " + n.Name + "/kubelet`; "
 		case !nodeReady(&list[i]):
 			missing += n.Name + " is not ready" + readyMessage(&list[i]) + "; "
-		case list[i].Spec.PodCIDR == "":
+		case !c.tells(n, &list[i]):
+			missing += n.Name + " has not told its address; "
+		case len(list[i].Spec.PodCIDRs) < len(c.addr().six()):
 			missing += n.Name + " has no pod range yet; "
 		}
 	}
