@@ -45,7 +45,7 @@ build: prereqs tools ## build the five daemons and the tools into bin/
 	@go build -ldflags '$(LDFLAGS)' -o bin/ $(DAEMONS:%=./%) ./hack/cluster ./hack/testcsi
 
 .PHONY: tools
-tools: bin/etcd bin/kubectl
+tools: bin/etcd bin/kubectl bin/coredns
 
 bin/etcd: hack/tools/etcd/main.go hack/tools/etcd/go.mod
 	@echo "building etcd (once; takes a minute)"
@@ -58,15 +58,26 @@ bin/kubectl: hack/tools/kubectl/main.go hack/tools/kubectl/go.mod
 		GOWORK=off go build -trimpath -o $(CURDIR)/$@ -ldflags "-s -w -X $(KUBECTL).gitVersion=$$v \
 		-X $(KUBECTL).gitMajor=1 -X $(KUBECTL).gitMinor=$$(cut -d. -f2 <<<$$v) -X $(KUBECTL).gitTreeState=clean" .
 
+# Not trimmed: so it shares what the daemons have compiled.
+bin/coredns: hack/tools/coredns/main.go hack/tools/coredns/go.mod
+	@echo "building coredns (once; takes a minute)"
+	@cd hack/tools/coredns && GOWORK=off go build -ldflags '-s -w' -o $(CURDIR)/$@ .
+
 bin/staticcheck: hack/tools/staticcheck/go.mod
 	@echo "building staticcheck (once)"
 	@cd hack/tools/staticcheck && GOWORK=off go build -o $(CURDIR)/$@ honnef.co/go/tools/cmd/staticcheck
 
+# What a cluster has by itself: its name server, and what tests and the demo run.
+IMAGES := bin/images/testapp.tar bin/images/coredns.tar
+
 .PHONY: images
-images: bin/images/testapp.tar bin/images/redis.tar bin/images/nginx.tar ## build the container images into bin/images
+images: $(IMAGES) bin/images/redis.tar bin/images/nginx.tar ## build the container images into bin/images
 
 bin/images/testapp.tar: $(wildcard hack/images/*.go hack/images/testapp/*.go hack/testcsi/*.go hack/archive/*.go) | prereqs
 	@go run ./hack/images -out bin/images
+
+bin/images/coredns.tar: bin/coredns $(addprefix hack/images/,build.go coredns.go) hack/archive/archive.go | prereqs
+	@go run ./hack/images -out bin/images coredns
 
 # These need the package archive, once; a cluster needs neither.
 bin/images/redis.tar bin/images/nginx.tar &: $(addprefix hack/images/,debian.go libraries.go redis.go nginx.go) | prereqs
@@ -80,7 +91,7 @@ generate: ## write the generated files anew
 ## ---- running
 
 .PHONY: up
-up: build bin/images/testapp.tar ## start a cluster (or repair it) and wait until it is ready
+up: build $(IMAGES) ## start a cluster (or repair it) and wait until it is ready
 	@$(CLUSTER) up -nodes $(NODES)
 
 .PHONY: demo
@@ -95,7 +106,7 @@ down: ## stop the cluster and leave nothing behind
 ## ---- testing
 
 .PHONY: test
-test: build bin/images/testapp.tar verify unit e2e conformance ## everything: laws, unit, integration, end to end (under 25 minutes on 2 cores)
+test: build $(IMAGES) verify unit e2e conformance ## everything: laws, unit, integration, end to end (under 25 minutes on 2 cores)
 
 .PHONY: unit
 unit: build ## unit and integration tests of every module, with the race detector
@@ -122,12 +133,12 @@ fuzz: build ## fuzz all that reads bytes from outside, each target for FUZZTIME 
 	done
 
 .PHONY: e2e
-e2e: build bin/images/testapp.tar ## end-to-end tests on a cluster of three nodes (RUN=regexp chooses)
+e2e: build $(IMAGES) ## end-to-end tests on a cluster of three nodes (RUN=regexp chooses)
 	@$(MAKE) -s images || echo "e2e: without the images redis and nginx two scripts of Workload will fail"
 	@cd hack && go test -count=1 -timeout 20m ./e2e -parallel 4 $(if $(RUN),-run '$(RUN)') -cluster=namespaces -v
 
 .PHONY: conformance
-conformance: build bin/images/testapp.tar ## conformance rows, passed / total by area (RUN=regexp chooses)
+conformance: build $(IMAGES) ## conformance rows, passed / total by area (RUN=regexp chooses)
 	@cd hack/e2e/conformance && go test -count=1 -timeout 10m -parallel 8 $(if $(RUN),-run 'TestConformance/$(RUN)') -cluster=namespaces
 
 .PHONY: graph
@@ -135,7 +146,7 @@ graph: ## print which controller is woken by what, from their tables
 	@go run ./controller-manager --graph 2>/dev/null
 
 .PHONY: bench
-bench: build bin/images/testapp.tar ## measure, write hack/bench/RESULTS.md
+bench: build $(IMAGES) ## measure, write hack/bench/RESULTS.md
 	@go run ./hack/bench -out hack/bench/RESULTS.md
 
 ## ---- verifying

@@ -107,7 +107,7 @@ func single(tmp, pkg string) (v1.Image, error) {
 func static(program string) ([]byte, error) {
 	data, err := os.ReadFile(program)
 	if err != nil {
-		return nil, fmt.Errorf("reading program: %w (is busybox-static installed? make prereqs)", err)
+		return nil, fmt.Errorf("reading program: %w (make prereqs installs busybox-static, make tools builds coredns)", err)
 	}
 	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {

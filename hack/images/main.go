@@ -1,6 +1,6 @@
 // Command images builds the container images that tests and demos use, without a registry and without a container tool: busybox
-// from Debian's static package, testapp, a Go program made for the purpose, and testcsi, a storage driver; and, when they are named, redis and nginx,
-// programs that the world runs, from Debian packages that need not be installed. Each is written as an OCI archive.
+// from Debian's static package, testapp, a Go program made for the purpose, and testcsi, a storage driver; and, when they are named, coredns, the cluster's
+// name server, and redis and nginx, programs that the world runs, from Debian packages that need not be installed. Each is written as an OCI archive.
 package main
 
 import (
@@ -26,9 +26,9 @@ func main() {
 // recipe makes one archive's images.
 type recipe struct {
 	name string
-	// fetched ones need the package archive, and are made only when they are named.
-	fetched bool
-	make    func() ([]archive.Image, error)
+	// others need a program built before, or the package archive, and are made only when they are named.
+	other bool
+	make  func() ([]archive.Image, error)
 }
 
 func run(c *cli.Context) error {
@@ -43,6 +43,7 @@ func run(c *cli.Context) error {
 		{"busybox", false, func() ([]archive.Image, error) { return latest("busybox")(busybox(c.String(flagBusybox))) }},
 		{"testcsi", false, func() ([]archive.Image, error) { return latest("testcsi")(single(tmp, "pilothouse.dev/hack/testcsi")) }},
 		{"testapp", false, func() ([]archive.Image, error) { return testapps(tmp) }},
+		{"coredns", true, func() ([]archive.Image, error) { return coredns(c.String(flagCoreDNS)) }},
 		{"redis", true, func() ([]archive.Image, error) { return latest("redis")(redis(debian)) }},
 		{"nginx", true, func() ([]archive.Image, error) { return latest("nginx")(nginx(debian)) }},
 	}
@@ -53,7 +54,7 @@ func run(c *cli.Context) error {
 		}
 	}
 	for _, r := range recipes {
-		if len(names) == 0 && r.fetched || len(names) > 0 && !slices.Contains(names, r.name) {
+		if len(names) == 0 && r.other || len(names) > 0 && !slices.Contains(names, r.name) {
 			continue
 		}
 		images, err := r.make()
