@@ -29,6 +29,7 @@ import (
 	"pilothouse.dev/kubelet/csi"
 	"pilothouse.dev/kubelet/devices"
 	"pilothouse.dev/kubelet/eviction"
+	"pilothouse.dev/kubelet/hostports"
 	"pilothouse.dev/kubelet/images"
 	"pilothouse.dev/kubelet/localvolumes"
 	"pilothouse.dev/kubelet/logs"
@@ -96,7 +97,8 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		return localvolumes.Informer(kube, cfg.NodeName)
 	})
 	desired := source.New(cfg.source(), mine, log)
-	net := network.New(cfg.network(), log)
+	ports := hostports.New(log)
+	net := network.New(cfg.network(ports), log)
 	toks := tokens.New(api.Kube.CoreV1(), log)
 	keys := credentials.New(cfg.credentials(), api.Kube.CoreV1(), toks, log)
 	if err := keys.Open(); err != nil {
@@ -176,6 +178,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("mirrors", mirrors.Run)
 	g.Add("probes", prober.Run)
 	g.Add("node", self.Run)
+	g.Add("host ports", ports.Run)
 	g.Add("processors", alone.Run)
 	g.Add("devices", func(ctx context.Context) error { return devs.Run(ctx, self.Nudge) })
 	g.Add("pods", workers.Run)

@@ -47,8 +47,8 @@ func (c *Config) imageGC() images.GCConfig {
 	return images.GCConfig{Node: c.NodeName, High: c.ImageGCHigh, Low: c.ImageGCLow, MinAge: c.ImageMinAge, MaxAge: c.ImageMaxAge}
 }
 
-func (c *Config) network() network.Config {
-	return network.Config{NodeIP: c.nodeIPs[0], CNIConfDir: c.CNIConfDir, CNIBinDirs: []string{c.CNIBinDir}, CNICacheDir: filepath.Join(c.RootDir, "cni")}
+func (c *Config) network(ports network.HostPorts) network.Config {
+	return network.Config{HostPorts: ports, NodeIP: c.nodeIPs[0], CNIConfDir: c.CNIConfDir, CNIBinDirs: []string{c.CNIBinDir}, CNICacheDir: filepath.Join(c.RootDir, "cni")}
 }
 
 func (c *Config) groups() cgroups.Config { return cgroups.Config{Root: c.CgroupRoot, Pods: c.left} }

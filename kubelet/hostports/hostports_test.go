@@ -3,10 +3,13 @@ package hostports
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap/zaptest"
 	"golang.org/x/sys/unix"
@@ -102,10 +105,6 @@ func TestPackets(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %s, called by %s", name, a, err, c.by, c.seenAs)
 		}
 	}
-	// Nobody from elsewhere reaches what listens on the node's loopback address, though the links to pods forward such packets.
-	n.pods[0].inside(t, func() error {
-		return exec.Command("ip", "route", "add", "127.0.0.9/32", "via", "169.254.1.1", "dev", "eth0").Run()
-	})
 	n.node.inside(t, func() error {
 		return errors.Join(ports.Remove("uid-0"), ports.Remove("uid-0"), ports.Remove("nobody"))
 	})
@@ -114,5 +113,77 @@ func TestPackets(t *testing.T) {
 	}
 	if a, err := n.host.call("udp", netip.MustParseAddrPort(node4+":9001")); err != nil || a.from != "pod1" {
 		t.Errorf("the other pod: %+v, %v", a, err)
+	}
+}
+
+// TestLoopbackIsGuarded: a pod whose link forwards loopback addresses does not reach what listens on the node's.
+func TestLoopbackIsGuarded(t *testing.T) {
+	n := newNet(t)
+	ports := New(zaptest.NewLogger(t))
+	n.node.inside(t, func() error { return ports.Set(pod(0, port("8080/TCP", 80)), at(0)) })
+	attack := n.pods[0]
+	attack.inside(t, func() error {
+		if err := os.WriteFile("/proc/sys/net/ipv4/conf/all/route_localnet", []byte("1"), 0o644); err != nil {
+			return err
+		}
+		for _, c := range []string{"addr del 127.0.0.1/8 dev lo", "route add 127.0.0.1/32 via 169.254.1.1 dev eth0 src 10.244.7.2"} {
+			if out, err := exec.Command("ip", strings.Fields(c)...).CombinedOutput(); err != nil {
+				return fmt.Errorf("%s: %w: %s", c, err, out)
+			}
+		}
+		return nil
+	})
+	var inner, outer net.PacketConn
+	n.node.inside(t, func() (err error) {
+		if inner, err = net.ListenPacket("udp4", "127.0.0.1:7000"); err == nil {
+			outer, err = net.ListenPacket("udp4", "198.18.7.1:7000")
+		}
+		return err
+	})
+	defer inner.Close()
+	defer outer.Close()
+	reached := func() bool {
+		t.Helper()
+		for _, to := range []string{"127.0.0.1:7000", "198.18.7.1:7000"} { // packets do not overtake one another
+			c, err := attack.dial("udp4", netip.MustParseAddrPort(to))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Write([]byte("?")); err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+		}
+		for _, c := range []net.PacketConn{outer, inner} {
+			if err := c.SetReadDeadline(time.Now().Add(patient)); err != nil {
+				t.Fatal(err)
+			}
+			if c == inner {
+				if err := c.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil { // what has not come by now will not
+					t.Fatal(err)
+				}
+			}
+			_, _, err := c.ReadFrom(make([]byte, 8))
+			if c == outer && err != nil {
+				t.Fatalf("the packet that may arrive: %v", err)
+			}
+			if c == inner {
+				return err == nil
+			}
+		}
+		return false
+	}
+	if reached() {
+		t.Error("a pod reached the node's loopback address")
+	}
+	n.node.inside(t, func() error {
+		out, err := tool("flush", "chain", "ip", tableName, "guard")
+		if err != nil {
+			t.Log(out)
+		}
+		return err
+	})
+	if !reached() {
+		t.Error("it is not the guard that held it back: this test shows nothing")
 	}
 }

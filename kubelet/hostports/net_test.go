@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -152,7 +153,7 @@ func whole(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 func newNet(t testing.TB) *testNet {
 	t.Helper()
 	n := &testNet{node: newPlace(t, "node"), host: newPlace(t, "host")}
-	lay(t, end{n.node, "outside", append([]netip.Prefix{otherIP}, nodeIPs...), nil}, end{n.host, "eth0", hostIPs,
+	lay(t, end{n.node, "outside", append(slices.Clone(nodeIPs), otherIP), nil}, end{n.host, "eth0", hostIPs,
 		[]hop{{netip.MustParsePrefix("10.244.0.0/16"), nodeIPs[0].Addr()}, {netip.MustParsePrefix("fd44::/64"), nodeIPs[1].Addr()}}})
 	for i, ips := range podIPs {
 		p := newPlace(t, fmt.Sprintf("pod%d", i))

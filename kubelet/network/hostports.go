@@ -1,6 +1,12 @@
 package network
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"go.uber.org/zap"
+)
 
 // HostPorts leads ports of the node into pods that the built-in driver joined. All methods may be called at the same time.
 type HostPorts interface {
@@ -33,4 +39,32 @@ func (n *Network) closePorts(podKey string) error {
 		return fmt.Errorf("closing host ports of pod %s: %w", podKey, err)
 	}
 	return nil
+}
+
+// living are the pods that were found at the start: what belongs to others is left over.
+type living struct {
+	mu   sync.Mutex
+	keys []string
+}
+
+func (l *living) add(held []Held) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range held {
+		if !slices.Contains(l.keys, h.PodKey) {
+			l.keys = append(l.keys, h.PodKey)
+		}
+	}
+	return slices.Clone(l.keys)
+}
+
+// keepPorts gives up host ports of pods that are no more. What fails is left to the next start; a pod that wants such a port is told whose it is.
+func (n *Network) keepPorts(held []Held) {
+	keys := n.living.add(held)
+	if n.cfg.HostPorts == nil {
+		return
+	}
+	if err := n.cfg.HostPorts.Keep(keys); err != nil {
+		n.log.Warn("giving up host ports of pods that are gone", zap.Error(err))
+	}
 }

@@ -97,6 +97,8 @@ type Network struct {
 	cni  *plugins       // nil without a folder to look in
 	pods *locker.Locker // by pod key: one pod is set up or torn down at a time; taken before mu
 
+	living living // whom Restore was told of
+
 	mu   sync.Mutex // guards what follows, and serializes work on bridge and routes
 	pool pool
 	mtu  int
@@ -112,6 +114,7 @@ func New(cfg Config, log *zap.Logger) *Network {
 
 // Restore marks addresses as taken: after a restart, before the first Setup, from the sandboxes' records. Called again it adds.
 func (n *Network) Restore(held []Held) {
+	n.keepPorts(held)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, h := range held {
