@@ -74,6 +74,11 @@ type Service struct {
 	NodePort  uint16       // 0: none
 	External  []netip.Addr // external and load balancer addresses, sorted
 
+	// Who may call the load balancer's addresses, some of External: callers from
+	// SourceRanges, sorted and none within another. No range: everybody may.
+	LoadBalancer []netip.Addr
+	SourceRanges []netip.Prefix
+
 	// How its endpoints are chosen.
 	Affinity      time.Duration // 0: each connection anew; else a client stays this long with its endpoint
 	InternalLocal bool          // the cluster IP is answered by this node's endpoints only
@@ -86,6 +91,9 @@ type Service struct {
 	Endpoints []Endpoint
 	// LocalEndpoints answer where a policy says Local; empty if none does.
 	LocalEndpoints []Endpoint
+	// Leaving are endpoints of a UDP service that still serve though no new flow is
+	// sent to them: a flow they have is kept. Sorted.
+	Leaving []netip.AddrPort
 }
 
 // Endpoint is where a connection ends up.
@@ -101,6 +109,8 @@ func (s *Service) equal(o *Service) bool {
 		s.Affinity == o.Affinity && s.InternalLocal == o.InternalLocal && s.ExternalLocal == o.ExternalLocal &&
 		s.HealthCheckNodePort == o.HealthCheckNodePort &&
 		slices.Equal(s.External, o.External) &&
+		slices.Equal(s.LoadBalancer, o.LoadBalancer) && slices.Equal(s.SourceRanges, o.SourceRanges) &&
+		slices.Equal(s.Leaving, o.Leaving) &&
 		slices.Equal(s.Endpoints, o.Endpoints) &&
 		slices.Equal(s.LocalEndpoints, o.LocalEndpoints)
 }

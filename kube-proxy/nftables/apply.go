@@ -135,7 +135,7 @@ func (b *batch) elements(del, add []element) error {
 func eachMessage(all []element, values bool, send func(set string, es []nft.SetElement) error) error {
 	for len(all) > 0 {
 		set := all[0].set
-		verdicts := specOf(set).verdicts()
+		verdicts, ranges := specOf(set).verdicts(), specOf(set).ranges
 		n := 0
 		for n < len(all) && n < elementsPerMessage && all[n].set == set {
 			n++
@@ -143,6 +143,9 @@ func eachMessage(all []element, values bool, send func(set string, es []nft.SetE
 		es := make([]nft.SetElement, 0, n)
 		for _, e := range all[:n] {
 			x := nft.SetElement{Key: []byte(e.key)}
+			if half := len(e.key) / 2; ranges {
+				x.Key, x.KeyEnd = []byte(e.key[:half]), []byte(e.key[half:])
+			}
 			switch {
 			case !values:
 			case verdicts:

@@ -36,6 +36,7 @@ const (
 	chainDispatch    = "dispatch"
 	chainRefuse      = "refuse"
 	chainNobodyHere  = "no-local-endpoints"
+	chainMasquerade  = "masquerade"
 )
 
 // baseChain is where the kernel hands packets in. Chains of type nat see the first
@@ -66,7 +67,7 @@ type fixedChain struct {
 // fixedChains are the rules in the order a packet meets them. All but those of
 // forward are for packets that open a connection.
 func fixedChains(c Config, f family) []fixedChain {
-	const tcp = 6
+	const tcp, udp = 6, 17
 	return []fixedChain{
 		{chainPrerouting, []rule{
 			{"arriving: is it for a service", seq(jump(chainDispatch))},
@@ -85,6 +86,10 @@ func fixedChains(c Config, f family) []fixedChain {
 		}},
 		{chainNobodyHere, []rule{
 			{"a policy says Local and nobody here answers", seq(drop())},
+		}},
+		{chainMasquerade, []rule{
+			{"two datagrams sent at once get the same port", seq(protocolIs(udp), masqueradeKeepingPort())},
+			{"all others any port", seq(masquerade())},
 		}},
 		{chainForward, forward(c, f)},
 		{chainPostrouting, postrouting(c, f)},
@@ -105,19 +110,19 @@ func forward(c Config, f family) []rule {
 // postrouting says whose source address is replaced with the node's.
 func postrouting(c Config, f family) []rule {
 	rules := []rule{
-		{"marked on the way in", seq(hasMark(c.mark()), setMark(c.mark(), 0), masquerade())},
-		{"hairpin: a pod reaches itself through a service", seq(f.loadSource(register), f.loadDestination(register+f.words), inSet(setHairpin), masquerade())},
+		{"marked on the way in", seq(hasMark(c.mark()), setMark(c.mark(), 0), goTo(chainMasquerade))},
+		{"hairpin: a pod reaches itself through a service", seq(f.loadSource(register), f.loadDestination(register+f.words), inSet(setHairpin), goTo(chainMasquerade))},
 	}
 	if c.MasqueradeNeighbours {
 		rules = append(rules, rule{"through a service to a pod of this node: the answer would go past us", seq(
-			redirected(), f.loadDestination(register), f.loadDestination(register+f.words), inSet(setHairpin), masquerade())})
+			redirected(), f.loadDestination(register), f.loadDestination(register+f.words), inSet(setHairpin), goTo(chainMasquerade))})
 	}
 	if c.MasqueradeEgress && c.PodCIDR.IsValid() {
 		rules = append(rules, rule{"from a pod to outside the cluster", seq(
 			f.inPrefix(f.loadSource, c.PodCIDR, true),
 			f.inPrefix(f.loadDestination, c.PodCIDR, false),
 			f.inPrefix(f.loadDestination, f.multicast, false),
-			masquerade(),
+			goTo(chainMasquerade),
 		)})
 	}
 	return rules

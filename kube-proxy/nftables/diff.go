@@ -42,6 +42,7 @@ type ruleset struct {
 	shared   map[element]int           // how many services want it
 	picks    map[pick]bool             // whose chains are made
 	lost     map[changes.Name]bool     // services that lost a front to another
+	ranged   map[changes.Name]bool     // services with source ranges: what they allow depends on the node's addresses
 
 	// Elements of hairpin that no service wants any more, and since when. A packet
 	// that was sent to its own pod before a transaction meets the rule that gives
@@ -66,6 +67,7 @@ func newRuleset(f family) *ruleset {
 		shared:   map[element]int{},
 		picks:    map[pick]bool{},
 		lost:     map[changes.Name]bool{},
+		ranged:   map[changes.Name]bool{},
 		resting:  map[element]time.Time{},
 		clock:    time.Now,
 	}
@@ -98,10 +100,13 @@ func (r *ruleset) advance(w Wish) *difference {
 		d.use(p)
 	}
 	gone, came := changes.Compare(r.table, w.Table)
-	if len(r.lost) > 0 && len(gone) > 0 {
+	moved := !slices.Equal(r.nodes, w.NodeAddresses)
+	if len(r.lost) > 0 && len(gone) > 0 || len(r.ranged) > 0 && moved {
 		// A front may have become free for one that lost it: contend again.
 		gone, came = r.table.Services, w.Table.Services
 	}
+	before := r.nodes
+	r.nodes = slices.Clone(w.NodeAddresses)
 	was := make(map[changes.Name]*rendered, len(gone))
 	for _, s := range gone {
 		was[s.Name] = r.services[s.Name]
@@ -110,9 +115,10 @@ func (r *ruleset) advance(w Wish) *difference {
 	for _, s := range came {
 		d.claim(s, was[s.Name])
 	}
-	d.nodeAddresses(r.nodes, w.NodeAddresses)
-
-	r.table, r.nodes = w.Table, slices.Clone(w.NodeAddresses)
+	if moved {
+		d.nodeAddresses(before, r.nodes)
+	}
+	r.table = w.Table
 	return d
 }
 
@@ -148,6 +154,7 @@ func (d *difference) release(name changes.Name) {
 	r := d.services[name]
 	delete(d.services, name)
 	delete(d.lost, name)
+	delete(d.ranged, name)
 	for _, f := range r.fronts {
 		k := frontKey{f.entry.set, f.entry.key}
 		if d.owner[k] != name {
@@ -177,7 +184,10 @@ func (d *difference) claim(s *changes.Service, was *rendered) {
 	if was == nil && len(d.found) > 0 {
 		was = &rendered{numbers: numbersIn(d.found, s, 0), locals: numbersIn(d.found, s, localNumbers)}
 	}
-	r := render(s, was, d.family)
+	r := render(s, was, d.family, d.nodes)
+	if len(s.SourceRanges) > 0 {
+		d.ranged[s.Name] = true
+	}
 	d.services[s.Name] = r
 	for _, f := range r.fronts {
 		k := frontKey{f.entry.set, f.entry.key}

@@ -41,6 +41,8 @@ type pick struct {
 	count  int           // endpoints anywhere
 	locals int           // endpoints of this node
 	sticky time.Duration // 0: each connection anew
+	hashed bool          // by a sum over the client's address and port, not at random
+	ranged bool          // only callers from the service's source ranges
 }
 
 // plain leaves away what makes no difference, so that what chooses alike is equal.
@@ -50,10 +52,12 @@ func (p pick) plain() pick {
 		return pick{front: frontNone}
 	case !p.local:
 		p.locals = 0
+		p.hashed = p.hashed && p.count > 1
 	case p.front == frontCluster && p.locals == 0:
 		return pick{front: frontNobodyHere}
 	case p.front == frontCluster:
 		p.count = 0
+		p.hashed = p.hashed && p.locals > 1
 	}
 	return p
 }
@@ -69,6 +73,12 @@ func (p pick) chain() string {
 	}
 	if p.keep {
 		b += "-keep"
+	}
+	if p.ranged {
+		b += "-ranged"
+	}
+	if p.hashed {
+		b += "-udp"
 	}
 	if p.local {
 		b += fmt.Sprintf("-local-%d", p.locals)
@@ -87,11 +97,18 @@ func (p pick) chain() string {
 // A way is a pick's number in the maps. Usual ones spell the pick: the front in
 // the upper half, the count in the lower. All others are a sum over the name of
 // their chain, with the highest bit set.
-const wayOther = 1 << 31
+const (
+	wayOther  = 1 << 31
+	wayHashed = 1 << 20
+)
 
 func (p pick) way() uint32 {
-	if (pick{front: p.front, count: p.count}) == p && p.count < 1<<16 {
+	switch usual := (pick{front: p.front, count: p.count}); {
+	case p.count >= 1<<16:
+	case p == usual:
 		return uint32(p.front)<<16 | uint32(p.count)
+	case p == pick{front: p.front, count: p.count, hashed: true}:
+		return wayHashed | uint32(p.front)<<16 | uint32(p.count)
 	}
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(p.chain())) // a hash takes everything
@@ -103,7 +120,7 @@ func wayName(w uint32) string {
 	if w&wayOther != 0 {
 		return fmt.Sprintf("%x:%x", w>>16, w&0xffff)
 	}
-	return pick{front: front(w >> 16), count: int(w & 0xffff)}.chain()
+	return pick{front: front(w >> 16 & 0xf), count: int(w & 0xffff), hashed: w&wayHashed != 0}.chain()
 }
 
 // entry is the element that leads to the pick's chain.
@@ -114,7 +131,7 @@ func comparePicks(a, b pick) int { return strings.Compare(a.chain(), b.chain()) 
 // anywhere is the pick for those clients of a Local service that may go to any
 // endpoint: pods and processes of this node.
 func (p pick) anywhere() pick {
-	return pick{front: p.front, keep: true, count: p.count, sticky: p.sticky}.plain()
+	return pick{front: p.front, keep: true, count: p.count, sticky: p.sticky, hashed: p.hashed}.plain()
 }
 
 // needs are the picks whose chains the rules of this one go to.
@@ -132,6 +149,9 @@ func usualPicks() []pick {
 	for _, fr := range []front{frontCluster, frontNode} {
 		for n := 1; n <= 8; n++ {
 			out = append(out, pick{front: fr, count: n})
+			if n > 1 {
+				out = append(out, pick{front: fr, count: n, hashed: true})
+			}
 		}
 	}
 	return out
@@ -140,6 +160,9 @@ func usualPicks() []pick {
 // rules make the chain.
 func (p pick) rules(c Config, f family) []rule {
 	out := []rule{{"the way is found", forget()}}
+	if p.ranged {
+		out = append(out, rule{"callers from elsewhere", seq(f.key(p.front), f.loadSource(f.afterFront()), notInSet(setRanges), drop())})
+	}
 	if p.local && p.front != frontCluster {
 		to := p.anywhere().chain()
 		if c.PodCIDR.IsValid() {
@@ -168,22 +191,29 @@ func (p pick) rules(c Config, f family) []rule {
 func (p pick) choose(f family, n int, first uint32) []rule {
 	var out []rule
 	after := f.afterFront()
-	random := seq(f.key(p.front), dice(after, n, first), get(setEndpoints, f.chosen()))
+	one := seq(f.key(p.front), dice(after, n, first), get(setEndpoints, f.chosen()))
+	if p.hashed && n > 1 {
+		one = seq(f.hash(after, n, first), f.key(p.front), get(setEndpoints, f.chosen()))
+	}
 	if p.sticky > 0 {
 		client := seq(f.key(p.front), f.loadSource(after))
 		number := noted(f.chosen())
 		there := seq(f.key(p.front), noted(after), get(setEndpoints, f.chosen()), forget(), f.toChosen())
+		anew := seq(dice(register, n, first))
+		if p.hashed && n > 1 {
+			anew = f.hash(register, n, first)
+		}
 		out = append(out,
 			rule{"a known client returns, if its endpoint is there", seq(
 				client, get(setAffinity, register), note(register), client, number, f.remember(p.sticky), there)},
 			rule{"a new client is remembered", seq(
-				dice(register, n, first), note(register), client, number, f.disown(), client, number, f.remember(p.sticky), there)})
+				anew, note(register), client, number, f.disown(), client, number, f.remember(p.sticky), there)})
 	}
-	out = append(out, rule{fmt.Sprintf("one of %d", n), seq(random, f.toChosen())})
+	out = append(out, rule{fmt.Sprintf("one of %d", n), seq(one, f.toChosen())})
 	if n > 1 {
 		// A packet can begin under the old count and look into the new map.
-		one := seq(f.key(p.front), dice(after, 1, first), get(setEndpoints, f.chosen()))
-		out = append(out, rule{"the number is gone in this moment: the first", seq(one, f.toChosen())})
+		head := seq(f.key(p.front), dice(after, 1, first), get(setEndpoints, f.chosen()))
+		out = append(out, rule{"the number is gone in this moment: the first", seq(head, f.toChosen())})
 	}
 	return append(out, rule{"all are gone in this moment: the client tries again", seq(drop())})
 }
@@ -197,6 +227,22 @@ func (f family) key(fr front) []expr.Any {
 	}
 	return seq(where, f.loadPort(register+f.words))
 }
+
+// hash puts a number from first up to first+n-1 into a register, the same for all
+// packets a client sends from one port. Resolvers send two questions at once from
+// one socket. Sent two ways they would be two connections with the same name: the
+// kernel drops one of them, or gives it a second for its answer, and the resolver
+// waits for five.
+func (f family) hash(reg uint32, n int, first uint32) []expr.Any {
+	return []expr.Any{
+		f.loadSource(register),
+		f.loadSourcePort(register + f.words),
+		&expr.Hash{SourceRegister: register, DestRegister: reg, Length: uint32(f.addrLen) + 4, Modulus: uint32(n), Seed: hashSeed, Offset: first, Type: expr.HashTypeJenkins},
+	}
+}
+
+// hashSeed is any number: with one of its own a rule is the same after a restart.
+const hashSeed = 0x70686f75
 
 // dice puts a number from first up to first+n-1 into a register.
 func dice(reg uint32, n int, first uint32) expr.Any {

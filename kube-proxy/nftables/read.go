@@ -79,7 +79,7 @@ func (k *kernel) readTable(conn *nft.Conn) (found, error) {
 					return out, fmt.Errorf("listing the elements of %s: %w", s.name, err)
 				}
 			}
-			out.elements[frontKey{s.name, string(e.Key)}] = value
+			out.elements[frontKey{s.name, string(e.Key) + string(e.KeyEnd)}] = value
 		}
 	}
 	out.usable = true
@@ -143,7 +143,7 @@ func (k *kernel) sameSets(sets []*nft.Set) bool {
 	for _, spec := range setSpecs {
 		want := k.family.set(k.table(), spec)
 		if !slices.ContainsFunc(sets, func(s *nft.Set) bool {
-			if s.Name != want.Name || s.IsMap != want.IsMap || s.HasTimeout != want.HasTimeout || s.Dynamic != want.Dynamic || s.Interval || s.Constant {
+			if s.Name != want.Name || s.IsMap != want.IsMap || s.HasTimeout != want.HasTimeout || s.Dynamic != want.Dynamic || s.Interval != want.Interval || s.Constant {
 				return false
 			}
 			if spec.verdicts() {

@@ -29,8 +29,9 @@ type renderedFront struct {
 
 // render is the elements for one service port. It is pure: was, the rendering
 // before (or nil), only decides who keeps which number, so that an endpoint that
-// comes or goes changes its own elements and not its neighbours'.
-func render(s *changes.Service, was *rendered, f family) *rendered {
+// comes or goes changes its own elements and not its neighbours'. nodes are this
+// node's addresses.
+func render(s *changes.Service, was *rendered, f family, nodes []netip.Addr) *rendered {
 	out := &rendered{}
 	if was == nil {
 		was = out
@@ -38,16 +39,20 @@ func render(s *changes.Service, was *rendered, f family) *rendered {
 	out.numbers = assign(was.numbers, s.Endpoints)
 	out.locals = assign(was.locals, s.LocalEndpoints)
 
-	base := pick{count: len(out.numbers), locals: len(out.locals), sticky: s.Affinity}
+	base := pick{count: len(out.numbers), locals: len(out.locals), sticky: s.Affinity, hashed: s.Protocol == changes.UDP}
 	inside, outside := base, base
 	inside.front, inside.local = frontCluster, s.InternalLocal
 	outside.local = s.ExternalLocal
 
 	out.add(f, setServices, inside, s.ClusterIP, s.Protocol, s.Port)
 	for _, a := range s.External {
-		outside.front = frontExternal
+		outside.front, outside.ranged = frontExternal, len(s.SourceRanges) > 0 && slices.Contains(s.LoadBalancer, a)
 		out.add(f, setServices, outside, a, s.Protocol, s.Port)
+		if outside.ranged {
+			out.restrict(f, s, a, nodes)
+		}
 	}
+	outside.ranged = false
 	if s.NodePort != 0 {
 		outside.front = frontNode
 		out.add(f, setNodePorts, outside, f.anywhere, s.Protocol, s.NodePort)
@@ -83,6 +88,33 @@ func (r *rendered) add(f family, set string, p pick, where netip.Addr, over chan
 		}
 	}
 	r.fronts = append(r.fronts, front)
+}
+
+// restrict adds the ranges that may call the front added last, a load balancer's
+// address. Where this machine has that address itself, its processes call it from
+// that very address: they may, if this machine may.
+func (r *rendered) restrict(f family, s *changes.Service, at netip.Addr, nodes []netip.Addr) {
+	ranges := s.SourceRanges
+	mine := func(p netip.Prefix) bool { return slices.ContainsFunc(nodes, p.Contains) }
+	itself := func(p netip.Prefix) bool { return p.Contains(at) }
+	if slices.ContainsFunc(ranges, mine) && !slices.ContainsFunc(ranges, itself) {
+		ranges = append(slices.Clone(ranges), netip.PrefixFrom(at, f.all))
+	}
+	front := &r.fronts[len(r.fronts)-1]
+	for _, p := range ranges {
+		key := join(at, s.Protocol, s.Port, p.Masked().Addr()) + join(at, s.Protocol, s.Port, lastOf(p))
+		front.elements = append(front.elements, element{set: setRanges, key: key})
+	}
+}
+
+// lastOf is the highest address in a prefix.
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
 
 // assign gives each endpoint a number from 0 up without gaps; who had one that

@@ -184,6 +184,8 @@ func TestChains(t *testing.T) {
 		{front: frontExternal, count: 2, keep: true},
 		{front: frontNode, local: true, count: 3, locals: 1},
 		{front: frontExternal, local: true, count: 3},
+		{front: frontCluster, hashed: true, count: 3},
+		{front: frontExternal, ranged: true, hashed: true, count: 2, sticky: time.Minute},
 	} {
 		show(p.plain().chain(), p.plain().rules(c, f))
 	}

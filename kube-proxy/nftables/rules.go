@@ -71,6 +71,11 @@ func (f family) loadPort(reg uint32) []expr.Any {
 	}
 }
 
+// loadSourcePort puts the client's port into a register.
+func (f family) loadSourcePort(reg uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2}
+}
+
 // inPrefix goes on if an address is in the prefix, or if it is not.
 func (f family) inPrefix(load func(uint32) expr.Any, p netip.Prefix, in bool) []expr.Any {
 	op := expr.CmpOpEq
@@ -82,6 +87,11 @@ func (f family) inPrefix(load func(uint32) expr.Any, p netip.Prefix, in bool) []
 		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: uint32(f.addrLen), Mask: f.mask(p.Bits()), Xor: make([]byte, f.addrLen)},
 		&expr.Cmp{Op: op, Register: register, Data: p.Masked().Addr().AsSlice()},
 	}
+}
+
+// notInSet goes on if the key in the registers is not in the set.
+func notInSet(name string) expr.Any {
+	return &expr.Lookup{SourceRegister: register, SetName: name, Invert: true}
 }
 
 // inSet goes on if the key in the registers is in the set.
@@ -189,7 +199,13 @@ func (f family) toChosen() expr.Any {
 	return &expr.NAT{Type: expr.NATTypeDestNAT, Family: f.nat, RegAddrMin: f.chosen(), RegProtoMin: f.chosenPort()}
 }
 
+// masquerade gives the connection the node's address and any free port. Clients
+// with the same port must not be given the same one in the same moment.
 func masquerade() expr.Any { return &expr.Masq{FullyRandom: true} }
+
+// masqueradeKeepingPort gives the node's address and, if it is free, the client's
+// own port: two datagrams sent at once make the same choice.
+func masqueradeKeepingPort() expr.Any { return &expr.Masq{} }
 
 func jump(to string) expr.Any { return &expr.Verdict{Kind: expr.VerdictJump, Chain: to} }
 func goTo(to string) expr.Any { return &expr.Verdict{Kind: expr.VerdictGoto, Chain: to} }

@@ -25,6 +25,7 @@ const (
 	setClusters  = "cluster-ips"
 	setHairpin   = "hairpin"
 	setAffinity  = "affinity"
+	setRanges    = "source-ranges"
 )
 
 // kind is the type of one field of a key or value; every field takes whole
@@ -49,6 +50,9 @@ type setSpec struct {
 	shared bool
 	// filled by packets, not by us
 	dynamic bool
+	// the last field of a key is a range: keys hold the first and the last of all
+	// that are meant, one behind the other
+	ranges bool
 }
 
 // verdicts tells whether the values are chains to go to.
@@ -67,6 +71,7 @@ var setSpecs = []setSpec{
 	{name: setClusters, key: []kind{addr}, shared: true},
 	{name: setHairpin, key: []kind{addr, addr}, shared: true},
 	{name: setAffinity, key: []kind{addr, proto, port, addr}, value: []kind{number}, dynamic: true},
+	{name: setRanges, key: []kind{addr, proto, port, addr}, ranges: true},
 }
 
 // affinitySize bounds how many clients are remembered; beyond it they are
@@ -115,6 +120,9 @@ func (f family) set(t *nft.Table, s setSpec) *nft.Set {
 	if s.dynamic {
 		out.Dynamic, out.HasTimeout, out.Size = true, true, affinitySize
 	}
+	if s.ranges {
+		out.Interval, out.Concatenation = true, true
+	}
 	return out
 }
 
@@ -153,6 +161,10 @@ func (e element) describe(f family) string {
 	s := specOf(e.set)
 	text := e.set + " " + f.fields(s.key, e.key)
 	switch {
+	case s.ranges:
+		half := len(e.key) / 2
+		last, _ := netip.AddrFromSlice([]byte(e.key[len(e.key)-f.addrLen:]))
+		text = e.set + " " + f.fields(s.key, e.key[:half]) + "-" + last.String()
 	case s.verdicts():
 		text += " : goto " + e.value
 	case s.value != nil:

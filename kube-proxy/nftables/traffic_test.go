@@ -11,220 +11,166 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap/zaptest"
-
 	"pilothouse.dev/kube-proxy/changes"
-	"pilothouse.dev/kube-proxy/nfconn"
 	"pilothouse.dev/kube-proxy/nftables"
 	"pilothouse.dev/kube-proxy/testnet"
 )
 
-const servePort = 8080
-
-var (
-	clusterIP = netip.MustParseAddr("10.96.0.10")
-	clusterAt = netip.AddrPortFrom(clusterIP, 80)
-	nodeAt    = netip.AddrPortFrom(testnet.NodeIP, 30080)
-)
-
-// world is a network with a Writer at its node.
-type world struct {
-	*testnet.Net
-	writer *nftables.Writer
-}
-
-func newWorld(t testing.TB, pods int) *world { return serving(t, testnet.New(t, pods)) }
-
-// serving makes all pods of a network serve.
-func serving(t testing.TB, n *testnet.Net) *world {
-	for _, p := range n.Pods {
-		p.Serve(t, servePort)
-	}
-	return &world{Net: n, writer: newWriter(t, n)}
-}
-
-func newWriter(t testing.TB, n *testnet.Net) *nftables.Writer {
-	return newWriterFor(t, n, nftables.Config{PodCIDR: testnet.PodCIDR, MasqueradeEgress: true, MasqueradeBit: 14})
-}
-
-func newWriterFor(t testing.TB, n *testnet.Net, c nftables.Config) *nftables.Writer {
-	conn := nfconn.New(int(n.Node.NS))
-	t.Cleanup(conn.Close)
-	return nftables.New(c, conn, zaptest.NewLogger(t))
-}
-
-// set offers the services at the node.
-func (w *world) set(t testing.TB, services ...*changes.Service) nftables.Stats {
-	t.Helper()
-	stats, err := w.writer.Set(nftables.Wish{Table: &changes.Table{Services: services}, NodeAddresses: []netip.Addr{testnet.NodeIP}})
-	if err != nil {
-		t.Fatalf("setting the rules: %v", err)
-	}
-	return stats
-}
-
-// service is a service of all pods given, with a node port.
-func service(p changes.Protocol, pods ...testnet.Place) *changes.Service {
-	s := &changes.Service{
-		Name:     changes.Name{Namespace: "default", Service: "web", Port: p.String()},
-		Protocol: p, ClusterIP: clusterIP, Port: 80, NodePort: 30080,
-	}
-	for _, pod := range pods {
-		s.Endpoints = append(s.Endpoints, changes.Endpoint{Addr: netip.AddrPortFrom(pod.IP, servePort), Local: true})
-	}
-	return s
-}
-
-// answers calls n times and counts who answered; each call is a new connection.
-func answers(t testing.TB, from testnet.Place, network string, to netip.AddrPort, n int) map[string]int {
-	t.Helper()
-	got := map[string]int{}
-	for range n {
-		a, err := from.Call(network, to)
-		if err != nil {
-			t.Fatalf("calling %s %s from %s: %v", network, to, from.Name, err)
-		}
-		got[a.From]++
-	}
-	return got
-}
-
 func TestEndpointsShareTheCalls(t *testing.T) {
-	w := newWorld(t, 3)
-	w.set(t, service(changes.TCP, w.Pods...), service(changes.UDP, w.Pods...))
-	for _, c := range []struct {
-		name string
-		from testnet.Place
-		to   netip.AddrPort
-	}{
-		{"a pod calls the cluster IP", w.Pods[0], clusterAt},
-		{"the node calls the cluster IP", w.Node, clusterAt},
-		{"a host outside calls the cluster IP", w.Host, clusterAt},
-		{"a pod calls the node port", w.Pods[0], nodeAt},
-		{"the node calls its own node port", w.Node, nodeAt},
-		{"a host outside calls the node port", w.Host, nodeAt},
-	} {
-		for _, network := range []string{"tcp", "udp"} {
-			t.Run(c.name+" over "+network, func(t *testing.T) {
-				// With 60 calls each endpoint is left out once in 10^10 runs.
-				if got := answers(t, c.from, network, c.to, 60); len(got) != 3 {
-					t.Errorf("not every endpoint answered: %v", got)
-				}
-			})
-		}
-	}
-}
-
-func TestSpreadIsEven(t *testing.T) {
-	w := newWorld(t, 4)
-	w.set(t, service(changes.UDP, w.Pods...))
-	const calls = 800
-	got := answers(t, w.Host, "udp", clusterAt, calls)
-	for _, p := range w.Pods {
-		// 200 expected, standard deviation 12: beyond 7 of them something is wrong.
-		if n := got[p.Name]; n < 114 || n > 286 {
-			t.Errorf("%s answered %d of %d: %v", p.Name, n, calls, got)
-		}
-	}
-}
-
-func TestWhoIsMasqueraded(t *testing.T) {
-	w := newWorld(t, 2)
-	only := w.Pods[1]
-	w.Host.Serve(t, servePort)
-	external := netip.AddrPortFrom(testnet.HostIP, servePort)
-	w.set(t, service(changes.TCP, only))
-	for _, c := range []struct {
-		name string
-		from testnet.Place
-		to   netip.AddrPort
-		want netip.Addr
-	}{
-		{"a pod keeps its address", w.Pods[0], clusterAt, w.Pods[0].IP},
-		{"a pod that reaches itself does not", only, clusterAt, netip.MustParseAddr("169.254.1.1")},
-		{"nor through a node port", only, nodeAt, netip.MustParseAddr("169.254.1.1")},
-		{"nor does a host outside at the cluster IP", w.Host, clusterAt, netip.MustParseAddr("169.254.1.1")},
-		{"nor at the node port", w.Host, nodeAt, netip.MustParseAddr("169.254.1.1")},
-		{"a pod calls a pod directly", w.Pods[0], netip.AddrPortFrom(only.IP, servePort), w.Pods[0].IP},
-		{"a pod calls the world as the node", w.Pods[0], external, testnet.NodeIP},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			a, err := c.from.Call("tcp", c.to)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if a.Caller != c.want {
-				t.Errorf("seen as %s, want %s", a.Caller, c.want)
-			}
-		})
-	}
-}
-
-// Pods on a bridge, as the kubelet makes them: a pod must get its answer from the
-// service and not, over the bridge, from its neighbour's own address.
-func TestPodsOnABridge(t *testing.T) {
-	w := serving(t, testnet.NewBridged(t, 3))
-	w.set(t, service(changes.TCP, w.Pods...), service(changes.UDP, w.Pods...))
-	for _, from := range []testnet.Place{w.Pods[0], w.Node, w.Host} {
-		for _, network := range []string{"tcp", "udp"} {
-			for _, to := range []netip.AddrPort{clusterAt, nodeAt} {
-				t.Run(fmt.Sprintf("%s calls %s over %s", from.Name, to, network), func(t *testing.T) {
-					if got := answers(t, from, network, to, 60); len(got) != 3 {
+	eachFamily(t, func(t *testing.T, v6 bool) {
+		w := newWorldOf(t, v6, 3)
+		w.set(t, w.service(changes.TCP, w.Pods...), w.service(changes.UDP, w.Pods...))
+		for _, c := range []struct {
+			name string
+			from testnet.Place
+			to   netip.AddrPort
+		}{
+			{"a pod calls the cluster IP", w.Pods[0], w.clusterAt},
+			{"the node calls the cluster IP", w.Node, w.clusterAt},
+			{"a host outside calls the cluster IP", w.Host, w.clusterAt},
+			{"a pod calls the node port", w.Pods[0], w.nodeAt},
+			{"the node calls its own node port", w.Node, w.nodeAt},
+			{"a host outside calls the node port", w.Host, w.nodeAt},
+		} {
+			for _, network := range []string{"tcp", "udp"} {
+				t.Run(c.name+" over "+network, func(t *testing.T) {
+					// With 60 calls each endpoint is left out once in 10^10 runs.
+					if got := answers(t, c.from, network, c.to, 60); len(got) != 3 {
 						t.Errorf("not every endpoint answered: %v", got)
 					}
 				})
 			}
 		}
-	}
-	t.Run("a neighbour keeps its address", func(t *testing.T) {
-		w.set(t, service(changes.TCP, w.Pods[1]))
-		if a, err := w.Pods[0].Call("tcp", clusterAt); err != nil || a.Caller != w.Pods[0].IP {
-			t.Errorf("got %+v, %v", a, err)
+	})
+}
+
+func TestSpreadIsEven(t *testing.T) {
+	eachFamily(t, func(t *testing.T, v6 bool) {
+		w := newWorldOf(t, v6, 4)
+		w.set(t, w.service(changes.UDP, w.Pods...))
+		const calls = 800
+		got := answers(t, w.Host, "udp", w.clusterAt, calls)
+		for _, p := range w.Pods {
+			// 200 expected, standard deviation 12: beyond 7 of them something is wrong.
+			if n := got[p.Name]; n < 114 || n > 286 {
+				t.Errorf("%s answered %d of %d: %v", p.Name, n, calls, got)
+			}
 		}
+	})
+}
+
+func TestWhoIsMasqueraded(t *testing.T) {
+	eachFamily(t, func(t *testing.T, v6 bool) {
+		w := newWorldOf(t, v6, 2)
+		only := w.Pods[1]
+		w.Host.Serve(t, servePort)
+		external := netip.AddrPortFrom(w.hostIP, servePort)
+		w.set(t, w.service(changes.TCP, only))
+		for _, c := range []struct {
+			name string
+			from testnet.Place
+			to   netip.AddrPort
+			want netip.Addr
+		}{
+			{"a pod keeps its address", w.Pods[0], w.clusterAt, w.Pods[0].Of(v6)},
+			{"a pod that reaches itself does not", only, w.clusterAt, w.podGateway},
+			{"nor through a node port", only, w.nodeAt, w.podGateway},
+			{"nor does a host outside at the cluster IP", w.Host, w.clusterAt, w.podGateway},
+			{"nor at the node port", w.Host, w.nodeAt, w.podGateway},
+			{"a pod calls a pod directly", w.Pods[0], w.at(only), w.Pods[0].Of(v6)},
+			{"a pod calls the world as the node", w.Pods[0], external, w.nodeIP},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				a, err := c.from.Call("tcp", c.to)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if a.Caller != c.want {
+					t.Errorf("seen as %s, want %s", a.Caller, c.want)
+				}
+			})
+		}
+	})
+}
+
+// Pods on a bridge, as the kubelet makes them: a pod must get its answer from the
+// service and not, over the bridge, from its neighbour's own address.
+func TestPodsOnABridge(t *testing.T) {
+	eachFamily(t, func(t *testing.T, v6 bool) {
+		w := serving(t, testnet.NewBridged(t, 3), v6)
+		w.set(t, w.service(changes.TCP, w.Pods...), w.service(changes.UDP, w.Pods...))
+		for _, from := range []testnet.Place{w.Pods[0], w.Node, w.Host} {
+			for _, network := range []string{"tcp", "udp"} {
+				for _, to := range []netip.AddrPort{w.clusterAt, w.nodeAt} {
+					t.Run(fmt.Sprintf("%s calls %s over %s", from.Name, to, network), func(t *testing.T) {
+						if got := answers(t, from, network, to, 60); len(got) != 3 {
+							t.Errorf("not every endpoint answered: %v", got)
+						}
+					})
+				}
+			}
+		}
+		t.Run("a neighbour keeps its address", func(t *testing.T) {
+			w.set(t, w.service(changes.TCP, w.Pods[1]))
+			if a, err := w.Pods[0].Call("tcp", w.clusterAt); err != nil || a.Caller != w.Pods[0].Of(v6) {
+				t.Errorf("got %+v, %v", a, err)
+			}
+		})
 	})
 }
 
 // The same where the kernel shows rules nothing that stays on a bridge.
 func TestPodsOnABridgeThatEscapes(t *testing.T) {
-	w := serving(t, testnet.NewBridged(t, 3))
-	w.Node.Do(t, func() error {
-		err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-iptables", []byte("0"), 0o644)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil // such a kernel
-		}
-		return err
-	})
-	w.writer = newWriterFor(t, w.Net, nftables.Config{PodCIDR: testnet.PodCIDR, MasqueradeEgress: true, MasqueradeNeighbours: true, MasqueradeBit: 14})
-	w.set(t, service(changes.TCP, w.Pods...), service(changes.UDP, w.Pods...))
-	for _, network := range []string{"tcp", "udp"} {
-		for _, to := range []netip.AddrPort{clusterAt, nodeAt} {
-			if got := answers(t, w.Pods[0], network, to, 60); len(got) != 3 {
-				t.Errorf("%s %s: not every endpoint answered: %v", network, to, got)
+	eachFamily(t, func(t *testing.T, v6 bool) {
+		w := serving(t, testnet.NewBridged(t, 3), v6)
+		w.Node.Do(t, func() error {
+			for _, f := range []string{"iptables", "ip6tables"} {
+				err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+f, []byte("0"), 0o644)
+				if err != nil && !errors.Is(err, os.ErrNotExist) { // such a kernel
+					return err
+				}
+			}
+			return nil
+		})
+		escaping := w.config()
+		escaping.MasqueradeNeighbours = true
+		w.writer = newWriterFor(t, w.Net, escaping)
+		w.set(t, w.service(changes.TCP, w.Pods...), w.service(changes.UDP, w.Pods...))
+		for _, network := range []string{"tcp", "udp"} {
+			for _, to := range []netip.AddrPort{w.clusterAt, w.nodeAt} {
+				if got := answers(t, w.Pods[0], network, to, 60); len(got) != 3 {
+					t.Errorf("%s %s: not every endpoint answered: %v", network, to, got)
+				}
 			}
 		}
-	}
-	direct := netip.AddrPortFrom(w.Pods[1].IP, servePort)
-	if a, err := w.Pods[0].Call("tcp", direct); err != nil || a.Caller != w.Pods[0].IP {
-		t.Errorf("a direct call: %+v, %v", a, err)
-	}
+		direct := w.at(w.Pods[1])
+		if a, err := w.Pods[0].Call("tcp", direct); err != nil || a.Caller != w.Pods[0].Of(v6) {
+			t.Errorf("a direct call: %+v, %v", a, err)
+		}
+	})
 }
 
 // The kernel is asked to show bridged packets where it can.
 func TestBridgesAreShown(t *testing.T) {
 	w := testnet.New(t, 0)
-	const file = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+	files := []string{"/proc/sys/net/bridge/bridge-nf-call-iptables", "/proc/sys/net/bridge/bridge-nf-call-ip6tables"}
 	w.Node.Do(t, func() error {
-		err := os.WriteFile(file, []byte("0"), 0o644)
-		missing := errors.Is(err, os.ErrNotExist)
-		if err != nil && !missing {
-			return err
+		missing := false
+		for _, file := range files {
+			err := os.WriteFile(file, []byte("0"), 0o644)
+			missing = errors.Is(err, os.ErrNotExist)
+			if err != nil && !missing {
+				return err
+			}
 		}
 		escape, err := nftables.BridgesEscape()
 		if err != nil || escape != missing {
 			return fmt.Errorf("got %v, %w", escape, err)
 		}
-		if now, err := os.ReadFile(file); !missing && string(now) != "1\n" {
-			return fmt.Errorf("left at %q, %w", now, err)
+		for _, file := range files {
+			if now, err := os.ReadFile(file); !missing && string(now) != "1\n" {
+				return fmt.Errorf("%s was left at %q, %w", file, now, err)
+			}
 		}
 		return nil
 	})
@@ -311,183 +257,167 @@ func tcpReset(src, dst netip.Addr, from, to uint16) []byte {
 }
 
 func TestRefusals(t *testing.T) {
-	w := newWorld(t, 1)
-	w.set(t, service(changes.TCP), service(changes.UDP))
-	elsewhere := netip.AddrPortFrom(clusterIP, 81)
-	for _, c := range []struct {
-		name    string
-		from    testnet.Place
-		network string
-		to      netip.AddrPort
-	}{
-		{"no endpoints, from a pod", w.Pods[0], "tcp", clusterAt},
-		{"no endpoints, udp", w.Pods[0], "udp", clusterAt},
-		{"no endpoints, from the node", w.Node, "tcp", clusterAt},
-		{"no endpoints, udp from the node", w.Node, "udp", clusterAt},
-		{"no endpoints, from outside", w.Host, "tcp", clusterAt},
-		{"no endpoints, node port", w.Host, "tcp", nodeAt},
-		{"no endpoints, node port over udp", w.Host, "udp", nodeAt},
-		{"no endpoints, the node's own node port", w.Node, "tcp", nodeAt},
-		{"no such port", w.Pods[0], "tcp", elsewhere},
-		{"no such port, udp", w.Pods[0], "udp", elsewhere},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if _, err := c.from.Call(c.network, c.to); !testnet.Refused(err) {
-				t.Errorf("got %v, want a refusal", err)
-			}
-		})
-	}
+	eachFamily(t, func(t *testing.T, v6 bool) {
+		w := newWorldOf(t, v6, 1)
+		w.set(t, w.service(changes.TCP), w.service(changes.UDP))
+		elsewhere := netip.AddrPortFrom(w.cluster, 81)
+		for _, c := range []struct {
+			name    string
+			from    testnet.Place
+			network string
+			to      netip.AddrPort
+		}{
+			{"no endpoints, from a pod", w.Pods[0], "tcp", w.clusterAt},
+			{"no endpoints, udp", w.Pods[0], "udp", w.clusterAt},
+			{"no endpoints, from the node", w.Node, "tcp", w.clusterAt},
+			{"no endpoints, udp from the node", w.Node, "udp", w.clusterAt},
+			{"no endpoints, from outside", w.Host, "tcp", w.clusterAt},
+			{"no endpoints, node port", w.Host, "tcp", w.nodeAt},
+			{"no endpoints, node port over udp", w.Host, "udp", w.nodeAt},
+			{"no endpoints, the node's own node port", w.Node, "tcp", w.nodeAt},
+			{"no such port", w.Pods[0], "tcp", elsewhere},
+			{"no such port, udp", w.Pods[0], "udp", elsewhere},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				if _, err := c.from.Call(c.network, c.to); !testnet.Refused(err) {
+					t.Errorf("got %v, want a refusal", err)
+				}
+			})
+		}
+	})
 }
 
 func TestAffinity(t *testing.T) {
-	w := newWorld(t, 4)
-	s := service(changes.TCP, w.Pods...)
-	s.Affinity = time.Hour
-	w.set(t, s)
-	if out := w.nft(t, "list", "table", "ip", "kube-proxy"); !strings.Contains(out, "a known client returns") {
-		t.Errorf("the nft tool lists\n%s", out)
-	}
+	eachFamily(t, func(t *testing.T, v6 bool) {
+		w := newWorldOf(t, v6, 4)
+		s := w.service(changes.TCP, w.Pods...)
+		s.Affinity = time.Hour
+		w.set(t, s)
+		if out := w.nft(t, "list", "table", w.table, "kube-proxy"); !strings.Contains(out, "a known client returns") {
+			t.Errorf("the nft tool lists\n%s", out)
+		}
 
-	for _, c := range []struct {
-		name string
-		from testnet.Place
-		to   netip.AddrPort
-	}{
-		{"host outside, cluster IP", w.Host, clusterAt},
-		{"host outside, node port", w.Host, nodeAt},
-		{"pod, cluster IP", w.Pods[0], clusterAt},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if got := answers(t, c.from, "tcp", c.to, 20); len(got) != 1 {
-				t.Errorf("one client, several endpoints: %v", got)
+		for _, c := range []struct {
+			name string
+			from testnet.Place
+			to   netip.AddrPort
+		}{
+			{"host outside, cluster IP", w.Host, w.clusterAt},
+			{"host outside, node port", w.Host, w.nodeAt},
+			{"pod, cluster IP", w.Pods[0], w.clusterAt},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				if got := answers(t, c.from, "tcp", c.to, 20); len(got) != 1 {
+					t.Errorf("one client, several endpoints: %v", got)
+				}
+			})
+		}
+
+		t.Run("the endpoint goes", func(t *testing.T) {
+			first, err := w.Host.Call("tcp", w.clusterAt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var left []testnet.Place
+			for _, p := range w.Pods {
+				if p.Name != first.From {
+					left = append(left, p)
+				}
+			}
+			less := w.service(changes.TCP, left...)
+			less.Affinity = time.Hour
+			w.set(t, less)
+			got := answers(t, w.Host, "tcp", w.clusterAt, 20)
+			if len(got) != 1 || got[first.From] != 0 {
+				t.Errorf("want one other endpoint than %s, got %v", first.From, got)
 			}
 		})
-	}
-
-	t.Run("the endpoint goes", func(t *testing.T) {
-		first, err := w.Host.Call("tcp", clusterAt)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var left []testnet.Place
-		for _, p := range w.Pods {
-			if p.Name != first.From {
-				left = append(left, p)
-			}
-		}
-		less := service(changes.TCP, left...)
-		less.Affinity = time.Hour
-		w.set(t, less)
-		got := answers(t, w.Host, "tcp", clusterAt, 20)
-		if len(got) != 1 || got[first.From] != 0 {
-			t.Errorf("want one other endpoint than %s, got %v", first.From, got)
-		}
 	})
 }
 
 func TestLocalPolicy(t *testing.T) {
-	w := newWorld(t, 2)
-	here, there := w.Pods[0], w.Pods[1] // «there» stands for a pod of another node
-	local := service(changes.TCP, w.Pods...)
-	local.Endpoints[1].Local = false
-	local.LocalEndpoints = local.Endpoints[:1]
-	local.ExternalLocal = true
-	w.set(t, local)
+	eachFamily(t, func(t *testing.T, v6 bool) {
+		w := newWorldOf(t, v6, 2)
+		here, there := w.Pods[0], w.Pods[1] // «there» stands for a pod of another node
+		local := w.service(changes.TCP, w.Pods...)
+		local.Endpoints[1].Local = false
+		local.LocalEndpoints = local.Endpoints[:1]
+		local.ExternalLocal = true
+		w.set(t, local)
 
-	t.Run("from outside only this node's endpoint answers, and sees the caller", func(t *testing.T) {
-		for range 20 {
-			a, err := w.Host.Call("tcp", nodeAt)
-			if err != nil {
-				t.Fatal(err)
+		t.Run("from outside only this node's endpoint answers, and sees the caller", func(t *testing.T) {
+			for range 20 {
+				a, err := w.Host.Call("tcp", w.nodeAt)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if a.From != here.Name || a.Caller != w.hostIP {
+					t.Fatalf("got %+v", a)
+				}
 			}
-			if a.From != here.Name || a.Caller != testnet.HostIP {
-				t.Fatalf("got %+v", a)
+		})
+		t.Run("a pod may go anywhere", func(t *testing.T) {
+			if got := answers(t, here, "tcp", w.nodeAt, 60); got[there.Name] == 0 || got[here.Name] == 0 {
+				t.Errorf("got %v", got)
 			}
-		}
-	})
-	t.Run("a pod may go anywhere", func(t *testing.T) {
-		if got := answers(t, here, "tcp", nodeAt, 60); got[there.Name] == 0 || got[here.Name] == 0 {
-			t.Errorf("got %v", got)
-		}
-	})
-	t.Run("the cluster IP is not concerned", func(t *testing.T) {
-		if got := answers(t, w.Host, "tcp", clusterAt, 60); got[there.Name] == 0 || got[here.Name] == 0 {
-			t.Errorf("got %v", got)
-		}
-	})
+		})
+		t.Run("the cluster IP is not concerned", func(t *testing.T) {
+			if got := answers(t, w.Host, "tcp", w.clusterAt, 60); got[there.Name] == 0 || got[here.Name] == 0 {
+				t.Errorf("got %v", got)
+			}
+		})
 
-	inside := service(changes.TCP, w.Pods...)
-	inside.LocalEndpoints = inside.Endpoints[:1]
-	inside.InternalLocal = true
-	w.set(t, inside)
-	t.Run("internal: only this node's endpoint answers the cluster IP", func(t *testing.T) {
-		if got := answers(t, there, "tcp", clusterAt, 20); len(got) != 1 || got[here.Name] == 0 {
-			t.Errorf("got %v", got)
-		}
+		inside := w.service(changes.TCP, w.Pods...)
+		inside.LocalEndpoints = inside.Endpoints[:1]
+		inside.InternalLocal = true
+		w.set(t, inside)
+		t.Run("internal: only this node's endpoint answers the cluster IP", func(t *testing.T) {
+			if got := answers(t, there, "tcp", w.clusterAt, 20); len(got) != 1 || got[here.Name] == 0 {
+				t.Errorf("got %v", got)
+			}
+		})
 	})
 }
 
 // Endpoints are replaced, one and then all, while calls run: none may fail.
 func TestReplacingEndpointsFailsNoCall(t *testing.T) {
-	w := newWorld(t, 6)
-	w.set(t, service(changes.TCP, w.Pods[:3]...))
+	eachFamily(t, func(t *testing.T, v6 bool) {
+		w := newWorldOf(t, v6, 6)
+		w.set(t, w.service(changes.TCP, w.Pods[:3]...))
 
-	stop := make(chan struct{})
-	failed := make(chan error, 2)
-	for _, from := range []testnet.Place{w.Host, w.Pods[5]} {
-		go func() {
-			calls := 0
-			for {
-				select {
-				case <-stop:
-					failed <- nil
-					return
-				default:
+		stop := make(chan struct{})
+		failed := make(chan error, 2)
+		for _, from := range []testnet.Place{w.Host, w.Pods[5]} {
+			go func() {
+				calls := 0
+				for {
+					select {
+					case <-stop:
+						failed <- nil
+						return
+					default:
+					}
+					if _, err := from.Call("tcp", w.clusterAt); err != nil {
+						failed <- fmt.Errorf("call %d from %s: %w", calls, from.Name, err)
+						return
+					}
+					calls++
 				}
-				if _, err := from.Call("tcp", clusterAt); err != nil {
-					failed <- fmt.Errorf("call %d from %s: %w", calls, from.Name, err)
-					return
-				}
-				calls++
+			}()
+		}
+		for i := range 200 {
+			n := 1 + i%5
+			var pods []testnet.Place
+			for j := range n {
+				pods = append(pods, w.Pods[(i+j)%6])
 			}
-		}()
-	}
-	for i := range 200 {
-		n := 1 + i%5
-		var pods []testnet.Place
-		for j := range n {
-			pods = append(pods, w.Pods[(i+j)%6])
+			w.set(t, w.service(changes.TCP, pods...))
 		}
-		w.set(t, service(changes.TCP, pods...))
-	}
-	close(stop)
-	for range 2 {
-		if err := <-failed; err != nil {
-			t.Error(err)
+		close(stop)
+		for range 2 {
+			if err := <-failed; err != nil {
+				t.Error(err)
+			}
 		}
-	}
-}
-
-// The IPv6 table is taken by the kernel and read back as ours. No traffic: IPv6
-// is not wired yet.
-func TestIPv6RulesLoad(t *testing.T) {
-	n := testnet.New(t, 0)
-	config := nftables.Config{V6: true, PodCIDR: netip.MustParsePrefix("fd00:1::/64"), MasqueradeEgress: true, MasqueradeBit: 14}
-	w := newWriterFor(t, n, config)
-	s := &changes.Service{
-		Name: changes.Name{Namespace: "default", Service: "web"}, Protocol: changes.TCP, ClusterIP: netip.MustParseAddr("fd00:2::10"), Port: 80,
-		NodePort: 30080, Affinity: time.Hour, ExternalLocal: true,
-	}
-	for i := range 3 {
-		s.Endpoints = append(s.Endpoints, changes.Endpoint{Addr: netip.MustParseAddrPort(fmt.Sprintf("[fd00:1::%d]:80", i+1)), Local: i == 0})
-	}
-	s.LocalEndpoints = s.Endpoints[:1]
-	wish := nftables.Wish{Table: &changes.Table{Services: []*changes.Service{s}}, NodeAddresses: []netip.Addr{netip.MustParseAddr("fd00:3::1")}}
-	if _, err := w.Set(wish); err != nil {
-		t.Fatal(err)
-	}
-	again := newWriterFor(t, n, config)
-	if stats, err := again.Set(wish); err != nil || stats.Repaired {
-		t.Errorf("what was written is not what is read: %+v, %v", stats, err)
-	}
+	})
 }

@@ -111,6 +111,7 @@ func NewBridged(t testing.TB, pods int) *Net {
 	})
 	address(t, n.Node, "pods", netip.PrefixFrom(BridgeIP, 24))
 	address(t, n.Node, "pods", netip.PrefixFrom(BridgeIP6, 64))
+	address(t, n.Node, "pods", netip.PrefixFrom(gateway6, 64)) // the kernel asks for neighbours from an address of the link
 	for _, p := range n.Pods {
 		wire(t, n.Node, p.Name, p, "eth0")
 		n.Node.link(t, func(h *netlink.Handle) error {
@@ -170,14 +171,16 @@ func (p Place) set(t testing.TB, name, value string) {
 	p.Do(t, func() error { return os.WriteFile("/proc/sys/"+name, []byte(value), 0o644) })
 }
 
-// RouteVia sends what the host outside has for an address through the node.
-func (n *Net) RouteVia(t testing.TB, to netip.Addr) {
+// External makes an address one of the services': the host outside sends it
+// to the node, and the node knows some way to it.
+func (n *Net) External(t testing.TB, a netip.Addr) {
 	t.Helper()
-	via := NodeIP
-	if to.Is6() {
-		via = NodeIP6
+	node, host := NodeIP, HostIP
+	if a.Is6() {
+		node, host = NodeIP6, HostIP6
 	}
-	route(t, n.Host, "eth0", netip.PrefixFrom(to, to.BitLen()), via)
+	route(t, n.Host, "eth0", netip.PrefixFrom(a, a.BitLen()), node)
+	route(t, n.Node, "outside", netip.PrefixFrom(a, a.BitLen()), host)
 }
 
 // Address gives the node one more address on its link to the outside.
@@ -295,6 +298,12 @@ func apart(f func() error) error {
 	return <-done
 }
 
+// ForgetFlows empties the connection table of the place.
+func (p Place) ForgetFlows(t testing.TB) {
+	t.Helper()
+	p.Do(t, func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) })
+}
+
 // Run runs f in the namespace. Sockets made by f itself belong to it.
 func (p Place) Run(f func() error) error {
 	return apart(func() error {
@@ -335,7 +344,7 @@ func (p Place) Serve(t testing.TB, port uint16) {
 			if err != nil {
 				return // closed
 			}
-			_, _ = fmt.Fprintf(c, "%s %s", p.Name, hostOf(c.RemoteAddr())) // a client that left shows in the client
+			_, _ = fmt.Fprintf(c, "%s %s", p.Name, c.RemoteAddr()) // a client that left shows in the client
 			_ = c.Close()
 		}
 	}()
@@ -347,7 +356,7 @@ func (p Place) Serve(t testing.TB, port uint16) {
 			if err != nil {
 				return // closed
 			}
-			_, _ = udp.WriteTo([]byte(p.Name+" "+hostOf(from)), from)
+			_, _ = udp.WriteTo([]byte(p.Name+" "+from.String()), from)
 		}
 	}()
 	t.Cleanup(func() {
@@ -358,18 +367,11 @@ func (p Place) Serve(t testing.TB, port uint16) {
 	})
 }
 
-func hostOf(a net.Addr) string {
-	host, _, err := net.SplitHostPort(a.String())
-	if err != nil {
-		return a.String()
-	}
-	return host
-}
-
 // Answer is who answered, and as whom it saw the caller.
 type Answer struct {
 	From   string
 	Caller netip.Addr
+	Port   uint16 // the caller's
 }
 
 // Call opens a connection and reads the answer.
@@ -384,12 +386,32 @@ func (p Place) Call(network string, to netip.AddrPort) (Answer, error) {
 
 // Dial opens a connection from the place.
 func (p Place) Dial(network string, to netip.AddrPort) (net.Conn, error) {
+	return p.dial(network, to, Patience)
+}
+
+func (p Place) dial(network string, to netip.AddrPort, patience time.Duration) (net.Conn, error) {
 	var c net.Conn
 	err := p.Run(func() (err error) {
-		c, err = net.DialTimeout(network, to.String(), Patience)
+		c, err = net.DialTimeout(network, to.String(), patience)
 		return err
 	})
 	return c, err
+}
+
+// Silence is how long a call waits that should hear nothing.
+const Silence = 300 * time.Millisecond
+
+// HearsNothing opens a TCP connection and is nil if neither an answer nor a
+// refusal comes.
+func (p Place) HearsNothing(to netip.AddrPort) error {
+	c, err := p.dial("tcp", to, Silence)
+	if err == nil {
+		return errors.Join(errors.New("a connection was opened"), c.Close())
+	}
+	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() {
+		return nil
+	}
+	return err
 }
 
 // Ask sends a question on UDP, or opens the reading on TCP, and reads the answer.
@@ -397,13 +419,20 @@ func Ask(c net.Conn) (Answer, error) {
 	if err := c.SetDeadline(time.Now().Add(Patience)); err != nil {
 		return Answer{}, err
 	}
+	if _, udp := c.(*net.UDPConn); udp {
+		if _, err := c.Write([]byte("?")); err != nil {
+			return Answer{}, err
+		}
+	}
+	return Hear(c)
+}
+
+// Hear reads an answer, for as long as the connection's deadline says.
+func Hear(c net.Conn) (Answer, error) {
 	buf := make([]byte, 512)
 	var n int
 	var err error
 	if _, udp := c.(*net.UDPConn); udp {
-		if _, err = c.Write([]byte("?")); err != nil {
-			return Answer{}, err
-		}
 		n, err = c.Read(buf)
 	} else {
 		n, err = io.ReadFull(c, buf)
@@ -419,7 +448,8 @@ func Ask(c net.Conn) (Answer, error) {
 	if _, err := fmt.Sscan(string(buf[:n]), &a.From, &caller); err != nil {
 		return Answer{}, fmt.Errorf("reading the answer %q: %w", buf[:n], err)
 	}
-	a.Caller, err = netip.ParseAddr(caller)
+	at, err := netip.ParseAddrPort(caller)
+	a.Caller, a.Port = at.Addr(), at.Port()
 	return a, err
 }
 
