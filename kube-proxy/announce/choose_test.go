@@ -1,0 +1,157 @@
+package announce
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func never(string) bool { return false }
+
+func manyNodes(n int) map[string]node {
+	out := map[string]node{}
+	for i := range n {
+		out[fmt.Sprintf("node%d", i+1)] = node{ready: true}
+	}
+	return out
+}
+
+func someAddresses(n int) []netip.Addr {
+	var out []netip.Addr
+	four, six := netip.MustParseAddr("198.18.0.225"), netip.MustParseAddr("fd00:18::225")
+	for range n / 2 {
+		out = append(out, four, six)
+		four, six = four.Next(), six.Next()
+	}
+	return out
+}
+
+// The order is a promise between nodes, of different versions too: a change of it shows here.
+func TestOrderIsForever(t *testing.T) {
+	for a, want := range map[string]string{
+		"198.18.0.225":    "node3 node4 node1 node2",
+		"198.18.0.226":    "node2 node1 node3 node4",
+		"198.18.0.227":    "node4 node1 node2 node3",
+		"fd00:18::e1":     "node4 node2 node3 node1",
+		"255.255.255.255": "node2 node4 node1 node3",
+	} {
+		if got := strings.Join(rank(netip.MustParseAddr(a), manyNodes(4), nil), " "); got != want {
+			t.Errorf("%s: %s, want %s", a, got, want)
+		}
+	}
+}
+
+// Each node sees the nodes in an order of its own (a map has none) and may know of some that they are silent; still all agree on
+// who is first, and exactly one is.
+func TestAllAgree(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	for range 2000 {
+		nodes, here := map[string]node{}, map[string]bool(nil)
+		for name := range manyNodes(1 + r.IntN(7)) {
+			nodes[name] = node{ready: r.IntN(4) > 0, away: r.IntN(6) == 0}
+		}
+		if r.IntN(2) == 0 {
+			here = map[string]bool{}
+			for name := range nodes {
+				here[name] = r.IntN(2) == 0
+			}
+		}
+		a := someAddresses(20)[r.IntN(20)]
+		firsts, seconds := []string{}, []string{}
+		for name := range nodes {
+			switch p, _ := role(rank(a, nodes, here), name, never); p {
+			case first:
+				firsts = append(firsts, name)
+			case second:
+				seconds = append(seconds, name)
+			}
+		}
+		if may := len(rank(a, nodes, here)); len(firsts) != min(may, 1) || len(seconds) != min(max(may-1, 0), 1) {
+			t.Fatalf("%v of %v (here %v): first %v, second %v", a, nodes, here, firsts, seconds)
+		}
+		for _, name := range firsts {
+			anyReady := slices.ContainsFunc(slices.Collect(maps.Values(nodes)), func(n node) bool { return n.ready && !n.away })
+			if nodes[name].away || anyReady && !nodes[name].ready || here != nil && !here[name] {
+				t.Fatalf("%s may not be first: %+v here %v", name, nodes[name], here)
+			}
+		}
+	}
+}
+
+// When a node goes, only its addresses move, and they move to who was second; when it returns, it has the same again.
+func TestOnlyWhatMustMoves(t *testing.T) {
+	nodes := manyNodes(5)
+	before := map[netip.Addr][]string{}
+	share := map[string]int{}
+	for _, a := range someAddresses(1000) {
+		before[a] = rank(a, nodes, nil)
+		share[before[a][0]]++
+	}
+	for name, n := range share {
+		if n < 140 || n > 260 {
+			t.Errorf("%s has %d of 1000 addresses", name, n)
+		}
+	}
+	nodes["node3"] = node{}
+	heirs := map[string]int{}
+	for a, was := range before {
+		now := rank(a, nodes, nil)[0]
+		switch {
+		case was[0] != "node3" && now != was[0]:
+			t.Errorf("%s moved from %s to %s though that node is there", a, was[0], now)
+		case was[0] == "node3" && now != was[1]:
+			t.Errorf("%s moved to %s, second was %s", a, now, was[1])
+		case was[0] == "node3":
+			heirs[now]++
+		}
+	}
+	if len(heirs) != 4 {
+		t.Errorf("not all others inherit: %v", heirs)
+	}
+}
+
+func TestRole(t *testing.T) {
+	three := []string{"a", "b", "c"}
+	for _, c := range []struct {
+		order  []string
+		me     string
+		silent string
+		want   part
+		whom   string
+	}{
+		{nil, "a", "", nobody, ""},
+		{three, "a", "", first, "a"},
+		{three, "b", "", second, "a"},
+		{three, "c", "", other, "a"},
+		{three, "b", "a", first, "b"},
+		{three, "c", "a", second, "b"},
+		{three, "c", "a b", first, "c"},
+		{three, "c", "b", second, "a"},
+		{three, "x", "", other, "a"},
+		{three, "x", "a b c", other, "a"},
+	} {
+		p, whom := role(c.order, c.me, func(n string) bool { return slices.Contains(strings.Fields(c.silent), n) })
+		if p != c.want || whom != c.whom {
+			t.Errorf("%v, silent %q, me %s: %d %s, want %d %s", c.order, c.silent, c.me, p, whom, c.want, c.whom)
+		}
+	}
+}
+
+func TestNobodyReadyIsNotBelieved(t *testing.T) {
+	nodes := map[string]node{"a": {}, "b": {}, "c": {away: true}}
+	if got := rank(someAddresses(2)[0], nodes, nil); len(got) != 2 {
+		t.Errorf("got %v", got)
+	}
+	nodes["b"] = node{ready: true}
+	if got := rank(someAddresses(2)[0], nodes, nil); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("got %v", got)
+	}
+	// Where the only endpoints are on a node that is not ready, nobody may.
+	if got := rank(someAddresses(2)[0], nodes, map[string]bool{"a": true}); len(got) != 0 {
+		t.Errorf("got %v", got)
+	}
+}
