@@ -16,7 +16,7 @@
 //
 // The last is for processes of the node that call 127.0.0.1: the kernel forwards from and to loopback addresses only on links where route_localnet is
 // set. It is set on the links of pods that such a call may reach, and the guard does there what the kernel else does. For ::1 there is no such
-// setting: a call of it is not led anywhere.
+// setting: a call from it is not led anywhere, one of it from another address of the node is.
 //
 // What always holds: one pod holds a port, and with it an address, or all addresses; who, stands in the comment of the map's element. So the kernel's
 // table is all that a restarted kubelet needs. A change is one transaction with the difference; nobody but the pods concerned notices.

@@ -105,6 +105,17 @@ func TestPackets(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %s, called by %s", name, a, err, c.by, c.seenAs)
 		}
 	}
+	// There is no way from ::1, but one to it.
+	var bound net.Conn
+	n.node.inside(t, func() (err error) {
+		d := net.Dialer{Timeout: patient, LocalAddr: &net.TCPAddr{IP: nodeIPs[1].Addr().AsSlice()}}
+		bound, err = d.Dial("tcp", "[::1]:8080")
+		return err
+	})
+	defer bound.Close()
+	if a, err := ask(bound); err != nil || a.from != "pod0" {
+		t.Errorf("::1 from the node's address: %+v, %v", a, err)
+	}
 	n.node.inside(t, func() error {
 		return errors.Join(ports.Remove("uid-0"), ports.Remove("uid-0"), ports.Remove("nobody"))
 	})

@@ -41,7 +41,7 @@ func (f family) chains() []chain {
 			{"any address of the node", seq(loadPort(register), f.lead(mapAny))},
 		}},
 		{"prerouting", nft.ChainTypeNAT, nft.ChainHookPrerouting, &dest, []rule{{"arriving, for this node", seq(local(false), jump(chainPorts))}}},
-		{"output", nft.ChainTypeNAT, nft.ChainHookOutput, &dest, []rule{{"from this node, for itself", seq(f.callable(), local(false), jump(chainPorts))}}},
+		{"output", nft.ChainTypeNAT, nft.ChainHookOutput, &dest, []rule{{"from this node, for itself", seq(f.forwardable(), local(false), jump(chainPorts))}}},
 		{"postrouting", nft.ChainTypeNAT, nft.ChainHookPostrouting, &source, []rule{
 			{"hairpin: a pod calls its own host port", seq(redirected(), f.load(f.source, register), f.load(f.destination, register+f.words), in(setSelf), masquerade())},
 			{"the node itself calls", seq(redirected(), local(true), f.load(f.destination, register), f.load(f.destination, register+f.words), in(setSelf), masquerade())},
@@ -101,14 +101,15 @@ func (f family) lead(name string) []expr.Any {
 	}
 }
 
-// callable leaves ::1 out: the kernel does not forward what comes from there.
-func (f family) callable() []expr.Any {
+// forwardable leaves out what comes from ::1: the kernel does not forward that, and the caller would wait for nothing. (It may call ::1 from another
+// address of the node.)
+func (f family) forwardable() []expr.Any {
 	if f.words == 1 {
 		return nil
 	}
 	loopback := make([]byte, 16)
 	loopback[15] = 1
-	return []expr.Any{f.load(f.destination, register), &expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: loopback}}
+	return []expr.Any{f.load(f.source, register), &expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: loopback}}
 }
 
 // local goes on if the packet's destination, or its source, is an address of this machine.

@@ -250,6 +250,7 @@ func tests() map[string]func(*row) {
 		"NET-017": slicesByPort,
 		"NET-018": endpointSlices,
 		"NET-019": endpointsMirrored,
+		"NET-020": hostPorts,
 		"NET-021": ingresses,
 		"NET-022": ingressClasses,
 		"NET-023": proxyRoots,
