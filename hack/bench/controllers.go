@@ -56,24 +56,8 @@ func (b *bench) controllers(ctx context.Context) error {
 
 // fakeNodes makes nodes that are ready for as long as the run lasts: their leases say that they are renewed once a day.
 func (b *bench) fakeNodes(ctx context.Context) error {
-	roomy := corev1.ResourceList{"cpu": resource.MustParse("64"), "memory": resource.MustParse("256Gi"), "pods": resource.MustParse("500")}
 	_, err := many(ctx, fakeNodes, func(ctx context.Context, _ int, key string) error {
-		_, err := b.clients.Kube.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: key}}, metav1.CreateOptions{})
-		if err != nil {
-			return err
-		}
-		lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: key}, Spec: coordinationv1.LeaseSpec{
-			HolderIdentity: &key, LeaseDurationSeconds: ptr.To(int32(24 * 60 * 60)), RenewTime: ptr.To(metav1.NowMicro())}}
-		if _, err := b.clients.Kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Create(ctx, lease, metav1.CreateOptions{}); err != nil {
-			return err
-		}
-		body, err := json.Marshal(map[string]any{"status": corev1.NodeStatus{Capacity: roomy, Allocatable: roomy, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady,
-			Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now()}}}})
-		if err != nil {
-			return err
-		}
-		_, err = b.clients.Kube.CoreV1().Nodes().Patch(ctx, key, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
-		return err
+		return b.fakeNode(ctx, key)
 	})
 	if err != nil {
 		return fmt.Errorf("making nodes: %w", err)
@@ -90,6 +74,27 @@ func (b *bench) fakeNodes(ctx context.Context) error {
 		}
 		return len(list.Items) == fakeNodes, nil
 	})
+}
+
+// fakeNode makes one.
+func (b *bench) fakeNode(ctx context.Context, key string) error {
+	roomy := corev1.ResourceList{"cpu": resource.MustParse("64"), "memory": resource.MustParse("256Gi"), "pods": resource.MustParse("500")}
+	_, err := b.clients.Kube.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: key}}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: key}, Spec: coordinationv1.LeaseSpec{
+		HolderIdentity: &key, LeaseDurationSeconds: ptr.To(int32(24 * 60 * 60)), RenewTime: ptr.To(metav1.NowMicro())}}
+	if _, err := b.clients.Kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Create(ctx, lease, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	body, err := json.Marshal(map[string]any{"status": corev1.NodeStatus{Capacity: roomy, Allocatable: roomy, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady,
+		Status: corev1.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now()}}}})
+	if err != nil {
+		return err
+	}
+	_, err = b.clients.Kube.CoreV1().Nodes().Patch(ctx, key, types.StrategicMergePatchType, body, metav1.PatchOptions{}, "status")
+	return err
 }
 
 // until asks every 10 ms, for two minutes at most.

@@ -12,6 +12,7 @@ type config struct {
 	API         bool
 	Controllers bool
 	Kubelet     bool
+	Network     bool
 	Part        string
 	Profiles    string
 }
@@ -29,6 +30,7 @@ func app(run cli.ActionFunc) *cli.App {
 			&cli.BoolFlag{Name: "api", Usage: "measure the API only"},
 			&cli.BoolFlag{Name: "controllers", Usage: "measure the controllers only"},
 			&cli.BoolFlag{Name: "kubelet", Usage: "measure one node only"},
+			&cli.BoolFlag{Name: "network", Usage: "measure services only"},
 			&cli.StringFlag{Name: "part", Usage: "of the API, measure the start and this `part` only: objects, fan-out, returning or fairness"},
 			&cli.StringFlag{Name: "profiles", Usage: "keep CPU profiles of the API server in this `folder`; they cost it some speed"},
 			&cli.BoolFlag{Name: "keep", Usage: "leave the cluster up"},
@@ -45,5 +47,5 @@ func app(run cli.ActionFunc) *cli.App {
 }
 
 func configOf(c *cli.Context) config {
-	return config{Out: c.String("out"), Bin: c.String("bin"), Name: c.String("name"), Objects: c.Int("objects"), Keep: c.Bool("keep"), API: c.Bool("api"), Controllers: c.Bool("controllers"), Kubelet: c.Bool("kubelet"), Part: c.String("part"), Profiles: c.String("profiles")}
+	return config{Out: c.String("out"), Bin: c.String("bin"), Name: c.String("name"), Objects: c.Int("objects"), Keep: c.Bool("keep"), API: c.Bool("api"), Controllers: c.Bool("controllers"), Kubelet: c.Bool("kubelet"), Network: c.Bool("network"), Part: c.String("part"), Profiles: c.String("profiles")}
 }

@@ -46,10 +46,11 @@ func run(ctx context.Context, cfg config) (err error) {
 		{"pods", b.pods},
 		{"memory under load", b.loadedMemory},
 		{"kubelet", b.kubelet},
+		{"network", b.network},
 		{"controllers", b.controllers},
 		{"API", b.apiServer},
 	} {
-		if cfg.API && part.name != "API" || cfg.Controllers && part.name != "controllers" || cfg.Kubelet && part.name != "kubelet" {
+		if cfg.API && part.name != "API" || cfg.Controllers && part.name != "controllers" || cfg.Kubelet && part.name != "kubelet" || cfg.Network && part.name != "network" {
 			continue
 		}
 		fmt.Printf("measuring: %s\n", part.name)
