@@ -274,6 +274,9 @@ func (c Config) bootstrap() (bootstrap.Config, error) {
 		if b.Advertise = net.ParseIP(c.Advertise); b.Advertise == nil {
 			return b, fmt.Errorf("--advertise-address %q: want an IP address", c.Advertise)
 		}
+		if four := b.Advertise.To4() != nil; four != ranges[0].Addr().Is4() { // both stand behind one service, which has one family
+			return b, fmt.Errorf("service IP family %q must match public address family %q", ranges[0], c.Advertise)
+		}
 	}
 	return b, nil
 }

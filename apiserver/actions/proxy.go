@@ -148,7 +148,10 @@ func (p Parts) toService(ctx context.Context, namespace string, to address) (nod
 	if err != nil {
 		return nodeproxy.Target{}, err
 	}
-	host, port, ok := choose(slices, name, rand.IntN)
+	host, port, ok := choose(ofFirstFamily(service, slices), name, rand.IntN)
+	if !ok {
+		host, port, ok = choose(slices, name, rand.IntN)
+	}
 	if !ok {
 		return nodeproxy.Target{}, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", to.name))
 	}
@@ -166,6 +169,16 @@ func portName(service *corev1.Service, port string) (string, error) {
 		}
 	}
 	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %d found for service %q", number, service.Name))
+}
+
+// ofFirstFamily are the slices of the family that the service has first: this server need not reach the other.
+func ofFirstFamily(service *corev1.Service, all []*discoveryv1.EndpointSlice) (of []*discoveryv1.EndpointSlice) {
+	for _, s := range all {
+		if len(service.Spec.IPFamilies) == 0 || string(s.AddressType) == string(service.Spec.IPFamilies[0]) {
+			of = append(of, s)
+		}
+	}
+	return of
 }
 
 // choose picks one of the ready endpoints that have the port.

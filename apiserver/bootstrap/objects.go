@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
@@ -84,6 +85,14 @@ func (b *Bootstrap) readyCIDR(ctx context.Context) error {
 	have := &networkingv1.ServiceCIDR{}
 	if err := json.Unmarshal(text, have); err != nil {
 		return err
+	}
+	// A cluster that got a second family since: services get its addresses too. No other change of ranges is ours to make.
+	if want := b.cfg.ServiceCIDRs; len(want) == 2 && slices.Equal(have.Spec.CIDRs, want[:1]) {
+		have.Spec.CIDRs = want
+		if text, err = json.Marshal(have); err != nil {
+			return err
+		}
+		return b.raw.Put().AbsPath(serviceCIDRs, serviceName).SetHeader("Content-Type", "application/json").Body(text).Do(ctx).Error()
 	}
 	for _, c := range have.Status.Conditions {
 		if c.Type == networkingv1.ServiceCIDRConditionReady {

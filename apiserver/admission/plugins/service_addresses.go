@@ -146,8 +146,8 @@ func (p *serviceAddresses) takeIPs(ctx context.Context, a *admission.Attributes,
 		if i < len(s.Spec.ClusterIPs) {
 			text := s.Spec.ClusterIPs[i]
 			ip, err := netip.ParseAddr(text)
-			if err != nil || slices.Contains(had, ip) {
-				continue // a bad address is refused by the kind's validation
+			if err != nil || familyOf(ip) != family || slices.Contains(had, ip) {
+				continue // a bad address, or one of another family, is refused by the kind's validation
 			}
 			if a.DryRun {
 				continue
@@ -254,6 +254,6 @@ func refusePort(s *corev1.Service, want int, path *field.Path, err error) error 
 	return apierrors.NewInternalError(fmt.Errorf("failed to allocate a nodePort: %w", err))
 }
 
-func invalidService(s *corev1.Service, err *field.Error) error {
-	return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Service").GroupKind(), s.Name, field.ErrorList{err})
+func invalidService(s *corev1.Service, errs ...*field.Error) error {
+	return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Service").GroupKind(), s.Name, errs)
 }
