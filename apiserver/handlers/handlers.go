@@ -82,7 +82,7 @@ func (h *Handlers) resource(w http.ResponseWriter, r *http.Request) error {
 	if err := goodPath(info); err != nil {
 		return err
 	}
-	if !goodMethod(r.Method) || info.Verb == "watch" && r.Method != http.MethodGet {
+	if !goodMethod(r.Method, info) || info.Verb == "watch" && r.Method != http.MethodGet {
 		return apierrors.NewMethodNotSupported(res.GroupResource(), strings.ToLower(r.Method))
 	}
 	if res.Namespaced && info.Namespace == "" && info.Verb != "list" && info.Verb != "watch" {
@@ -135,11 +135,13 @@ func (h *Handlers) resource(w http.ResponseWriter, r *http.Request) error {
 }
 
 // goodMethod says whether a method is one that resources have. Others were authorized by their own name, which may be that of a verb.
-// OPTIONS is for whom a proxy leads to.
-func goodMethod(method string) bool {
+// HEAD and OPTIONS are for whom a proxy leads to.
+func goodMethod(method string, info *request.Info) bool {
 	switch method {
-	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:
 		return true
+	case http.MethodHead, http.MethodOptions:
+		return info.Subresource == "proxy"
 	}
 	return false
 }

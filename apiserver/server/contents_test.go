@@ -207,10 +207,15 @@ func testProxyRefusals(t *testing.T, a *api) {
 		{base + "/pods/p/proxy/", 400}, {base + "/pods/none/proxy/", 404}, {base + "/services/s/proxy/", 503}, {base + "/services/s:81/proxy/", 503},
 		{base + "/services/none/proxy/", 404}, {"/api/v1/nodes/none/proxy/", 404}, {base + "/pods/a:b:c:d/proxy/", 400},
 	} {
-		for _, method := range []string{"GET", "POST", "DELETE"} {
-			if r := a.do(t, method, c.path, ""); r.code != c.code {
-				t.Errorf("%s %s: got %d %s", method, c.path, r.code, r.status.Message)
+		for _, method := range []string{"GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "DELETE"} {
+			if r := a.raw(t, method, c.path, ""); r.code != c.code {
+				t.Errorf("%s %s: got %d", method, c.path, r.code)
 			}
+		}
+	}
+	for _, method := range []string{"HEAD", "OPTIONS"} { // these are for whom a proxy leads to
+		if r := a.raw(t, method, base+"/pods/p/log", ""); r.code != 405 {
+			t.Errorf("%s of a log: got %d", method, r.code)
 		}
 	}
 	m := a.must(t, 200, "GET", "/api/v1", "")
