@@ -23,7 +23,7 @@ func (r *row) renamed() *renamed {
 	n := &renamed{row: r, ns: ns, other: "externalsvc." + ns + ".svc." + domain, names: r.replicas(ns, "external", "external", 2, "9376")}
 	r.service(ns, "externalsvc", "external", nil, port("", 80, 9376, corev1.ProtocolTCP))
 	r.endpointsAre(ns, "externalsvc", n.names[0]+":9376", n.names[1]+":9376")
-	n.c = r.makeCaller(ns, "caller", nil, 0)
+	n.c = r.makeCaller(ns, "caller", nil, 0).resolves()
 	return n
 }
 

@@ -25,7 +25,7 @@ func nodePortService(r *row) {
 		r.Fatal("the service has no node port")
 	}
 	r.endpointsAre(ns, s.Name, names[0]+":9376", names[1]+":9376")
-	r.makeCaller(ns, "caller", nil, 0).answered("a service of type NodePort", r.addresses(s), names...)
+	r.makeCaller(ns, "caller", nil, 0).resolves().answered("a service of type NodePort", r.addresses(s), names...)
 	places := r.places()
 	urls := slices.DeleteFunc(r.addresses(s), func(u string) bool { return u == "http://nodeport-test:80" }) // a node has its own resolver
 	r.makeCaller(ns, "on-node", &places[0], 18430).answered("a service of type NodePort", urls, names...)
@@ -35,7 +35,7 @@ func nodePortService(r *row) {
 func serviceFollowsPods(r *row) {
 	ns := r.namespace()
 	s := r.service(ns, "endpoint-test", "endpoint-test", nil, port("", 80, 80, corev1.ProtocolTCP))
-	c := r.makeCaller(ns, "caller", nil, 0)
+	c := r.makeCaller(ns, "caller", nil, 0).resolves()
 	urls := r.addresses(s)
 	r.endpointsAre(ns, s.Name)
 	r.several(ns, answering("pod1", "endpoint-test", "80"))
@@ -58,7 +58,7 @@ func serviceOfTwoProtocols(r *row) {
 	tcp, udp := port("tcp-port", 80, 80, corev1.ProtocolTCP), port("udp-port", 80, 80, corev1.ProtocolUDP)
 	r.several(ns, answering("both", "multiprotocol", "80", "udp:80"))
 	s := r.service(ns, "multiprotocol-test", "multiprotocol", nil, tcp, udp)
-	c := r.makeCaller(ns, "caller", nil, 0)
+	c := r.makeCaller(ns, "caller", nil, 0).resolves()
 	r.endpointsAre(ns, s.Name, "both:80", "both:80")
 	c.answered("a service of two protocols", r.addresses(s), "both")
 	overTCP, overUDP := "http://"+net.JoinHostPort(s.Spec.ClusterIP, "80"), "udp://"+net.JoinHostPort(s.Spec.ClusterIP, "80")
@@ -74,7 +74,7 @@ func serviceOfTwoProtocols(r *row) {
 func serviceOfTwoPorts(r *row) {
 	ns := r.namespace()
 	s := r.service(ns, "multi-endpoint-test", "multi", nil, port("portname1", 80, 100, corev1.ProtocolTCP), port("portname2", 81, 101, corev1.ProtocolTCP))
-	c := r.makeCaller(ns, "caller", nil, 0)
+	c := r.makeCaller(ns, "caller", nil, 0).resolves()
 	first, second := r.addresses(s)[:2], r.addresses(s)[2:]
 	r.endpointsAre(ns, s.Name)
 	// Both pods are endpoints of both ports: that nobody listens there is not known to the service.
