@@ -40,6 +40,7 @@ type state struct {
 	Boot      string             `json:"boot"`              // processes are only meaningful within one boot
 	Uplink    bool               `json:"uplink,omitempty"`  // nodes may reach the world through this machine
 	Forward   string             `json:"forward,omitempty"` // what ip_forward was before the uplink
+	NoDNS     bool               `json:"noDNS,omitempty"`   // the name server was left out
 	Nodes     []*node            `json:"nodes"`
 	Processes map[string]proc.ID `json:"processes"` // by daemon name: "etcd", "node1/kubelet"
 }

@@ -10,6 +10,7 @@ type config struct {
 	Nodes  int
 	Range  int
 	Uplink bool
+	NoDNS  *bool // nil: nothing was said
 
 	Families []family // none: nothing was said
 }
@@ -21,6 +22,7 @@ const (
 	flagNodes  = "nodes"
 	flagRange  = "range"
 	flagUplink = "uplink"
+	flagDNS    = "dns"
 	flagDual   = "dual-stack"
 	flagFollow = "f"
 
@@ -48,6 +50,7 @@ func upFlags() []cli.Flag {
 		&cli.StringFlag{Name: flagFamilies, Usage: "have addresses of these `families`: ipv4, ipv6, or both with a comma between, the one that counts first first (default: ipv4)"},
 		&cli.BoolFlag{Name: flagDual, Usage: "the same as -ip-families ipv4,ipv6"},
 		&cli.BoolFlag{Name: flagUplink, Usage: "let nodes and pods reach the world through this machine"},
+		&cli.BoolFlag{Name: flagDNS, Value: true, Usage: "have the cluster's name server (-dns=false: it is left out)"},
 	}
 }
 
@@ -65,6 +68,10 @@ func configOf(x *cli.Context) config {
 // upConfig is what the flags of up say.
 func upConfig(x *cli.Context) (cfg config, err error) {
 	cfg = configOf(x)
+	if x.IsSet(flagDNS) {
+		no := !x.Bool(flagDNS)
+		cfg.NoDNS = &no
+	}
 	cfg.Families, err = readFamilies(x.String(flagFamilies), x.Bool(flagDual))
 	return cfg, err
 }

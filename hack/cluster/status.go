@@ -49,6 +49,9 @@ func (c *cluster) status(ctx context.Context) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", n.Name, c.nodeIP(n), state)
 	}
+	fmt.Fprintln(w)
+	fmt.Fprintln(w, "DNS\tADDRESS\tSTATE")
+	fmt.Fprintf(w, "%s\t%s\t%s\n", dnsService, c.addr().dns(), c.dnsState(ctx))
 	return w.Flush()
 }
 

@@ -17,7 +17,7 @@ import (
 	"pilothouse.dev/pkg/client"
 )
 
-// up starts the cluster, or what is missing of it, and returns when all its nodes are ready.
+// up starts the cluster, or what is missing of it, and returns when all its nodes are ready and its name server answers them.
 func (c *cluster) up(ctx context.Context, cfg config) error {
 	began := time.Now()
 	if os.Geteuid() != 0 {
@@ -62,6 +62,11 @@ func (c *cluster) up(ctx context.Context, cfg config) error {
 		return err
 	}
 	c.say("ready after %.1f s", time.Since(began).Seconds())
+	dns, err := c.raiseDNS(ctx, began)
+	if err != nil {
+		return err
+	}
+	c.say("%s", dns)
 	c.say("\n  export KUBECONFIG=%s\n  %s get nodes", c.adminKubeconfig(), c.program("kubectl"))
 	return nil
 }
@@ -83,6 +88,9 @@ func (c *cluster) create(cfg config) error {
 			return err
 		}
 		c.state.Uplink = c.state.Uplink || cfg.Uplink
+		if cfg.NoDNS != nil {
+			c.state.NoDNS = *cfg.NoDNS
+		}
 		if err := c.checkFamilies(); err != nil {
 			return err
 		}
@@ -105,7 +113,7 @@ func (c *cluster) create(cfg config) error {
 		return err
 	}
 	c.state = state{
-		Name: c.name, Dir: c.dir, Range: n, Families: cfg.Families, Boot: bootID(), Uplink: cfg.Uplink, Processes: map[string]proc.ID{},
+		Name: c.name, Dir: c.dir, Range: n, Families: cfg.Families, Boot: bootID(), Uplink: cfg.Uplink, NoDNS: cfg.NoDNS != nil && *cfg.NoDNS, Processes: map[string]proc.ID{},
 	}
 	if err := c.checkFamilies(); err != nil {
 		return err
