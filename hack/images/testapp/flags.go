@@ -35,7 +35,7 @@ func parse(name string, args []string) options {
 	f.DurationVar(&o.every, "every", time.Second, "logs, connect, incluster, look: pause between two")
 	f.DurationVar(&o.after, "after", 0, "exit: so long after the start")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Second, "connect, incluster, issuer: for one call; probe: for a round")
-	f.IntVar(&o.count, "count", 1, "logs: lines, connect, incluster: calls, look: times; 0 for ever (but for connect)")
+	f.IntVar(&o.count, "count", 1, "logs: lines, connect, incluster: calls, look: times, stalls: look-ups; 0 for ever (but for connect, stalls)")
 	f.IntVar(&o.code, "code", 0, "exit: with this code")
 	f.IntVar(&o.mib, "mib", 64, "eat: mebibytes")
 	f.StringVar(&o.text, "text", "line", "logs: what each line says; echo client: what is sent; look: what is written")

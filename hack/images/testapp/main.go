@@ -1,5 +1,5 @@
 // Command testapp is the workload of tests and demos: one static program that serves, echoes, logs, waits, exits, eats memory,
-// answers on many ports, calls others or the API server, or looks at files, as its first argument says.
+// answers on many ports, calls others or the API server, or looks at files or for names, as its first argument says.
 package main
 
 import (
@@ -30,6 +30,9 @@ var commands = map[string]func(context.Context, options) error{
 	"grpchealth": grpchealth,
 
 	"look": look,
+
+	"resolve": resolve,
+	"stalls":  stalls,
 }
 
 func main() {
@@ -40,7 +43,7 @@ func main() {
 	}
 	run, ok := commands[name]
 	if !ok {
-		fmt.Fprintf(os.Stderr, "testapp: no command %q: serve, echo, logs, pause, exit, eat, connect, ports, probe, incluster, issuer, do, witness, grpchealth or look\n", name)
+		fmt.Fprintf(os.Stderr, "testapp: no command %q: serve, echo, logs, pause, exit, eat, connect, ports, probe, incluster, issuer, do, witness, grpchealth, look, resolve or stalls\n", name)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

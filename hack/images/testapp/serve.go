@@ -57,6 +57,7 @@ func (s *server) routes() http.Handler {
 	m.HandleFunc("GET /env", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, strings.Join(os.Environ(), "\n")) })
 	m.HandleFunc("GET /echo", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.FormValue("msg")) })
 	m.HandleFunc("GET /file", s.file)
+	m.HandleFunc("GET /resolve", s.resolve)
 	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { check(w, !s.notWell.Load() && !s.failing()) })
 	m.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { check(w, !s.notReady.Load()) })
 	m.HandleFunc("POST /ready", func(w http.ResponseWriter, r *http.Request) { s.notReady.Store(r.FormValue("is") == "false") })
@@ -84,6 +85,18 @@ func (s *server) file(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Write(data)
+}
+
+// resolve answers as the command resolve does, for ?ask=KIND:NAME.
+func (s *server) resolve(w http.ResponseWriter, r *http.Request) {
+	for _, ask := range r.URL.Query()["ask"] {
+		line, err := resolveOnce(r.Context(), "/etc/resolv.conf", ask, s.opts.timeout)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, line)
+	}
 }
 
 func (s *server) delay(w http.ResponseWriter, r *http.Request) {
