@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -202,7 +201,6 @@ func (b *bench) ruleChange(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	slices.Sort(took)
 	raw, err := rawChange(n, endpointsEach)
 	if err != nil {
 		return err
@@ -291,7 +289,6 @@ func (b *bench) reaction(ctx context.Context) error {
 			return err
 		}
 	}
-	slices.Sort(took)
 	b.report.add(networkTitle, row{fmt.Sprintf("a pod turns ready or unready → rules of all %d nodes, p50", networkNodes), millis(took.at(50)), "", ""},
 		row{"… p99 (aim: 150 ms)", millis(took.at(99)), "", ""})
 	grace := int64(0)
