@@ -32,16 +32,17 @@ type Config struct {
 	rules          nftables.Config
 	netns          int // of the rules; 0: the process's own. Tests have others
 	nodePortRanges []netip.Prefix
+	podRanges      [2]netip.Prefix // of IPv4 and of IPv6; not valid: none
 }
 
 func (c *Config) flags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "kubeconfig", Destination: &c.Kubeconfig, Usage: "`FILE` that says where the API server is and who we are"},
 		&cli.StringFlag{Name: "hostname-override", Destination: &c.NodeName, Usage: "this node's `NAME` (default: the host name)"},
-		&cli.StringFlag{Name: "cluster-cidr", Destination: &c.ClusterCIDR, Usage: "`RANGE` of all pods; callers of services from outside it are masqueraded, and so is what leaves it"},
+		&cli.StringFlag{Name: "cluster-cidr", Destination: &c.ClusterCIDR, Usage: "`RANGES` of all pods, one of IPv4, of IPv6 or of both; callers of services from outside them are masqueraded, and so is what leaves them"},
 		&cli.StringSliceFlag{Name: "nodeport-addresses", Destination: &c.NodePortRanges, Usage: "`RANGES` whose addresses on this machine answer node ports, or \"primary\": those the Node object names (default: primary)"},
 		&cli.StringFlag{Name: "metrics-bind-address", Value: "127.0.0.1:10249", Destination: &c.MetricsAddress, Usage: "`ADDRESS` of /metrics, /livez, /readyz and /debug/pprof; empty: none"},
-		&cli.StringFlag{Name: "healthz-bind-address", Value: "127.0.0.1:10256", Destination: &c.HealthzAddress, Usage: "`ADDRESS` of /healthz for load balancers, in plain HTTP; empty: none"},
+		&cli.StringFlag{Name: "healthz-bind-address", Value: "0.0.0.0:10256", Destination: &c.HealthzAddress, Usage: "`ADDRESS` of /healthz for load balancers, in plain HTTP; empty: none"},
 		&cli.DurationFlag{Name: "sync-period", Value: 30 * time.Second, Destination: &c.SyncPeriod, Usage: "how often rules are looked after though nothing has changed"},
 		&cli.DurationFlag{Name: "min-sync-period", Value: 20 * time.Millisecond, Destination: &c.MinSyncPeriod, Usage: "least time between two writes of rules"},
 		&cli.BoolFlag{Name: "masquerade-all", Destination: &c.MasqueradeAll, Usage: "masquerade every call of a service"},
@@ -75,8 +76,8 @@ func (c *Config) complete() error {
 		if err != nil {
 			return fmt.Errorf("--cluster-cidr: %w", err)
 		}
-		if p.Addr().Is4() {
-			c.rules.PodCIDR = p.Masked()
+		if err := c.podRange(p); err != nil {
+			return err
 		}
 	}
 	for _, s := range c.NodePortRanges.Value() {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,12 +16,9 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"pilothouse.dev/kube-proxy/changes"
-	"pilothouse.dev/kube-proxy/conntrack"
 	"pilothouse.dev/kube-proxy/health"
 	"pilothouse.dev/kube-proxy/nfconn"
 	"pilothouse.dev/kube-proxy/nftables"
-	"pilothouse.dev/kube-proxy/nodeaddr"
-	"pilothouse.dev/kube-proxy/syncer"
 	"pilothouse.dev/pkg/client"
 	"pilothouse.dev/pkg/daemon"
 	pkghealth "pilothouse.dev/pkg/health"
@@ -36,7 +32,8 @@ func main() {
 	}})
 }
 
-// run is the whole daemon: informers tell changes, the syncer writes nftables.
+// run is the whole daemon: the API tells changes, a syncer for each address family
+// writes nftables.
 func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	if err := cfg.complete(); err != nil {
 		return err
@@ -50,9 +47,15 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	}
 	kernel := nfconn.New(cfg.netns)
 	defer kernel.Close()
-	rules := nftables.New(cfg.rules, kernel, log.Named("nftables"))
 	if cfg.Cleanup {
-		return rules.Remove()
+		return removeOthers(cfg, nil, kernel, log)
+	}
+	families, err := cfg.families(log)
+	if err != nil {
+		return err
+	}
+	if err := removeOthers(cfg, families, kernel, log); err != nil {
+		log.Warn("removing rules that nobody wants any more", zap.Error(err))
 	}
 	rest, err := client.Load(cfg.Kubeconfig, "kube-proxy")
 	if err != nil {
@@ -63,49 +66,44 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		return err
 	}
 
-	table := changes.New(cfg.NodeName, false)
-	addresses := nodeaddr.New(cfg.nodePortRanges, false, log.Named("nodeaddr"))
 	state := health.NewState(2 * cfg.SyncPeriod)
 	ports := health.NewPorts(state, log.Named("health"))
 	checks := &pkghealth.Checks{}
 	checks.AddReady("rules", state.Check)
 
-	objects := client.Informers(api.Kube)
-	synced, err := table.Follow(objects)
-	if err != nil {
-		return err
+	var source *changes.Source
+	var nodeSynced cache.InformerSynced
+	ready := func(ctx context.Context) error { return errors.Join(source.Synced(ctx), waitFor(ctx, nodeSynced)) }
+	var rooms []*familyRooms
+	var listeners []changes.Listener
+	for _, v6 := range families {
+		f := newFamily(cfg, v6, kernel, state, ports, ready, log)
+		rooms, listeners = append(rooms, f), append(listeners, f.table)
 	}
+	source = changes.NewSource(api.Kube, listeners...)
 	node := informersv1.NewFilteredNodeInformer(api.Kube, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, cfg.NodeName).String()
 	})
-	nodeSynced, err := followNode(node, func(n *corev1.Node) {
-		table.SetZone(n.Labels[corev1.LabelTopologyZone])
-		addresses.SetNode(n)
+	nodeSynced, err = followNode(node, func(n *corev1.Node) {
+		for _, f := range rooms {
+			f.hear(n)
+		}
 		state.SetNode(n)
 	})
 	if err != nil {
 		return err
 	}
 
-	loop := syncer.New(syncer.Parts{
-		Table: table, Addresses: addresses, Rules: rules, Flows: conntrack.New(false, cfg.netns), Health: state, Offer: ports.Offer,
-		Ready: func(ctx context.Context) error { return waitFor(ctx, append(synced, nodeSynced)...) },
-	}, syncer.Periods{Min: cfg.MinSyncPeriod, Verify: cfg.SyncPeriod}, log.Named("syncer"))
-
 	g := daemon.NewGroup(log)
-	prometheus.MustRegister(pki.Reloads)
-	g.Add("metrics", pkghealth.New(pkghealth.Config{Address: cfg.MetricsAddress}, checks, nil).Run)
+	defer register(append(pending(rooms), pki.Reloads)...)()
+	g.Add("metrics", func(ctx context.Context) error { return health.ServeAdmin(ctx, cfg.MetricsAddress, checks) })
 	g.Add("health", func(ctx context.Context) error { return state.Serve(ctx, cfg.HealthzAddress) })
 	g.Add("health check node ports", ports.Run)
-	g.Add("node addresses", addresses.Run)
 	g.Add("node informer", func(ctx context.Context) error { node.RunWithContext(ctx); return nil })
-	g.Add("informers", func(ctx context.Context) error {
-		objects.StartWithContext(ctx)
-		<-ctx.Done()
-		objects.Shutdown()
-		return nil
-	})
-	g.Add("syncer", loop.Run)
+	g.Add("services and endpoints", source.Run)
+	for _, f := range rooms {
+		f.addTo(g)
+	}
 	return g.Run(ctx)
 }
 

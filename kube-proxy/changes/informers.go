@@ -1,56 +1,183 @@
 package changes
 
 import (
+	"context"
 	"fmt"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/client-go/informers"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 )
 
-// Follow tells the Tracker of every Service and EndpointSlice there is. The
-// returned functions say whether it has heard of all that were there at the start.
-func (t *Tracker) Follow(f informers.SharedInformerFactory) ([]cache.InformerSynced, error) {
-	services, err := f.Core().V1().Services().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { t.SetService(o.(*corev1.Service)) },
-		UpdateFunc: func(_, o any) { t.SetService(o.(*corev1.Service)) },
-		DeleteFunc: func(o any) {
-			if svc, ok := last(o).(*corev1.Service); ok {
-				t.DeleteService(svc.Namespace, svc.Name)
-			}
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("following services: %w", err)
-	}
-	slices, err := f.Discovery().V1().EndpointSlices().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(o any) { t.SetSlice(o.(*discoveryv1.EndpointSlice)) },
-		UpdateFunc: func(old, o any) {
-			was, now := old.(*discoveryv1.EndpointSlice), o.(*discoveryv1.EndpointSlice)
-			if before, _ := ownerOf(was); before.Name != "" {
-				if after, _ := ownerOf(now); after != before {
-					t.DeleteSlice(was) // it was handed to another Service
-				}
-			}
-			t.SetSlice(now)
-		},
-		DeleteFunc: func(o any) {
-			if s, ok := last(o).(*discoveryv1.EndpointSlice); ok {
-				t.DeleteSlice(s)
-			}
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("following endpoint slices: %w", err)
-	}
-	return []cache.InformerSynced{services.HasSynced, slices.HasSynced}, nil
+// ours leaves out what no Tracker wants: other proxies' Services and slices, and
+// headless ones.
+const ours = "!" + labelServiceProxyName + ",!" + corev1.IsHeadlessService
+
+// Listener hears of all Services and EndpointSlices: of each when it comes or
+// changes and when it goes, and after a gap which there are left. It must not
+// keep the objects, only what it needs of them.
+type Listener interface {
+	SetService(*corev1.Service)
+	DeleteService(namespace, name string)
+	KeepServices(map[types.NamespacedName]bool)
+	SetSlice(*discoveryv1.EndpointSlice)
+	DeleteSlice(namespace, name string)
+	KeepSlices(map[types.NamespacedName]bool)
 }
 
-// last is the last known state of a deleted object.
-func last(o any) any {
-	if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
-		return gone.Obj
+// Source tells Listeners, above all the Trackers, of every Service and
+// EndpointSlice there is. It keeps none of them: what a node needs to know of an
+// endpoint is a tenth of the object.
+type Source struct {
+	services, slices feed
+}
+
+// NewSource makes a Source of the API.
+func NewSource(api kubernetes.Interface, listeners ...Listener) *Source {
+	return &Source{
+		services: feed{
+			api: api, kind: &corev1.Service{}, listeners: listeners, synced: make(chan struct{}),
+			list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+				return api.CoreV1().Services(metav1.NamespaceAll).List(ctx, o)
+			},
+			watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+				return api.CoreV1().Services(metav1.NamespaceAll).Watch(ctx, o)
+			},
+			set:  func(l Listener, o any) { l.SetService(o.(*corev1.Service)) },
+			gone: Listener.DeleteService,
+			keep: Listener.KeepServices,
+		},
+		slices: feed{
+			api: api, kind: &discoveryv1.EndpointSlice{}, listeners: listeners, synced: make(chan struct{}),
+			list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+				return api.DiscoveryV1().EndpointSlices(metav1.NamespaceAll).List(ctx, o)
+			},
+			watch: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+				return api.DiscoveryV1().EndpointSlices(metav1.NamespaceAll).Watch(ctx, o)
+			},
+			set:  func(l Listener, o any) { l.SetSlice(o.(*discoveryv1.EndpointSlice)) },
+			gone: Listener.DeleteSlice,
+			keep: Listener.KeepSlices,
+		},
 	}
-	return o
+}
+
+// Run follows the API until ctx ends.
+func (s *Source) Run(ctx context.Context) error {
+	var both sync.WaitGroup
+	both.Go(func() { s.services.run(ctx) })
+	both.Go(func() { s.slices.run(ctx) })
+	both.Wait()
+	return nil
+}
+
+// Synced waits until all have heard of all that was there at the start.
+func (s *Source) Synced(ctx context.Context) error {
+	for _, f := range []*feed{&s.services, &s.slices} {
+		select {
+		case <-f.synced:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %T: %w", f.kind, ctx.Err())
+		}
+	}
+	return nil
+}
+
+// feed is one kind of objects: the reflector's store, which passes on what it is
+// told. Only the reflector calls it.
+type feed struct {
+	api       kubernetes.Interface
+	kind      runtime.Object
+	listeners []Listener
+	list      func(context.Context, metav1.ListOptions) (runtime.Object, error)
+	watch     func(context.Context, metav1.ListOptions) (watch.Interface, error)
+	set       func(Listener, any)
+	gone      func(l Listener, namespace, name string)
+	keep      func(Listener, map[types.NamespacedName]bool)
+
+	once   sync.Once
+	synced chan struct{} // closed after the first Replace
+}
+
+func (f *feed) run(ctx context.Context) {
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = ours
+			return f.list(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = ours
+			return f.watch(ctx, o)
+		},
+	}
+	cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, f.api), f.kind, f, cache.ReflectorOptions{}).RunWithContext(ctx)
+}
+
+// Add and the methods after it are cache.ReflectorStore's.
+func (f *feed) Add(o any) error {
+	for _, l := range f.listeners {
+		f.set(l, o)
+	}
+	return nil
+}
+
+// Update does as Add.
+func (f *feed) Update(o any) error { return f.Add(o) }
+
+// Delete passes on that an object is gone.
+func (f *feed) Delete(o any) error {
+	m, ok := o.(metav1.Object)
+	if !ok {
+		return fmt.Errorf("following %T: heard of a %T", f.kind, o)
+	}
+	for _, l := range f.listeners {
+		f.gone(l, m.GetNamespace(), m.GetName())
+	}
+	return nil
+}
+
+// Replace passes on all there is, at the start and after a gap in the watch.
+func (f *feed) Replace(all []any, _ string) error {
+	names := make(map[types.NamespacedName]bool, len(all))
+	for _, o := range all {
+		m, ok := o.(metav1.Object)
+		if !ok {
+			return fmt.Errorf("following %T: heard of a %T", f.kind, o)
+		}
+		names[types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}] = true
+		if err := f.Add(o); err != nil {
+			return err
+		}
+	}
+	for _, l := range f.listeners {
+		f.keep(l, names)
+	}
+	f.once.Do(func() { close(f.synced) })
+	return nil
+}
+
+// Resync has nothing to do: what was told is told.
+func (f *feed) Resync() error { return nil }
+
+// Transformer makes what the reflector gathers before the first Replace smaller.
+func (f *feed) Transformer() cache.TransformFunc {
+	return func(o any) (any, error) {
+		switch o := o.(type) {
+		case *corev1.Service:
+			o.ManagedFields = nil
+		case *discoveryv1.EndpointSlice:
+			o.ManagedFields, o.OwnerReferences = nil, nil
+			for i := range o.Endpoints {
+				e := &o.Endpoints[i]
+				e.TargetRef, e.Hostname, e.Zone, e.DeprecatedTopology = nil, nil, nil, nil
+			}
+		}
+		return o, nil
+	}
 }

@@ -3,6 +3,7 @@ package changes
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,9 +43,10 @@ func servicePorts(svc *corev1.Service, f family) []Service {
 	if !ok {
 		return nil
 	}
+	balancer := balancerAddresses(svc, f)
 	base := Service{
 		ClusterIP:     ip,
-		External:      externalAddresses(svc, f),
+		External:      externalAddresses(svc, f, balancer),
 		Affinity:      affinity(svc),
 		InternalLocal: svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
 	}
@@ -52,6 +54,12 @@ func servicePorts(svc *corev1.Service, f family) []Service {
 	base.ExternalLocal = outside && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 	if base.ExternalLocal && svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		base.HealthCheckNodePort = uint16(svc.Spec.HealthCheckNodePort)
+	}
+
+	if len(balancer) > 0 {
+		if base.SourceRanges = sourceRanges(svc, f); len(base.SourceRanges) > 0 {
+			base.LoadBalancer = balancer
+		}
 	}
 
 	var out []Service
@@ -84,27 +92,63 @@ func clusterIP(svc *corev1.Service, f family) (netip.Addr, bool) {
 	return f.parse(svc.Spec.ClusterIP)
 }
 
-// externalAddresses are the external and load balancer addresses that reach the
-// Service through this node.
-func externalAddresses(svc *corev1.Service, f family) []netip.Addr {
+// balancerAddresses are the load balancer's addresses that reach the Service
+// through this node, sorted.
+func balancerAddresses(svc *corev1.Service, f family) []netip.Addr {
+	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return nil
+	}
 	var out []netip.Addr
+	for _, in := range svc.Status.LoadBalancer.Ingress {
+		if in.IPMode != nil && *in.IPMode == corev1.LoadBalancerIPModeProxy {
+			continue // the balancer wants to be passed through, not short-circuited
+		}
+		if a, ok := f.parse(in.IP); ok {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+// externalAddresses are the external addresses and those of the load balancer, sorted.
+func externalAddresses(svc *corev1.Service, f family, balancer []netip.Addr) []netip.Addr {
+	out := slices.Clone(balancer)
 	for _, s := range svc.Spec.ExternalIPs {
 		if a, ok := f.parse(s); ok {
 			out = append(out, a)
 		}
 	}
-	if svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
-		for _, in := range svc.Status.LoadBalancer.Ingress {
-			if in.IPMode != nil && *in.IPMode == corev1.LoadBalancerIPModeProxy {
-				continue // the balancer wants to be passed through, not short-circuited
-			}
-			if a, ok := f.parse(in.IP); ok {
-				out = append(out, a)
-			}
-		}
-	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out)
+}
+
+// sourceRanges are who may call the load balancer's addresses: what the field
+// says, or else the annotation. None of this family: everybody of it may. The
+// result is sorted, and no range is within another.
+func sourceRanges(svc *corev1.Service, f family) []netip.Prefix {
+	said := svc.Spec.LoadBalancerSourceRanges
+	if len(said) == 0 {
+		said = strings.Split(svc.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey], ",")
+	}
+	var out []netip.Prefix
+	for _, s := range said {
+		p, err := netip.ParsePrefix(strings.TrimSpace(s)) // the API lets spaces pass
+		if err == nil && p.Addr().Is6() == bool(f) {
+			out = append(out, p.Masked())
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare) // a wider one comes before those within it
+	var apart []netip.Prefix
+	for _, p := range out {
+		if !slices.ContainsFunc(apart, func(w netip.Prefix) bool { return w.Contains(p.Addr()) }) {
+			apart = append(apart, p)
+		}
+	}
+	if len(apart) == 1 && apart[0].Bits() == 0 {
+		return nil // everybody
+	}
+	return apart
 }
 
 // affinity is how long a client stays with its endpoint.

@@ -84,8 +84,11 @@ type Service struct {
 	InternalLocal bool          // the cluster IP is answered by this node's endpoints only
 	ExternalLocal bool          // so are node port and external addresses
 
-	// HealthCheckNodePort tells load balancers whether this node has endpoints; 0: none.
+	// HealthCheckNodePort tells load balancers how many endpoints of this node are
+	// ready; 0: none tells. Those that terminate do not count, so that balancers
+	// leave while they still serve.
 	HealthCheckNodePort uint16
+	LocalReady          int
 
 	// Endpoints answer for all who may be sent anywhere, sorted by address.
 	Endpoints []Endpoint
@@ -107,7 +110,7 @@ func (s *Service) equal(o *Service) bool {
 	return s.Name == o.Name && s.Protocol == o.Protocol &&
 		s.ClusterIP == o.ClusterIP && s.Port == o.Port && s.NodePort == o.NodePort &&
 		s.Affinity == o.Affinity && s.InternalLocal == o.InternalLocal && s.ExternalLocal == o.ExternalLocal &&
-		s.HealthCheckNodePort == o.HealthCheckNodePort &&
+		s.HealthCheckNodePort == o.HealthCheckNodePort && s.LocalReady == o.LocalReady &&
 		slices.Equal(s.External, o.External) &&
 		slices.Equal(s.LoadBalancer, o.LoadBalancer) && slices.Equal(s.SourceRanges, o.SourceRanges) &&
 		slices.Equal(s.Leaving, o.Leaving) &&

@@ -1,10 +1,12 @@
 package changes
 
 import (
+	"net/netip"
 	"slices"
 	"sort"
 	"sync"
 	"time"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -14,16 +16,23 @@ import (
 // Tracker gathers what the informers tell and makes tables of it.
 type Tracker struct {
 	family family
-	node   string
+	node   unique.Handle[string]
+	began  time.Time
 	woken  chan struct{}
 
 	mu       sync.Mutex
-	zone     string
-	services map[types.NamespacedName][]Service // without endpoints
-	slices   map[types.NamespacedName]map[string]map[string][]fact
+	zone     unique.Handle[string]
+	services map[types.NamespacedName]*entry
+	owners   map[types.NamespacedName]types.NamespacedName // of a slice: its Service
 	dirty    map[types.NamespacedName]struct{}
 	table    *Table
 	news     News
+}
+
+// entry is what is known of one Service.
+type entry struct {
+	ports  []Service // without endpoints; none: the Service itself is unknown, or nothing to offer
+	slices []slice   // in no order
 }
 
 // News is what came in between two tables.
@@ -37,92 +46,134 @@ type News struct {
 func New(node string, v6 bool) *Tracker {
 	return &Tracker{
 		family:   family(v6),
-		node:     node,
+		node:     intern(node),
+		zone:     noName,
+		began:    time.Now(),
 		woken:    make(chan struct{}, 1),
-		services: map[types.NamespacedName][]Service{},
-		slices:   map[types.NamespacedName]map[string]map[string][]fact{},
+		services: map[types.NamespacedName]*entry{},
+		owners:   map[types.NamespacedName]types.NamespacedName{},
 		dirty:    map[types.NamespacedName]struct{}{},
 		table:    &Table{},
 	}
 }
 
+// Pending tells how many changes were heard of since the last Take.
+func (t *Tracker) Pending() News {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.news
+}
+
 // Woken carries a token when there is something to Take.
 func (t *Tracker) Woken() <-chan struct{} { return t.woken }
 
-// SetService notes the newest state of a Service.
+// SetService notes the newest state of a Service. It keeps nothing of svc but
+// strings.
 func (t *Tracker) SetService(svc *corev1.Service) {
 	name := types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
 	ports := servicePorts(svc, t.family)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(ports) == 0 {
-		if _, had := t.services[name]; !had {
-			return
-		}
-		delete(t.services, name)
-	} else {
-		t.services[name] = ports
-	}
-	t.news.Services++
-	t.markLocked(name)
+	t.setPortsLocked(name, ports)
 }
 
 // DeleteService notes that a Service is gone.
 func (t *Tracker) DeleteService(namespace, name string) {
-	key := types.NamespacedName{Namespace: namespace, Name: name}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, had := t.services[key]; !had {
-		return
-	}
-	delete(t.services, key)
-	t.news.Services++
-	t.markLocked(key)
+	t.setPortsLocked(types.NamespacedName{Namespace: namespace, Name: name}, nil)
 }
 
-// SetSlice notes the newest state of an EndpointSlice.
-func (t *Tracker) SetSlice(s *discoveryv1.EndpointSlice) {
-	owner, ok := ownerOf(s)
-	if !ok {
+func (t *Tracker) setPortsLocked(name types.NamespacedName, ports []Service) {
+	e := t.services[name]
+	if e == nil {
+		if len(ports) == 0 {
+			return
+		}
+		e = &entry{}
+		t.services[name] = e
+	}
+	if slices.EqualFunc(e.ports, ports, func(a, b Service) bool { return a.equal(&b) }) {
 		return
 	}
-	ports := slicePorts(s, t.family)
+	e.ports = ports
+	t.tidyLocked(name, e)
+	t.news.Services++
+	t.markLocked(name)
+}
+
+// SetSlice notes the newest state of an EndpointSlice. It keeps nothing of s but
+// strings.
+func (t *Tracker) SetSlice(s *discoveryv1.EndpointSlice) {
+	name := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
+	owner, owned := ownerOf(s)
+	now, says := readSlice(s, t.family)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(ports) == 0 {
-		t.dropSliceLocked(owner, s.Name)
+	if before, had := t.owners[name]; had && (before != owner || !owned || !says) {
+		t.dropSliceLocked(name) // it says nothing any more, or was handed to another Service
+	}
+	if !owned || !says {
 		return
 	}
-	if t.slices[owner] == nil {
-		t.slices[owner] = map[string]map[string][]fact{}
+	e := t.services[owner]
+	if e == nil {
+		e = &entry{}
+		t.services[owner] = e
 	}
-	t.slices[owner][s.Name] = ports
+	if i := e.slice(s.Name); i < 0 {
+		e.slices = append(e.slices, now)
+	} else if e.slices[i].equal(&now) {
+		return
+	} else {
+		e.slices[i] = now
+	}
+	t.owners[name] = owner
 	t.news.Slices++
-	if at, err := time.Parse(time.RFC3339Nano, s.Annotations[corev1.EndpointsLastChangeTriggerTime]); err == nil {
+	// What happened before this process began has waited for it.
+	if at, err := time.Parse(time.RFC3339Nano, s.Annotations[corev1.EndpointsLastChangeTriggerTime]); err == nil && at.After(t.began) {
 		t.news.Since = append(t.news.Since, at)
 	}
 	t.markLocked(owner)
 }
 
 // DeleteSlice notes that an EndpointSlice is gone.
-func (t *Tracker) DeleteSlice(s *discoveryv1.EndpointSlice) {
-	owner, ok := ownerOf(s)
-	if !ok {
-		return
-	}
+func (t *Tracker) DeleteSlice(namespace, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.dropSliceLocked(owner, s.Name)
+	t.dropSliceLocked(types.NamespacedName{Namespace: namespace, Name: name})
+}
+
+// KeepServices notes that all Services but those named are gone.
+func (t *Tracker) KeepServices(names map[types.NamespacedName]bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name := range t.services {
+		if !names[name] {
+			t.setPortsLocked(name, nil)
+		}
+	}
+}
+
+// KeepSlices notes that all EndpointSlices but those named are gone.
+func (t *Tracker) KeepSlices(names map[types.NamespacedName]bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name := range t.owners {
+		if !names[name] {
+			t.dropSliceLocked(name)
+		}
+	}
 }
 
 // SetZone notes which zone this node is in; hints are read again if it moved.
 func (t *Tracker) SetZone(zone string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.zone == zone {
+	if t.zone == intern(zone) {
 		return
 	}
-	t.zone = zone
+	t.zone = intern(zone)
 	for name := range t.services {
 		t.markLocked(name)
 	}
@@ -131,22 +182,38 @@ func (t *Tracker) SetZone(zone string) {
 // ownerOf names the Service that a slice belongs to.
 func ownerOf(s *discoveryv1.EndpointSlice) (types.NamespacedName, bool) {
 	svc := s.Labels[discoveryv1.LabelServiceName]
-	if _, headless := s.Labels[corev1.IsHeadlessService]; svc == "" || headless {
+	_, headless := s.Labels[corev1.IsHeadlessService]
+	_, others := s.Labels[labelServiceProxyName]
+	if svc == "" || headless || others {
 		return types.NamespacedName{}, false
 	}
 	return types.NamespacedName{Namespace: s.Namespace, Name: svc}, true
 }
 
-func (t *Tracker) dropSliceLocked(owner types.NamespacedName, slice string) {
-	if _, had := t.slices[owner][slice]; !had {
+// slice finds a slice by name; below 0: it is not there.
+func (e *entry) slice(name string) int {
+	return slices.IndexFunc(e.slices, func(s slice) bool { return s.name == name })
+}
+
+func (t *Tracker) dropSliceLocked(name types.NamespacedName) {
+	owner, had := t.owners[name]
+	if !had {
 		return
 	}
-	delete(t.slices[owner], slice)
-	if len(t.slices[owner]) == 0 {
-		delete(t.slices, owner)
-	}
+	delete(t.owners, name)
+	e := t.services[owner]
+	i := e.slice(name.Name)
+	e.slices = slices.Delete(e.slices, i, i+1)
+	t.tidyLocked(owner, e)
 	t.news.Slices++
 	t.markLocked(owner)
+}
+
+// tidyLocked forgets a Service of which nothing is known.
+func (t *Tracker) tidyLocked(name types.NamespacedName, e *entry) {
+	if len(e.ports)+len(e.slices) == 0 {
+		delete(t.services, name)
+	}
 }
 
 func (t *Tracker) markLocked(name types.NamespacedName) {
@@ -186,17 +253,23 @@ func (t *Tracker) Take() (*Table, News) {
 
 // computeLocked makes the ports of one Service, reusing those that are as they were.
 func (t *Tracker) computeLocked(name types.NamespacedName, was []*Service) []*Service {
+	e := t.services[name]
+	if e == nil {
+		return nil
+	}
 	at := place{node: t.node, zone: t.zone}
-	var out []*Service
-	for _, s := range t.services[name] {
-		var facts []fact
-		for _, ports := range t.slices[name] {
-			facts = append(facts, ports[s.Name.Port]...)
-		}
-		cluster, local := choose(facts, at)
-		s.Endpoints = cluster
+	out := make([]*Service, 0, len(e.ports))
+	for _, s := range e.ports {
+		c := choose(e.candidates(s.Name.Port), at)
+		s.Endpoints = c.cluster
 		if s.InternalLocal || s.ExternalLocal {
-			s.LocalEndpoints = local
+			s.LocalEndpoints = c.local
+		}
+		if s.HealthCheckNodePort != 0 {
+			s.LocalReady = c.ready
+		}
+		if s.Protocol == UDP {
+			s.Leaving = c.leaving
 		}
 		p := &s
 		for _, old := range was {
@@ -207,6 +280,23 @@ func (t *Tracker) computeLocked(name types.NamespacedName, was []*Service) []*Se
 		out = append(out, p)
 	}
 	slices.SortFunc(out, func(a, b *Service) int { return a.Name.compare(b.Name) })
+	return out
+}
+
+// candidates are all endpoints of a port; slices may have different numbers for it.
+func (e *entry) candidates(port string) []candidate {
+	var out []candidate
+	for i := range e.slices {
+		s := &e.slices[i]
+		for _, p := range s.ports {
+			if p.name != port {
+				continue
+			}
+			for j := range s.endpoints {
+				out = append(out, candidate{netip.AddrPortFrom(s.endpoints[j].addr, p.port), &s.endpoints[j]})
+			}
+		}
+	}
 	return out
 }
 

@@ -31,7 +31,8 @@ func (l look) match(asked, answers netip.AddrPort) bool {
 }
 
 // stale finds the fronts to look at: those of UDP services that are new, gone,
-// or have lost an endpoint. A front that only gained endpoints has no stale
+// or have lost an endpoint. As long as an endpoint serves it keeps the flows it
+// has, also when it terminates or new flows go elsewhere, as with TCP. A front that only gained endpoints has no stale
 // flow, unless it had none before: then there may be flows from before that
 // were not redirected.
 func stale(was, now nftables.Wish) look {
@@ -59,6 +60,9 @@ func stale(was, now nftables.Wish) look {
 			for _, e := range list {
 				keep[e.Addr] = true
 			}
+		}
+		for _, a := range s.Leaving {
+			keep[a] = true
 		}
 		old := before[s.Name]
 		for _, f := range fronts(s, now.NodeAddresses) {
@@ -90,6 +94,11 @@ func onlyGained(old *changes.Service, keep map[netip.AddrPort]bool) bool {
 			if !keep[e.Addr] {
 				return false
 			}
+		}
+	}
+	for _, a := range old.Leaving {
+		if !keep[a] {
+			return false
 		}
 	}
 	return true

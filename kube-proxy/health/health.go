@@ -16,42 +16,75 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	corev1 "k8s.io/api/core/v1"
 )
 
 // taintToBeDeleted is put on a node by the cluster autoscaler before it goes.
 const taintToBeDeleted = "ToBeDeletedByClusterAutoscaler"
 
-// State is the proxy's own health.
+// The metrics are named as users of kube-proxy know them.
+var (
+	healthzTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Name: "kubeproxy_proxy_healthz_total",
+		Help: "Answers of /healthz.",
+	}, []string{"code"})
+	livezTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Name: "kubeproxy_proxy_livez_total",
+		Help: "Answers of /livez.",
+	}, []string{"code"})
+)
+
+// State is the proxy's own health: that of the rules of all address families.
 type State struct {
 	limit time.Duration
 
-	mu      sync.Mutex
-	queued  time.Time // of the oldest change not yet written; zero: none
-	updated time.Time // when the rules were last known to be right
-	leaving bool      // the node is being deleted
+	mu       sync.Mutex
+	families []*Family
+	leaving  bool // the node is being deleted
 }
 
-// NewState makes a State that is sick when a change waits longer than limit.
+// Family is how far the rules of one address family are.
+type Family struct {
+	state *State
+
+	// Guarded by the State's mu.
+	queued  time.Time // of the oldest change not yet written; zero: none
+	updated time.Time // when the rules were last known to be right; zero: never yet
+}
+
+// NewState makes a State that is sick when a change waits longer than limit, and
+// until each of its families was written once.
 func NewState(limit time.Duration) *State { return &State{limit: limit} }
 
-// Queued notes that there is a change to write.
-func (s *State) Queued(now time.Time) {
+// Family adds an address family.
+func (s *State) Family() *Family {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.queued.IsZero() {
-		s.queued = now
+	f := &Family{state: s}
+	s.families = append(s.families, f)
+	return f
+}
+
+// Queued notes that there is a change to write.
+func (f *Family) Queued(now time.Time) {
+	f.state.mu.Lock()
+	defer f.state.mu.Unlock()
+	if f.queued.IsZero() {
+		f.queued = now
 	}
 }
 
 // Synced notes that the rules are as they should be.
-func (s *State) Synced(now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.queued, s.updated = time.Time{}, now
+func (f *Family) Synced(now time.Time) {
+	f.state.mu.Lock()
+	defer f.state.mu.Unlock()
+	f.queued, f.updated = time.Time{}, now
 }
 
 // SetNode tells whether the node is being deleted.
@@ -73,32 +106,46 @@ func (s *State) Check(context.Context) error {
 	return nil
 }
 
+// report is the body of an answer.
 type report struct {
 	LastUpdated  time.Time `json:"lastUpdated"`
 	CurrentTime  time.Time `json:"currentTime"`
-	NodeEligible bool      `json:"nodeEligible"`
+	NodeEligible *bool     `json:"nodeEligible,omitempty"`
 	keepsUp      bool
+	leaving      bool
 }
 
+// report looks at all families: the one that is furthest behind counts. Of rules
+// that keep up it says that they were updated just now, as the documentation of
+// kube-proxy's health check has it.
 func (s *State) report(now time.Time) report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := report{LastUpdated: s.updated, CurrentTime: now, NodeEligible: !s.leaving}
-	r.keepsUp = !s.updated.IsZero() && (s.queued.IsZero() || now.Sub(s.queued) < s.limit)
+	r := report{CurrentTime: now, LastUpdated: now, keepsUp: true, leaving: s.leaving}
+	for _, f := range s.families {
+		if f.updated.IsZero() || !f.queued.IsZero() && now.Sub(f.queued) >= s.limit {
+			r.keepsUp = false
+			if f.updated.Before(r.LastUpdated) {
+				r.LastUpdated = f.updated
+			}
+		}
+	}
 	return r
 }
 
 // handler answers /healthz and /livez.
 func (s *State) handler() http.Handler {
-	answer := func(eligible bool) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			r := s.report(time.Now())
-			reply(w, r.keepsUp && (r.NodeEligible || !eligible), r)
-		}
-	}
 	m := http.NewServeMux()
-	m.Handle("/healthz", answer(true))
-	m.Handle("/livez", answer(false))
+	m.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		r := s.report(time.Now())
+		eligible := !r.leaving
+		r.NodeEligible = &eligible
+		healthzTotal.WithLabelValues(reply(w, r.keepsUp && eligible, r)).Inc()
+	})
+	m.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) {
+		r := s.report(time.Now())
+		livezTotal.WithLabelValues(reply(w, r.keepsUp, r)).Inc()
+	})
 	return m
 }
 
@@ -127,12 +174,15 @@ func serve(ctx context.Context, ln net.Listener, h http.Handler) error {
 	return nil
 }
 
-// reply writes 200 or 503 and a body in JSON.
-func reply(w http.ResponseWriter, well bool, body any) {
+// reply writes 200 or 503, which it returns, and a body in JSON.
+func reply(w http.ResponseWriter, well bool, body any) string {
+	code := http.StatusOK
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if !well {
-		w.WriteHeader(http.StatusServiceUnavailable)
+		code = http.StatusServiceUnavailable
 	}
+	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(body) // a client that left needs no answer
+	return strconv.Itoa(code)
 }

@@ -68,21 +68,29 @@ func TestOwnHealth(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct {
 		name           string
-		story          func(s *health.State)
+		story          func(s *health.State, f *health.Family)
 		healthz, livez int
 	}{
-		{"before the first write", func(s *health.State) {}, 503, 503},
-		{"written", func(s *health.State) { s.Synced(now) }, 200, 200},
-		{"a change waits, not for long", func(s *health.State) { s.Synced(now); s.Queued(now) }, 200, 200},
-		{"a change waits for too long", func(s *health.State) { s.Synced(now); s.Queued(now.Add(-time.Hour)); s.Queued(now) }, 503, 503},
-		{"and is written", func(s *health.State) { s.Queued(now.Add(-time.Hour)); s.Synced(now) }, 200, 200},
-		{"the node is being deleted", func(s *health.State) { s.Synced(now); s.SetNode(leaving) }, 503, 200},
-		{"the node will be deleted", func(s *health.State) { s.Synced(now); s.SetNode(tainted) }, 503, 200},
-		{"or not after all", func(s *health.State) { s.Synced(now); s.SetNode(tainted); s.SetNode(&corev1.Node{}) }, 200, 200},
+		{"before the first write", func(s *health.State, f *health.Family) {}, 503, 503},
+		{"written", func(s *health.State, f *health.Family) { f.Synced(now) }, 200, 200},
+		{"a change waits, not for long", func(s *health.State, f *health.Family) { f.Synced(now); f.Queued(now) }, 200, 200},
+		{"a change waits for too long", func(s *health.State, f *health.Family) { f.Synced(now); f.Queued(now.Add(-time.Hour)); f.Queued(now) }, 503, 503},
+		{"one family is not written yet", func(s *health.State, f *health.Family) { s.Family(); f.Synced(now) }, 503, 503},
+		{"both are", func(s *health.State, f *health.Family) { s.Family().Synced(now); f.Synced(now) }, 200, 200},
+		{"a change of one waits for too long", func(s *health.State, f *health.Family) {
+			other := s.Family()
+			other.Synced(now)
+			f.Synced(now)
+			other.Queued(now.Add(-time.Hour))
+		}, 503, 503},
+		{"and is written", func(s *health.State, f *health.Family) { f.Queued(now.Add(-time.Hour)); f.Synced(now) }, 200, 200},
+		{"the node is being deleted", func(s *health.State, f *health.Family) { f.Synced(now); s.SetNode(leaving) }, 503, 200},
+		{"the node will be deleted", func(s *health.State, f *health.Family) { f.Synced(now); s.SetNode(tainted) }, 503, 200},
+		{"or not after all", func(s *health.State, f *health.Family) { f.Synced(now); s.SetNode(tainted); s.SetNode(&corev1.Node{}) }, 200, 200},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := health.NewState(time.Minute)
-			c.story(s)
+			c.story(s, s.Family())
 			at := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 			serve(t, func(ctx context.Context) error { return s.Serve(ctx, at) })
 			code, body := get(t, "http://"+at+"/healthz")
@@ -102,7 +110,8 @@ func TestNoAddressServesNothing(t *testing.T) {
 
 func TestHealthCheckNodePorts(t *testing.T) {
 	s := health.NewState(time.Minute)
-	s.Synced(time.Now())
+	f := s.Family()
+	f.Synced(time.Now())
 	p := health.NewPorts(s, zaptest.NewLogger(t))
 	serve(t, p.Run)
 
@@ -110,8 +119,8 @@ func TestHealthCheckNodePorts(t *testing.T) {
 	url := fmt.Sprintf("http://127.0.0.1:%d/", port)
 	offer := func(local int) {
 		svc := &changes.Service{Name: changes.Name{Namespace: "d", Service: "web", Port: "http"}, HealthCheckNodePort: port, ExternalLocal: true}
-		svc.LocalEndpoints = make([]changes.Endpoint, local)
-		p.Offer(&changes.Table{Services: []*changes.Service{svc, {Name: changes.Name{Service: "other"}}}})
+		svc.LocalReady = local
+		p.Offer(false, &changes.Table{Services: []*changes.Service{svc, {Name: changes.Name{Service: "other"}}}})
 	}
 	eventually := func(what string, ok func() bool) {
 		t.Helper()
@@ -131,10 +140,10 @@ func TestHealthCheckNodePorts(t *testing.T) {
 	eventually("no endpoints, no health", func() bool { code, _ := get(t, url); return code == 503 })
 	offer(1)
 	eventually("endpoints again", func() bool { code, _ := get(t, url); return code == 200 })
-	s.Queued(time.Now().Add(-time.Hour))
+	f.Queued(time.Now().Add(-time.Hour))
 	if code, body := get(t, url); code != 503 || !strings.Contains(body, `"serviceProxyHealthy":false`) {
 		t.Errorf("the rules are behind: %d %s", code, body)
 	}
-	p.Offer(&changes.Table{})
+	p.Offer(false, &changes.Table{})
 	eventually("the port is closed", func() bool { _, err := http.Get(url); return err != nil })
 }

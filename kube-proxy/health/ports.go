@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -22,6 +23,9 @@ type Ports struct {
 	log   *zap.Logger
 	state *State
 	wish  chan map[uint16]local // one slot: the newest wish wins
+
+	mu     sync.Mutex
+	tables [2]*changes.Table // of IPv4 and of IPv6, last offered
 }
 
 // local is what a health check node port tells.
@@ -32,22 +36,36 @@ type local struct {
 
 // NewPorts makes Ports that listen on nothing yet.
 func NewPorts(state *State, log *zap.Logger) *Ports {
-	return &Ports{log: log, state: state, wish: make(chan map[uint16]local, 1)}
+	return &Ports{log: log, state: state, wish: make(chan map[uint16]local, 1), tables: [2]*changes.Table{{}, {}}}
 }
 
-// Offer tells which services there are. It does not wait. One goroutine calls it.
-func (p *Ports) Offer(table *changes.Table) {
+// Offer tells which services of a family there are. It does not wait.
+func (p *Ports) Offer(v6 bool, table *changes.Table) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	was := &p.tables[0]
+	if v6 {
+		was = &p.tables[1]
+	}
+	gone, came := changes.Compare(*was, table)
+	*was = table
+	checked := func(s *changes.Service) bool { return s.HealthCheckNodePort != 0 }
+	if !slices.ContainsFunc(gone, checked) && !slices.ContainsFunc(came, checked) {
+		return
+	}
 	ports := map[uint16]local{}
-	for _, s := range table.Services {
-		if s.HealthCheckNodePort == 0 {
-			continue
+	for _, t := range p.tables {
+		for _, s := range t.Services {
+			if !checked(s) {
+				continue
+			}
+			// Every port and family of a service says the same: how many pods are here.
+			l := local{s.Name.Namespace, s.Name.Service, s.LocalReady}
+			if had := ports[s.HealthCheckNodePort]; had.endpoints > l.endpoints {
+				l = had
+			}
+			ports[s.HealthCheckNodePort] = l
 		}
-		// Every port of a service says the same: how many pods are here.
-		l := local{s.Name.Namespace, s.Name.Service, len(s.LocalEndpoints)}
-		if had := ports[s.HealthCheckNodePort]; had.endpoints > l.endpoints {
-			l = had
-		}
-		ports[s.HealthCheckNodePort] = l
 	}
 	select {
 	case <-p.wish:

@@ -119,6 +119,15 @@ func (b *Book) list() error {
 	return nil
 }
 
+// HasIPv6 tells whether the machine has an IPv6 address that others could reach.
+func HasIPv6() (bool, error) {
+	all, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V6) })
+	if err != nil {
+		return false, fmt.Errorf("listing the machine's addresses: %w", err)
+	}
+	return slices.ContainsFunc(all, func(a netlink.Addr) bool { return a.IP.IsGlobalUnicast() }), nil
+}
+
 func (b *Book) within(ip netip.Addr) bool {
 	return slices.ContainsFunc(b.ranges, func(p netip.Prefix) bool { return p.Contains(ip) })
 }

@@ -49,13 +49,13 @@ type Health interface {
 
 // Parts is what a Syncer works with.
 type Parts struct {
+	Family    string // IPv4 or IPv6: the label of its metrics
 	Table     Table
 	Addresses Addresses
 	Rules     Rules
 	Flows     Flows
 	Health    Health
-	// Offer hears of every table written; may be nil.
-	Offer func(*changes.Table)
+	Offer     func(*changes.Table) // hears of every table written
 	// Ready returns once Table and Addresses have heard all there is, or ctx ends.
 	Ready func(ctx context.Context) error
 }
@@ -77,15 +77,17 @@ type Syncer struct {
 	parts   Parts
 	periods Periods
 	log     *zap.Logger
+	meters  meters
 
 	// Owned by Run.
 	wish  nftables.Wish // last written
+	begun bool          // something was written
 	retry time.Duration // wait before the next try; 0: all is written
 }
 
 // New makes a Syncer.
 func New(p Parts, periods Periods, log *zap.Logger) *Syncer {
-	return &Syncer{parts: p, periods: periods, log: log}
+	return &Syncer{parts: p, periods: periods, log: log, meters: metersOf(p.Family), wish: nftables.Wish{Table: &changes.Table{}}}
 }
 
 // Run works until ctx ends. What is in the kernel before the first table is
@@ -132,11 +134,11 @@ func (s *Syncer) write() {
 	start := time.Now()
 	s.parts.Health.Queued(start)
 	table, news := s.parts.Table.Take()
-	count(news)
+	s.meters.count(news)
 	wish := nftables.Wish{Table: table, NodeAddresses: s.parts.Addresses.Addresses()}
 	stats, err := s.parts.Rules.Set(wish)
 	if err != nil {
-		syncFailures.Inc()
+		s.meters.failures.Inc()
 		s.retry = min(max(2*s.retry, firstRetry), lastRetry)
 		s.log.Error("writing the rules failed", zap.Duration("retryAfter", s.retry), zap.Error(err))
 		return
@@ -145,10 +147,9 @@ func (s *Syncer) write() {
 	s.wish, s.retry = wish, 0
 	s.note(stats)
 	s.forget(was, wish)
-	if s.parts.Offer != nil {
-		s.parts.Offer(table)
-	}
-	written(start, news)
+	s.parts.Offer(table)
+	s.meters.written(start, news, !s.begun, was.Table, table)
+	s.begun = true
 	s.parts.Health.Synced(time.Now())
 	s.log.Debug("rules written", zap.Int("services", len(table.Services)), zap.Int("elements", stats.Elements),
 		zap.Int("chains", stats.Chains), zap.Duration("took", time.Since(start)))
@@ -159,12 +160,12 @@ func (s *Syncer) verify() {
 	start := time.Now()
 	stats, err := s.parts.Rules.Verify()
 	if err != nil { // the next look tries again
-		syncFailures.Inc()
+		s.meters.failures.Inc()
 		s.log.Error("looking after the rules failed", zap.Error(err))
 		return
 	}
 	s.note(stats)
-	verified(start)
+	s.meters.verified(start)
 	s.parts.Health.Synced(time.Now())
 }
 
@@ -174,15 +175,17 @@ func (s *Syncer) note(stats nftables.Stats) {
 	if !stats.Repaired {
 		return
 	}
-	repairs.Inc()
+	s.meters.repairs.Inc()
 	s.log.Info("the kernel did not hold our rules; it does now", zap.Int("elements", stats.Elements), zap.Int("chains", stats.Chains))
 }
 
 // forget drops stale flows. A failure is told and left: the next change of the
 // service tries again, and a flow that goes quiet ends by itself.
 func (s *Syncer) forget(was, now nftables.Wish) {
+	start := time.Now()
 	n, err := s.parts.Flows.Forget(was, now)
-	forgotten.Add(float64(n))
+	s.meters.forgotten.Add(float64(n))
+	s.meters.forget.Observe(time.Since(start).Seconds())
 	if err != nil {
 		s.log.Warn("forgetting stale flows", zap.Error(err))
 	}

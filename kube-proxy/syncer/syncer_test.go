@@ -23,6 +23,7 @@ type bench struct {
 	addrs             []netip.Addr
 	ready             chan struct{}
 	state             *health.State
+	family            *health.Family
 
 	set     []time.Duration // when, since the start
 	verify  []time.Duration
@@ -73,8 +74,9 @@ func run(t *testing.T, play func(b *bench)) {
 			woken: make(chan struct{}, 1), addrsWoken: make(chan struct{}, 1), ready: make(chan struct{}),
 			table: &changes.Table{}, state: health.NewState(time.Minute), start: time.Now(),
 		}
+		b.family = b.state.Family()
 		s := syncer.New(syncer.Parts{
-			Table: b, Addresses: addresses{b}, Rules: b, Flows: b, Health: b.state, Offer: func(*changes.Table) { b.offers++ },
+			Family: "IPv4", Table: b, Addresses: addresses{b}, Rules: b, Flows: b, Health: b.family, Offer: func(*changes.Table) { b.offers++ },
 			Ready: func(ctx context.Context) error {
 				select {
 				case <-b.ready:
