@@ -1,0 +1,307 @@
+package policy
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+
+	nft "github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+)
+
+// The chains. README.md follows a packet through them.
+const (
+	chainForward = "forward"
+	chainInput   = "input"
+	chainEgress  = "egress"
+	chainIngress = "ingress"
+	chainIn      = "in-"
+	chainOut     = "out-"
+	chainWhoFrom = "who-sends"
+	chainWhoTo   = "who-receives"
+	chainJudge   = "judge"
+	chainPorts   = "check-ports"
+	chainAllow   = "allow"
+	chainDeny    = "deny"
+)
+
+// baseChains are where packets come in.
+var baseChains = []struct {
+	name string
+	hook *nft.ChainHook
+}{
+	{chainForward, nft.ChainHookForward},
+	{chainInput, nft.ChainHookInput},
+}
+
+// chain is a chain and its rules.
+type chain struct {
+	name  string
+	rules []line
+}
+
+// line is one rule of a chain. The comment is for people; with a sum over the
+// expressions it is stored in the rule, so a rule edited by hand is noticed.
+type line struct {
+	comment string
+	exprs   []expr.Any
+}
+
+// stamp is the rule's user data: comment and sum.
+func (l line) stamp() ([]byte, error) {
+	sum := fnv.New32a()
+	for _, e := range l.exprs {
+		b, err := expr.Marshal(byte(nft.TableFamilyINet), e)
+		if err != nil {
+			return nil, fmt.Errorf("encoding the rule %q: %w", l.comment, err)
+		}
+		_, _ = sum.Write(b) // a hash takes everything
+	}
+	return userdata.AppendString(nil, userdata.TypeComment, fmt.Sprintf("%s #%08x", l.comment, sum.Sum32())), nil
+}
+
+func groupChain(g *entry[*group]) string {
+	if g.content.direction == ingress {
+		return fmt.Sprint(chainIn, g.number)
+	}
+	return fmt.Sprint(chainOut, g.number)
+}
+
+// fixedChains are all chains but those of groups: who goes to whom stands later.
+func (r *ruleset) fixedChains() []chain {
+	out := []chain{
+		{chainForward, slices.Concat(known(), dispatch(chainEgress), dispatch(chainIngress))},
+		{chainInput, slices.Concat(known(), neighbours(), dispatch(chainEgress))},
+		{chainJudge, []line{
+			{"what is open between these two", obey(setRights, chainPorts)},
+			{"what is open to anyone", forgetIdentity()},
+			{"", obey(setRights, chainPorts)},
+			{"nothing", seq(goTo(chainDeny))},
+		}},
+		{chainPorts, []line{
+			{"everything is open", seq(noteIs(rightAll), goTo(chainAllow))},
+			{"the port is open", seq(portKey(), inSet(setPorts), goTo(chainAllow))},
+			{"the port is in an open range", seq(portKey(), inSet(setPortRanges), goTo(chainAllow))},
+			{"no", seq(goTo(chainDeny))},
+		}},
+		{chainAllow, []line{{"forget the number", noteNumber(0)}}},
+		{chainDeny, []line{}},
+	}
+	deny := &out[len(out)-1]
+	for i, f := range families {
+		out = append(out,
+			chain{f.name(chainEgress), []line{{"pods of this node that send", seq(f.loadSource(register), obeyVerdict(f.name(setSenders)))}}},
+			chain{f.name(chainIngress), []line{{"pods of this node that receive", seq(f.loadDestination(register), obeyVerdict(f.name(setReceivers)))}}})
+		if local := f.of(r.local); local.IsValid() {
+			n := len(out)
+			out[n-2].rules = append(out[n-2].rules, line{"a pod of this node that nobody knows yet", seq(f.inPrefix(f.loadSource, local), drop())})
+			out[n-1].rules = append(out[n-1].rules, line{"a pod of this node that nobody knows yet", seq(f.inPrefix(f.loadDestination, local), drop())})
+		}
+		spans := f.name(spanSets[r.active[i]])
+		out = append(out,
+			chain{f.name(chainWhoFrom), f.who(f.loadSource, spans)},
+			chain{f.name(chainWhoTo), f.who(f.loadDestination, spans)})
+		deny.rules = append(deny.rules, line{"a pod reaches itself", seq(f.only(), f.loadSource(register), f.loadDestination(register+f.words()), inSet(f.name(setSelf)), goTo(chainAllow))})
+	}
+	deny.rules = append(deny.rules, line{"dropped", drop()})
+	return append(out,
+		chain{chainWhoFrom, dispatch(chainWhoFrom)},
+		chain{chainWhoTo, dispatch(chainWhoTo)},
+		groupRules(chainIn+"0", ingress, 0), // for groups that there was no number for: closed
+		groupRules(chainOut+"0", egress, 0))
+}
+
+// groupRules is the chain of a group: who the other is, and then the pair.
+func groupRules(name string, d direction, number uint32) chain {
+	who := chainWhoFrom
+	if d == egress {
+		who = chainWhoTo
+	}
+	return chain{name, []line{
+		{"who is the other", seq(jump(who))},
+		{"we are this group", orNote(pairKey(number, 0))},
+		{"", seq(goTo(chainJudge))},
+	}}
+}
+
+// groupChains are the rules of chains named like groups'.
+func groupChains(names []string) ([]chain, error) {
+	var out []chain
+	for _, name := range names {
+		d, number, ok := parseGroup(name)
+		if !ok {
+			return nil, fmt.Errorf("%s is no group's chain", name)
+		}
+		out = append(out, groupRules(name, d, number))
+	}
+	return out, nil
+}
+
+// parseGroup reads the name of a group's chain.
+func parseGroup(name string) (direction, uint32, bool) {
+	for d, format := range []string{chainIn + "%d", chainOut + "%d"} {
+		var n uint32
+		if _, err := fmt.Sscanf(name, format, &n); err == nil && n <= lastGroup {
+			return direction(d), n, true
+		}
+	}
+	return 0, 0, false
+}
+
+// seq strings expressions together.
+func seq(parts ...any) []expr.Any {
+	var out []expr.Any
+	for _, p := range parts {
+		switch v := p.(type) {
+		case []expr.Any:
+			out = append(out, v...)
+		case expr.Any:
+			out = append(out, v)
+		default:
+			panic(fmt.Sprintf("policy: a rule has no %T", p))
+		}
+	}
+	return out
+}
+
+// known lets go what belongs to a connection.
+func known() []line {
+	return []line{{"known connections go on", []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: register},
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Xor: make([]byte, 4),
+			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: make([]byte, 4)},
+		&expr.Verdict{Kind: expr.VerdictAccept},
+	}}}
+}
+
+// neighbours lets pods find the node's link address, which is no traffic of theirs.
+func neighbours() []line {
+	const firstType, lastType = 130, 137 // multicast listeners, routers, neighbours, redirects
+	return []line{{"pods find their router", []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{unix.IPPROTO_ICMPV6}},
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Len: 1},
+		&expr.Cmp{Op: expr.CmpOpGte, Register: register, Data: []byte{firstType}},
+		&expr.Cmp{Op: expr.CmpOpLte, Register: register, Data: []byte{lastType}},
+		&expr.Verdict{Kind: expr.VerdictAccept},
+	}}}
+}
+
+// dispatch goes through the family's chain of that name.
+func dispatch(to string) []line {
+	var out []line
+	for _, f := range families {
+		out = append(out, line{"", seq(f.only(), jump(f.name(to)))})
+	}
+	return out
+}
+
+// who notes the identity of an address, or 0.
+func (f family) who(load func(uint32) expr.Any, spans string) []line {
+	return []line{
+		{"nobody in particular", noteNumber(0)},
+		{"a pod that some policy names", seq(load(register), get(f.name(setPeers)), note(), &expr.Verdict{Kind: expr.VerdictReturn})},
+		{"an address in some block", seq(load(register), get(spans), note())},
+	}
+}
+
+// Between two rules a number rests in the packet's priority: a rule can use a
+// number it has read only once, and the nft tool can't list more (see nftables).
+// Nobody misses the priority: it is that of one packet, and allow sets it to the default.
+
+const register = unix.NFT_REG32_00
+
+func note() expr.Any {
+	return &expr.Meta{Key: expr.MetaKeyPRIORITY, SourceRegister: true, Register: register}
+}
+
+func noted() expr.Any { return &expr.Meta{Key: expr.MetaKeyPRIORITY, Register: register} }
+
+func noteNumber(n uint32) []expr.Any {
+	return []expr.Any{&expr.Immediate{Register: register, Data: binaryutil.NativeEndian.PutUint32(n)}, note()}
+}
+
+// orNote sets bits of the number.
+func orNote(bits uint32) []expr.Any { return changeNote(^bits, bits) }
+
+// forgetIdentity leaves the group.
+func forgetIdentity() []expr.Any { return changeNote(^uint32(identityMask), 0) }
+
+func changeNote(mask, xor uint32) []expr.Any {
+	return []expr.Any{noted(), &expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4,
+		Mask: binaryutil.NativeEndian.PutUint32(mask), Xor: binaryutil.NativeEndian.PutUint32(xor)}, note()}
+}
+
+func noteIs(n uint32) []expr.Any {
+	return []expr.Any{noted(), &expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: binaryutil.NativeEndian.PutUint32(n)}}
+}
+
+// obey puts another number, which the map has for this one, in its place and goes on there.
+func obey(set, to string) []expr.Any {
+	return seq(noted(), get(set), note(), goTo(to))
+}
+
+// portKey lays number, protocol and destination port into registers.
+func portKey() []expr.Any {
+	return []expr.Any{
+		noted(),
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register + 1},
+		&expr.Payload{DestRegister: register + 2, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+	}
+}
+
+func inSet(name string) expr.Any { return &expr.Lookup{SourceRegister: register, SetName: name} }
+
+func get(name string) expr.Any {
+	return &expr.Lookup{SourceRegister: register, SetName: name, DestRegister: register, IsDestRegSet: true}
+}
+
+func obeyVerdict(name string) expr.Any {
+	return &expr.Lookup{SourceRegister: register, SetName: name, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true}
+}
+
+func goTo(name string) expr.Any { return &expr.Verdict{Kind: expr.VerdictGoto, Chain: name} }
+func jump(name string) expr.Any { return &expr.Verdict{Kind: expr.VerdictJump, Chain: name} }
+
+func drop() []expr.Any {
+	return []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}
+}
+
+// only goes on for packets of the family.
+func (f family) only() []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register}, &expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{f.protocol()}}}
+}
+
+func (f family) words() uint32 { return f.addrLen() / 4 }
+
+// source is where the source address is in the network header; the destination
+// follows it.
+func (f family) source() uint32 {
+	if f.v6 {
+		return 8
+	}
+	return 12
+}
+
+func (f family) loadSource(reg uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: f.source(), Len: f.addrLen()}
+}
+
+func (f family) loadDestination(reg uint32) expr.Any {
+	return &expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: f.source() + f.addrLen(), Len: f.addrLen()}
+}
+
+// inPrefix goes on if an address is in the prefix.
+func (f family) inPrefix(load func(uint32) expr.Any, p netip.Prefix) []expr.Any {
+	ones := lastOf(netip.PrefixFrom(p.Addr(), 0))
+	return []expr.Any{
+		load(register),
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: f.addrLen(), Mask: netip.PrefixFrom(ones, p.Bits()).Masked().Addr().AsSlice(), Xor: make([]byte, f.addrLen())},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: p.Masked().Addr().AsSlice()},
+	}
+}
