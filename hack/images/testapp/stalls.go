@@ -16,12 +16,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-const (
-	// stallers look up at the same time: more than a small machine has processors.
-	stallers = 8
-	// stalled is a look-up that has taken so long: C libraries wait for five seconds before they ask again.
-	stalled = time.Second
-)
+// stalled is a look-up that has taken so long: C libraries wait for five seconds before they ask again.
+const stalled = time.Second
 
 // stalls looks names up count times as C libraries do: A and AAAA at once from one socket, a new one each time; and says how long that took. An
 // answer that does not come within a second is a stall, and the program fails if there was one. The two questions are sent by two threads, so
@@ -42,7 +38,8 @@ func stalls(ctx context.Context, o options) error {
 		all    sync.WaitGroup
 	)
 	began := time.Now()
-	for range stallers {
+	// One at a time for each two processors: each has two threads.
+	for range max(1, runtime.GOMAXPROCS(0)/2) {
 		all.Go(func() {
 			for {
 				i := next.Add(1)
@@ -104,8 +101,7 @@ func lookUpBoth(server netip.AddrPort, name string) error {
 		}
 		open[q.ID] = kind.String()
 		sent.Go(func() {
-			for waiting.Add(-1); waiting.Load() > 0; {
-				runtime.Gosched()
+			for waiting.Add(-1); waiting.Load() > 0; { // spinning, or they would not leave together
 			}
 			_, errs[i] = conn.Write(packed)
 		})
