@@ -12,7 +12,6 @@ import (
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 )
 
@@ -21,6 +20,14 @@ type Config struct {
 	Node   string         // this one's name
 	Ranges []netip.Prefix // what may be announced; none: nothing is
 	NetNS  int            // whose addresses are kept, a descriptor; 0: the process's own
+}
+
+// Parts is what an Announcer works with.
+type Parts struct {
+	Kube   kubernetes.Interface // nodes and their Leases are read
+	Events record.EventRecorder // hears who answers
+	// Homes tells on which nodes a Service's endpoints of a family answer. It is asked after SetSlice has returned, at any time.
+	Homes func(namespace, service string, v6 bool) map[string]bool
 }
 
 const (
@@ -39,24 +46,21 @@ var repeats = []time.Duration{200 * time.Millisecond, time.Second, 2 * time.Seco
 // Announcer decides and does. Safe for concurrent use, but for Run, which is called once.
 type Announcer struct {
 	cfg    Config
-	kube   kubernetes.Interface
-	events record.EventRecorder
+	parts  Parts
 	log    *zap.Logger
 	kernel kernel
 	woken  chan struct{}
 
-	rules     chan struct{} // closed once rules are written
-	once      sync.Once
-	endpoints cache.SharedIndexInformer // set by Follow
+	begun chan struct{} // closed once rules of some family are written
 
 	mu        sync.Mutex
 	services  map[types.NamespacedName]balanced
-	homes     map[types.NamespacedName]map[bool]map[string]bool // of Services with policy Local, by whether IPv6; absent: to be looked up
 	nodes     map[string]node
 	complete  bool         // all nodes were heard of
 	addresses []netip.Addr // this node's own
 	pulses    *pulses
-	recheck   bool // the machine lost an address
+	recheck   bool    // the machine lost an address
+	written   [2]bool // the rules of IPv4, of IPv6
 
 	// Owned by Run.
 	held   map[netip.Addr]*holding
@@ -64,17 +68,37 @@ type Announcer struct {
 }
 
 // New makes an Announcer that announces nothing yet.
-func New(cfg Config, kube kubernetes.Interface, events record.EventRecorder, log *zap.Logger) *Announcer {
+func New(cfg Config, parts Parts, log *zap.Logger) *Announcer {
 	return &Announcer{
-		cfg: cfg, kube: kube, events: events, log: log, kernel: kernel{cfg.NetNS},
-		woken: make(chan struct{}, 1), rules: make(chan struct{}),
-		services: map[types.NamespacedName]balanced{}, homes: map[types.NamespacedName]map[bool]map[string]bool{}, nodes: map[string]node{},
+		cfg: cfg, parts: parts, log: log, kernel: kernel{cfg.NetNS},
+		woken: make(chan struct{}, 1), begun: make(chan struct{}),
+		services: map[types.NamespacedName]balanced{}, nodes: map[string]node{},
 		pulses: newPulses(cfg.Node), held: map[netip.Addr]*holding{}, failed: map[netip.Addr]*failure{},
 	}
 }
 
-// Written tells that rules are written: only from then on may this node answer. It may be told again and again.
-func (a *Announcer) Written() { a.once.Do(func() { close(a.rules) }) }
+// Written tells that rules of a family are written: only from then on may this node answer for its addresses. It may be told again
+// and again.
+func (a *Announcer) Written(v6 bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.written[at(v6)] {
+		return
+	}
+	if !a.written[at(!v6)] {
+		close(a.begun)
+	}
+	a.written[at(v6)] = true
+	a.wake()
+}
+
+// at is a family's place in a pair.
+func at(v6 bool) int {
+	if v6 {
+		return 1
+	}
+	return 0
+}
 
 func (a *Announcer) wake() {
 	select {
@@ -89,7 +113,7 @@ func (a *Announcer) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-a.rules:
+		case <-a.begun:
 		}
 	}
 	if err := a.find(); err != nil {
@@ -181,7 +205,7 @@ func (a *Announcer) wishes() map[netip.Addr]*wish {
 			}
 			w.services = append(w.services, b)
 			if b.local {
-				w.narrow(a.homesLocked(b.name, addr.Is6()))
+				w.narrow(a.parts.Homes(b.name.Namespace, b.name.Name, addr.Is6()))
 			}
 		}
 	}
@@ -190,36 +214,17 @@ func (a *Announcer) wishes() map[netip.Addr]*wish {
 
 func (w *wish) narrow(to map[string]bool) {
 	if w.here == nil {
-		w.here = maps.Clone(to)
+		w.here = map[string]bool{}
+		maps.Copy(w.here, to)
 		return
 	}
 	maps.DeleteFunc(w.here, func(name string, _ bool) bool { return !to[name] })
 }
 
-// homesLocked are the nodes with endpoints of a Service; they are looked up when something changed.
-func (a *Announcer) homesLocked(name types.NamespacedName, v6 bool) map[string]bool {
-	have := a.homes[name]
-	if have == nil {
-		all, err := a.slicesOf(name)
-		if err != nil { // an index that is not there: it is part of every informer of the factory
-			a.log.Error("reading endpoints", zap.Stringer("service", name), zap.Error(err))
-			return map[string]bool{}
-		}
-		have = map[bool]map[string]bool{false: homes(all, false), true: homes(all, true)}
-		a.homes[name] = have
-	}
-	return have[v6]
-}
-
 // turn brings what this node answers for in line with what is known now, and says when to look again.
 func (a *Announcer) turn(ctx context.Context, s *session, wishes map[netip.Addr]*wish) time.Time {
-	local := slices.ContainsFunc(slices.Collect(maps.Values(wishes)), func(w *wish) bool { return w.here != nil })
-	if err := a.followEndpoints(s, local); err != nil {
-		a.log.Error("following endpoints", zap.Error(err))
-		return time.Now().Add(againWorst)
-	}
 	a.mu.Lock()
-	complete, recheck := a.complete, a.recheck
+	complete, recheck, written := a.complete, a.recheck, a.written
 	a.recheck = false
 	a.mu.Unlock()
 	if !complete {
@@ -243,7 +248,7 @@ func (a *Announcer) turn(ctx context.Context, s *session, wishes map[netip.Addr]
 	}
 	var taken []netip.Addr
 	for _, addr := range slices.SortedFunc(maps.Keys(wishes), netip.Addr.Compare) {
-		if roles[addr].part == first && !deaf && a.held[addr] == nil {
+		if roles[addr].part == first && !deaf && a.held[addr] == nil && written[at(addr.Is6())] {
 			if a.take(addr) {
 				taken = append(taken, addr)
 			}

@@ -2,7 +2,7 @@
 // answers for an address (ARP, neighbour discovery), and tells so unasked when that changes. There is no election: every node
 // ranks the nodes for an address by the same hash and comes to the same order.
 //
-// main makes an Announcer, lets it follow the informers, tells it when rules are written, and runs it. nftables sends on what
+// main makes an Announcer, has it told of Services and endpoints, tells it when rules are written, and runs it. nftables sends on what
 // arrives for such an address, on every node alike, whoever answers for it; so a packet that still comes to the node before is
 // served, too.
 //

@@ -15,37 +15,13 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
 	informersv1 "k8s.io/client-go/informers/core/v1"
-	discoverylisters "k8s.io/client-go/listers/discovery/v1"
 	"k8s.io/client-go/tools/cache"
 )
-
-// Follow hears of Services from now on. Endpoints are looked at only for those whose policy is Local, and all nodes only while
-// there is an address to announce. The returned function says whether all Services that were there have been heard of.
-func (a *Announcer) Follow(f informers.SharedInformerFactory) (cache.InformerSynced, error) {
-	if len(a.cfg.Ranges) == 0 {
-		return func() bool { return true }, nil
-	}
-	services, err := f.Core().V1().Services().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { a.setService(o.(*corev1.Service)) },
-		UpdateFunc: func(_, o any) { a.setService(o.(*corev1.Service)) },
-		DeleteFunc: func(o any) {
-			if svc, ok := last(o).(*corev1.Service); ok {
-				a.dropService(types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name})
-			}
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("following services: %w", err)
-	}
-	a.endpoints = f.Discovery().V1().EndpointSlices().Informer()
-	return services.HasSynced, nil
-}
 
 // last is the last known state of a deleted object.
 func last(o any) any {
@@ -55,32 +31,69 @@ func last(o any) any {
 	return o
 }
 
-func (a *Announcer) setService(svc *corev1.Service) {
+// SetService notes the newest state of a Service. It keeps nothing of svc.
+func (a *Announcer) SetService(svc *corev1.Service) {
 	b, ok := readService(svc, a.cfg.Ranges)
-	if !ok {
-		a.dropService(b.name)
-		return
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !ok {
+		a.dropLocked(b.name)
+		return
+	}
 	if have, had := a.services[b.name]; had && have.equal(b) {
 		return
 	}
 	a.services[b.name] = b
-	delete(a.homes, b.name)
 	a.wake()
 }
 
-func (a *Announcer) dropService(name types.NamespacedName) {
+// DeleteService notes that a Service is gone.
+func (a *Announcer) DeleteService(namespace, name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, had := a.services[name]; !had {
-		return
-	}
-	delete(a.services, name)
-	delete(a.homes, name)
-	a.wake()
+	a.dropLocked(types.NamespacedName{Namespace: namespace, Name: name})
 }
+
+// KeepServices notes that all Services but those named are gone.
+func (a *Announcer) KeepServices(names map[types.NamespacedName]bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for name := range a.services {
+		if !names[name] {
+			a.dropLocked(name)
+		}
+	}
+}
+
+func (a *Announcer) dropLocked(name types.NamespacedName) {
+	if _, had := a.services[name]; had {
+		delete(a.services, name)
+		a.wake()
+	}
+}
+
+// SetSlice notes that endpoints have changed; who knows of them is asked later. It keeps nothing of s.
+func (a *Announcer) SetSlice(s *discoveryv1.EndpointSlice) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.services[types.NamespacedName{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]}].local {
+		a.wake()
+	}
+}
+
+// DeleteSlice notes that an EndpointSlice is gone.
+func (a *Announcer) DeleteSlice(namespace, _ string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for name, b := range a.services {
+		if b.local && name.Namespace == namespace {
+			a.wake()
+		}
+	}
+}
+
+// KeepSlices notes that some EndpointSlices may be gone.
+func (a *Announcer) KeepSlices(map[types.NamespacedName]bool) { a.wake() }
 
 // setNode notes what a Node object says.
 func (a *Announcer) setNode(n *corev1.Node) {
@@ -124,15 +137,14 @@ func (a *Announcer) heardLease(l *coordinationv1.Lease) {
 type session struct {
 	stop   context.CancelFunc
 	group  sync.WaitGroup
-	leases map[string]context.CancelFunc          // by node
-	local  cache.ResourceEventHandlerRegistration // of endpoints; nil: no Service wants them
+	leases map[string]context.CancelFunc // by node
 }
 
 // begin follows all nodes, and the addresses that the machine loses.
 func (a *Announcer) begin(ctx context.Context) (*session, error) {
 	ctx, stop := context.WithCancel(ctx)
 	s := &session{stop: stop, leases: map[string]context.CancelFunc{}}
-	nodes := informersv1.NewNodeInformer(a.kube, 0, cache.Indexers{})
+	nodes := informersv1.NewNodeInformer(a.parts.Kube, 0, cache.Indexers{})
 	if err := nodes.SetTransform(a.strip); err != nil {
 		stop()
 		return nil, fmt.Errorf("following nodes: %w", err)
@@ -160,7 +172,11 @@ func (a *Announcer) begin(ctx context.Context) (*session, error) {
 		}
 	})
 	s.group.Go(func() {
-		failed := func(err error) { a.log.Warn("following the machine's addresses", zap.Error(err)) }
+		failed := func(err error) {
+			if ctx.Err() == nil { // else it tells of its own end
+				a.log.Warn("following the machine's addresses", zap.Error(err))
+			}
+		}
 		if err := a.kernel.follow(ctx.Done(), a.lost, failed); err != nil {
 			failed(err)
 		}
@@ -208,55 +224,12 @@ func (a *Announcer) lost(ip netip.Addr) {
 func (a *Announcer) end(s *session) {
 	a.listenTo(context.Background(), s, nil)
 	s.stop()
-	if err := a.followEndpoints(s, false); err != nil {
-		a.log.Warn("ceasing to follow endpoints", zap.Error(err))
-	}
 	s.group.Wait()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.complete = false
 	clear(a.nodes)
-	clear(a.homes)
 	a.pulses = newPulses(a.cfg.Node)
-}
-
-// followEndpoints begins or ends to hear of EndpointSlices.
-func (a *Announcer) followEndpoints(s *session, want bool) error {
-	if want == (s.local != nil) {
-		return nil
-	}
-	if !want {
-		reg := s.local
-		s.local = nil
-		return a.endpoints.RemoveEventHandler(reg)
-	}
-	touch := func(o any) {
-		slice, ok := last(o).(*discoveryv1.EndpointSlice)
-		if !ok {
-			return
-		}
-		name := types.NamespacedName{Namespace: slice.Namespace, Name: slice.Labels[discoveryv1.LabelServiceName]}
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if b, ours := a.services[name]; ours && b.local {
-			delete(a.homes, name)
-			a.wake()
-		}
-	}
-	reg, err := a.endpoints.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: touch, DeleteFunc: touch, UpdateFunc: func(old, o any) { touch(old); touch(o) },
-	})
-	if err != nil {
-		return fmt.Errorf("following endpoint slices: %w", err)
-	}
-	s.local = reg
-	return nil
-}
-
-// slicesOf are a Service's EndpointSlices as they are now.
-func (a *Announcer) slicesOf(name types.NamespacedName) ([]*discoveryv1.EndpointSlice, error) {
-	of := labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: name.Name})
-	return discoverylisters.NewEndpointSliceLister(a.endpoints.GetIndexer()).EndpointSlices(name.Namespace).List(of)
 }
 
 // listenTo follows the Leases of these nodes and no others: a watch each.
@@ -283,16 +256,21 @@ func (a *Announcer) listenTo(ctx context.Context, s *session, names map[string]b
 const (
 	watchAgain      = 50 * time.Millisecond
 	watchAgainWorst = time.Second
+	watchForbidden  = 30 * time.Second
 )
 
 // watchLease tells of a node's Lease, as it is and whenever it changes, until ctx ends.
 func (a *Announcer) watchLease(ctx context.Context, name string) {
 	opts := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()}
 	for pause := watchAgain; ctx.Err() == nil; pause = min(2*pause, watchAgainWorst) {
-		w, err := a.kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Watch(ctx, opts)
-		if err != nil {
+		w, err := a.parts.Kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Watch(ctx, opts)
+		switch {
+		case apierrors.IsForbidden(err):
+			a.log.Warn("a dead node's addresses will move only when it is marked as not ready: its lease may not be watched", zap.String("node", name), zap.Error(err))
+			pause = watchForbidden
+		case err != nil:
 			a.log.Debug("watching a lease", zap.String("node", name), zap.Error(err))
-		} else {
+		default:
 			for e := range w.ResultChan() {
 				if l, ok := e.Object.(*coordinationv1.Lease); ok && ctx.Err() == nil {
 					pause = watchAgain
@@ -314,7 +292,7 @@ var errNoLease = errors.New("it has no lease that says when it was renewed")
 func (a *Announcer) askLease(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
-	l, err := a.kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, name, metav1.GetOptions{})
+	l, err := a.parts.Kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,8 @@ const (
 	icmpv6      = 58
 	solicit     = 135
 	advertise   = 136
-	targetLink  = 2 // option: the link address of who is told of
+	sourceLink  = 1 // options: the link address of who sends,
+	targetLink  = 2 // and of who is told of
 	override    = 0x20
 	headerEther = 14
 	headerIPv6  = 40
@@ -44,14 +45,16 @@ func gratuitous(a netip.Addr, mac net.HardwareAddr) [][]byte {
 	return [][]byte{discovery(advertise, mac, a, allNodes, append(body, option(targetLink, mac)...))}
 }
 
-// probe asks who answers for an address without claiming it: whoever asks like this need not have an address at all.
-func probe(a netip.Addr, mac net.HardwareAddr) []byte {
+// probe asks who answers for an address without claiming it. For IPv4 whoever asks needs no address at all. For IPv6 it needs one,
+// from: without, the question would say «I am about to have this address», and whoever has it since a moment gives it up.
+func probe(a netip.Addr, mac net.HardwareAddr, from netip.Addr) []byte {
 	if a.Is4() {
 		return arp(arpRequest, mac, netip.IPv4Unspecified(), make(net.HardwareAddr, 6), a)
 	}
 	raw := a.As16()
 	group := netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 11: 1, 12: 0xff, 13: raw[13], 14: raw[14], 15: raw[15]})
-	return discovery(solicit, mac, netip.IPv6Unspecified(), group, append(make([]byte, 4), a.AsSlice()...))
+	body := append(make([]byte, 4), a.AsSlice()...)
+	return discovery(solicit, mac, from, group, append(body, option(sourceLink, mac)...))
 }
 
 // answered reads a frame as an answer: which address is at which mac. Anything else is no answer.

@@ -79,7 +79,7 @@ func (a *Announcer) tell(addr netip.Addr, w *wish, d decision) {
 		a.log.Info("answering for a load balancer address", zap.Stringer("address", addr), zap.String("namespace", b.name.Namespace),
 			zap.String("name", b.name.Name), zap.String("link", a.kernel.nameOf(a.held[addr].link)), zap.Bool("inherited", d.inherited))
 		svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: b.name.Namespace, Name: b.name.Name, UID: b.uid}}
-		a.events.Eventf(svc, corev1.EventTypeNormal, "nodeAssigned", "announcing from node %q with protocol %q", a.cfg.Node, "layer2")
+		a.parts.Events.Eventf(svc, corev1.EventTypeNormal, "nodeAssigned", "announcing from node %q with protocol %q", a.cfg.Node, "layer2")
 	}
 }
 

@@ -52,14 +52,9 @@ func (k kernel) do(f func() error) error {
 // addresses lists all addresses of the machine.
 func (k kernel) addresses() ([]own, error) {
 	var out []own
-	err := k.do(func() error {
-		for try := 1; ; try++ {
-			raw, err := dump()
-			if err == nil || try == dumpTries || !errors.Is(err, netlink.ErrDumpInterrupted) {
-				out = raw
-				return err
-			}
-		}
+	err := k.do(func() (err error) {
+		out, err = dump()
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listing the machine's addresses: %w", err)
@@ -70,7 +65,17 @@ func (k kernel) addresses() ([]own, error) {
 // dumpTries bounds how often a list is begun anew because it changed meanwhile: half a list is none.
 const dumpTries = 100
 
+// dump lists the addresses of the namespace that the thread is in.
 func dump() ([]own, error) {
+	for try := 1; ; try++ {
+		all, err := dumpOnce()
+		if err == nil || try == dumpTries || !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return all, err
+		}
+	}
+}
+
+func dumpOnce() ([]own, error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 	req.AddData(nl.NewIfAddrmsg(unix.AF_UNSPEC))
 	messages, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -79,36 +78,4 @@ func internalAddresses(n *corev1.Node) []netip.Addr {
 		}
 	}
 	return out
-}
-
-// homes are the nodes on which endpoints of a family answer: the ready ones, and where none is ready anywhere, those that still
-// serve while they terminate. It is what the rules do with traffic policy Local, as seen from all nodes.
-func homes(all []*discoveryv1.EndpointSlice, v6 bool) map[string]bool {
-	kind := discoveryv1.AddressTypeIPv4
-	if v6 {
-		kind = discoveryv1.AddressTypeIPv6
-	}
-	ready, ending := map[string]bool{}, map[string]bool{}
-	for _, s := range all {
-		if s.AddressType != kind {
-			continue
-		}
-		for _, e := range s.Endpoints {
-			if e.NodeName == nil || len(e.Addresses) == 0 {
-				continue
-			}
-			c := e.Conditions
-			isReady := c.Ready == nil || *c.Ready
-			switch {
-			case isReady:
-				ready[*e.NodeName] = true
-			case c.Serving != nil && *c.Serving && c.Terminating != nil && *c.Terminating:
-				ending[*e.NodeName] = true
-			}
-		}
-	}
-	if len(ready) > 0 {
-		return ready
-	}
-	return ending
 }

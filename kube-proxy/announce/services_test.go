@@ -2,14 +2,11 @@ package announce
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -85,35 +82,9 @@ func TestWhichNodesMayAnswer(t *testing.T) {
 		if got := readNode(&c.n); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}
-		stripped, err := New(Config{Node: "x"}, nil, nil, nil).strip(&c.n)
+		stripped, err := New(Config{Node: "x"}, Parts{}, nil).strip(&c.n)
 		if err != nil || readNode(stripped.(*corev1.Node)) != c.want {
 			t.Errorf("%s: what is kept of it says something else: %+v, %v", c.name, stripped, err)
-		}
-	}
-}
-
-func TestHomes(t *testing.T) {
-	at := func(node string, ready, serving, terminating bool) discoveryv1.Endpoint {
-		return discoveryv1.Endpoint{Addresses: []string{"10.1.0.1"}, NodeName: &node, Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating}}
-	}
-	four := func(e ...discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
-		return &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv4, Endpoints: e}
-	}
-	for _, c := range []struct {
-		name string
-		all  []*discoveryv1.EndpointSlice
-		want string
-	}{
-		{"none", nil, ""},
-		{"ready ones, of two slices", []*discoveryv1.EndpointSlice{four(at("a", true, true, false), at("b", false, false, false)), four(at("c", true, true, false))}, "a c"},
-		{"ending ones only where none is ready", []*discoveryv1.EndpointSlice{four(at("a", true, true, false), at("b", false, true, true))}, "a"},
-		{"all end", []*discoveryv1.EndpointSlice{four(at("a", false, true, true), at("b", false, false, true))}, "a"},
-		{"of the other family", []*discoveryv1.EndpointSlice{{AddressType: discoveryv1.AddressTypeIPv6, Endpoints: []discoveryv1.Endpoint{at("a", true, true, false)}}}, ""},
-		{"nothing said is ready", []*discoveryv1.EndpointSlice{four(discoveryv1.Endpoint{Addresses: []string{"10.1.0.1"}, NodeName: ptr("a")})}, "a"},
-		{"of no node", []*discoveryv1.EndpointSlice{four(discoveryv1.Endpoint{Addresses: []string{"10.1.0.1"}})}, ""},
-	} {
-		if got := strings.Join(slices.Sorted(maps.Keys(homes(c.all, false))), " "); got != c.want {
-			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
 }

@@ -65,6 +65,7 @@ type packets struct {
 	fd   int
 	link int
 	mac  net.HardwareAddr
+	from netip.Addr // of one that listens for IPv6's answers: an address on the link to ask from
 }
 
 // withSocket opens one for frames of an address's family, and closes it again. One that listens hears answers only.
@@ -96,7 +97,32 @@ func withSocket(p place, listens bool, use func(*packets) error) error {
 			return fmt.Errorf("binding a packet socket to %s: %w", link.Name, err)
 		}
 	}
-	return use(&packets{fd: fd, link: p.link, mac: link.HardwareAddr})
+	s := &packets{fd: fd, link: p.link, mac: link.HardwareAddr}
+	if listens && kind == etherIPv6 {
+		if s.from, err = sourceOn(p.link); err != nil {
+			return err
+		}
+	}
+	return use(s)
+}
+
+// sourceOn is an IPv6 address of this machine's on a link that it asks from: the link-local one if there is.
+func sourceOn(link int) (netip.Addr, error) {
+	all, err := dump()
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("listing the machine's addresses: %w", err)
+	}
+	var found netip.Addr
+	for _, have := range all {
+		a := have.prefix.Addr()
+		if have.link == link && !have.ours && a.Is6() && (!found.IsValid() || a.IsLinkLocalUnicast()) {
+			found = a
+		}
+	}
+	if !found.IsValid() {
+		return found, fmt.Errorf("link %d has no IPv6 address to ask from", link)
+	}
+	return found, nil
 }
 
 // send puts a whole frame on the link.
@@ -111,7 +137,7 @@ func (s *packets) ask(places []place, within time.Duration, found map[netip.Addr
 	open := map[netip.Addr]bool{}
 	for _, p := range places {
 		open[p.addr] = true
-		if err := s.send(probe(p.addr, s.mac)); err != nil {
+		if err := s.send(probe(p.addr, s.mac, s.from)); err != nil {
 			return fmt.Errorf("asking who has %s: %w", p.addr, err)
 		}
 	}

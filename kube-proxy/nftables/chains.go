@@ -22,6 +22,10 @@ type Config struct {
 	MasqueradeNeighbours bool
 	// MasqueradeBit is the bit of the packet mark that asks for masquerading.
 	MasqueradeBit uint8
+	// Balancers are the ranges of load balancer addresses that nodes answer for.
+	// Such an address is one of the node's own, and so leads to whatever listens
+	// on all of them: ports that no service has there are refused.
+	Balancers []netip.Prefix
 }
 
 func (c Config) mark() uint32 { return 1 << c.MasqueradeBit }
@@ -69,9 +73,9 @@ type fixedChain struct {
 func fixedChains(c Config, f family) []fixedChain {
 	const tcp, udp = 6, 17
 	return []fixedChain{
-		{chainPrerouting, []rule{
+		{chainPrerouting, append([]rule{
 			{"arriving: is it for a service", seq(jump(chainDispatch))},
-		}},
+		}, balancers(c, f)...)},
 		{chainOutput, []rule{
 			{"from this machine: is it for a service", seq(jump(chainDispatch))},
 		}},
@@ -94,6 +98,21 @@ func fixedChains(c Config, f family) []fixedChain {
 		{chainForward, forward(c, f)},
 		{chainPostrouting, postrouting(c, f)},
 	}
+}
+
+// balancers refuse what comes for a load balancer address and not for a service
+// there; a ping is answered. A node's address stays one where the ranges have it, too.
+// What a process of this machine sends is none of it: a reset from the address to
+// the address would come by here as well, and never arrive.
+func balancers(c Config, f family) []rule {
+	var rules []rule
+	for _, p := range c.Balancers {
+		if p.Addr().Is6() == c.V6 {
+			rules = append(rules, rule{"a load balancer address, and a port that no service has", seq(
+				f.inPrefix(f.loadDestination, p, true), f.loadDestination(register), notInSet(setNodes), protocolIsNot(f.icmp), goTo(chainRefuse))})
+		}
+	}
+	return rules
 }
 
 // forward holds back what the connection table cannot place. Its addresses are

@@ -148,10 +148,15 @@ func hasMark(bit uint32) []expr.Any {
 }
 
 // protocolIs goes on if the packet is of the protocol.
-func protocolIs(p byte) []expr.Any {
+func protocolIs(p byte) []expr.Any { return protocol(expr.CmpOpEq, p) }
+
+// protocolIsNot goes on if it is of another.
+func protocolIsNot(p byte) []expr.Any { return protocol(expr.CmpOpNeq, p) }
+
+func protocol(op expr.CmpOp, p byte) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{p}},
+		&expr.Cmp{Op: op, Register: register, Data: []byte{p}},
 	}
 }
 
