@@ -26,6 +26,7 @@ type Config struct {
 	MasqueradeAll    bool
 	MasqueradeEgress bool
 	MasqueradeBit    uint
+	BalancerRanges   string
 	Cleanup          bool
 
 	// Made of the above by complete.
@@ -48,6 +49,7 @@ func (c *Config) flags() []cli.Flag {
 		&cli.BoolFlag{Name: "masquerade-all", Destination: &c.MasqueradeAll, Usage: "masquerade every call of a service"},
 		&cli.BoolFlag{Name: "masquerade-egress", Value: true, Destination: &c.MasqueradeEgress, Usage: "masquerade what goes from pods to outside --cluster-cidr"},
 		&cli.UintFlag{Name: "iptables-masquerade-bit", Value: 14, Destination: &c.MasqueradeBit, Usage: "`BIT` of the packet mark that asks for masquerading"},
+		&cli.StringFlag{Name: "load-balancer-cidr", Destination: &c.BalancerRanges, Usage: "the `RANGES`, with commas between, of load balancer addresses that nodes answer for themselves: as the controller manager has them, or less; empty: none"},
 		&cli.BoolFlag{Name: "cleanup", Destination: &c.Cleanup, Usage: "delete the rules and end"},
 	}
 }
@@ -79,6 +81,13 @@ func (c *Config) complete() error {
 		if err := c.podRange(p); err != nil {
 			return err
 		}
+	}
+	for _, s := range split(c.BalancerRanges) {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return fmt.Errorf("--load-balancer-cidr: %w", err)
+		}
+		c.rules.Balancers = append(c.rules.Balancers, p.Masked())
 	}
 	for _, s := range c.NodePortRanges.Value() {
 		if s == "primary" {

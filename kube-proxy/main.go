@@ -15,12 +15,14 @@ import (
 	informersv1 "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"pilothouse.dev/kube-proxy/announce"
 	"pilothouse.dev/kube-proxy/changes"
 	"pilothouse.dev/kube-proxy/health"
 	"pilothouse.dev/kube-proxy/nfconn"
 	"pilothouse.dev/kube-proxy/nftables"
 	"pilothouse.dev/pkg/client"
 	"pilothouse.dev/pkg/daemon"
+	"pilothouse.dev/pkg/events"
 	pkghealth "pilothouse.dev/pkg/health"
 	"pilothouse.dev/pkg/pki"
 )
@@ -48,7 +50,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	kernel := nfconn.New(cfg.netns)
 	defer kernel.Close()
 	if cfg.Cleanup {
-		return removeOthers(cfg, nil, kernel, log)
+		return errors.Join(removeOthers(cfg, nil, kernel, log), announce.Remove(cfg.netns))
 	}
 	families, err := cfg.families(log)
 	if err != nil {
@@ -76,11 +78,14 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	ready := func(ctx context.Context) error { return errors.Join(source.Synced(ctx), waitFor(ctx, nodeSynced)) }
 	var rooms []*familyRooms
 	var listeners []changes.Listener
+	recorder := events.New(api.Kube, "kube-proxy", cfg.NodeName)
+	voice := announce.New(cfg.announced(), announce.Parts{Kube: api.Kube, Events: recorder, Homes: homes(&rooms)}, log.Named("announce"))
 	for _, v6 := range families {
-		f := newFamily(cfg, v6, kernel, state, ports, ready, log)
+		offer := func(t *changes.Table) { ports.Offer(v6, t); voice.Written(v6) }
+		f := newFamily(cfg, v6, kernel, state, offer, ready, log)
 		rooms, listeners = append(rooms, f), append(listeners, f.table)
 	}
-	source = changes.NewSource(api.Kube, listeners...)
+	source = changes.NewSource(api.Kube, append(listeners, voice)...)
 	node := informersv1.NewFilteredNodeInformer(api.Kube, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, cfg.NodeName).String()
 	})
@@ -104,6 +109,8 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	for _, f := range rooms {
 		f.addTo(g)
 	}
+	g.Add("events", recorder.Run)
+	g.Add("load balancer addresses", voice.Run)
 	return g.Run(ctx)
 }
 

@@ -183,6 +183,8 @@ func TestFlagsAreChecked(t *testing.T) {
 		{"less often than at least", func(c *Config) { c.MinSyncPeriod = time.Minute }, false},
 		{"node port ranges", func(c *Config) { c.NodePortRanges.Set("198.18.0.0/15") }, true},
 		{"node port address", func(c *Config) { c.NodePortRanges.Set("primary") }, true},
+		{"load balancers of both families", func(c *Config) { c.BalancerRanges = "198.18.0.224/27,fd00::e000/120" }, true},
+		{"a load balancer that is no range", func(c *Config) { c.BalancerRanges = "198.18.0.224" }, false},
 		{"bad node port range", func(c *Config) { c.NodePortRanges.Set("eth0") }, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 
+	"pilothouse.dev/kube-proxy/announce"
 	"pilothouse.dev/kube-proxy/changes"
 	"pilothouse.dev/kube-proxy/conntrack"
 	"pilothouse.dev/kube-proxy/health"
@@ -38,7 +39,7 @@ func nameOf(v6 bool) string {
 
 // newFamily makes the rooms of a family; ready returns when the table and the
 // node's addresses are known.
-func newFamily(cfg Config, v6 bool, kernel *nfconn.Conn, state *health.State, ports *health.Ports, ready func(context.Context) error, log *zap.Logger) *familyRooms {
+func newFamily(cfg Config, v6 bool, kernel *nfconn.Conn, state *health.State, offer func(*changes.Table), ready func(context.Context) error, log *zap.Logger) *familyRooms {
 	f := &familyRooms{name: nameOf(v6)}
 	log = log.With(zap.String("family", f.name))
 	f.table = changes.New(cfg.NodeName, v6)
@@ -47,7 +48,7 @@ func newFamily(cfg Config, v6 bool, kernel *nfconn.Conn, state *health.State, po
 		Family: f.name, Table: f.table, Addresses: f.addresses,
 		Rules: nftables.New(cfg.rulesOf(v6), kernel, log.Named("nftables")),
 		Flows: conntrack.New(v6, cfg.netns), Health: state.Family(),
-		Offer: func(t *changes.Table) { ports.Offer(v6, t) }, Ready: ready,
+		Offer: offer, Ready: ready,
 	}, syncer.Periods{Min: cfg.MinSyncPeriod, Verify: cfg.SyncPeriod}, log.Named("syncer"))
 	return f
 }
@@ -98,6 +99,23 @@ func (c *Config) rulesOf(v6 bool) nftables.Config {
 		rules.PodCIDR = c.podRanges[1]
 	}
 	return rules
+}
+
+// announced is which load balancer addresses this node may answer for.
+func (c *Config) announced() announce.Config {
+	return announce.Config{Node: c.NodeName, Ranges: c.rules.Balancers, NetNS: c.netns}
+}
+
+// homes asks the room of the family on which nodes a Service's endpoints are.
+func homes(rooms *[]*familyRooms) func(namespace, service string, v6 bool) map[string]bool {
+	return func(namespace, service string, v6 bool) map[string]bool {
+		for _, f := range *rooms {
+			if f.name == nameOf(v6) {
+				return f.table.Homes(namespace, service)
+			}
+		}
+		return nil
+	}
 }
 
 // removeOthers deletes what an older run left of families that are not wanted.

@@ -67,6 +67,8 @@ func (c *cluster) newAddresses(n *node, list string) ([]netip.Addr, error) {
 			return nil, fmt.Errorf("%s: a node has one address of a family", list)
 		case slices.Contains(c.addr().bridges(), ip):
 			return nil, fmt.Errorf("%s is the address of this machine", ip)
+		case slices.ContainsFunc(c.addr().balancers(), func(p netip.Prefix) bool { return p.Contains(ip) }):
+			return nil, fmt.Errorf("%s is one of the load balancers' addresses %s", ip, joined(c.addr().balancers()))
 		}
 		for _, other := range c.state.Nodes {
 			if other != n && slices.Contains(c.nodeIPs(other), ip) {

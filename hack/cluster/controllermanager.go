@@ -16,6 +16,7 @@ func (c *cluster) controllerManager() daemon {
 			"--allocate-node-cidrs",
 			"--cluster-cidr=" + joined(c.addr().pods()),
 			"--service-cluster-ip-range=" + joined(c.addr().services()),
+			"--load-balancer-cidr=" + joined(c.addr().balancers()),
 			"--local-path-dir=" + c.volumesDir(),
 			"--root-ca-file=" + c.cert(clusterCA),
 			"--cluster-signing-cert-file=" + c.cert(clusterCA),

@@ -9,6 +9,7 @@ func (c *cluster) kubeProxy(n *node) daemon {
 			"--kubeconfig=" + c.kubeconfigOf(n.Name+"-kube-proxy"),
 			"--hostname-override=" + n.Name,
 			"--cluster-cidr=" + joined(c.addr().pods()),
+			"--load-balancer-cidr=" + joined(c.addr().balancers()),
 			"--healthz-bind-address=127.0.0.1:10256",
 			"--metrics-bind-address=127.0.0.1:10249",
 		},

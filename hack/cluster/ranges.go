@@ -104,6 +104,18 @@ func (a addresses) addr6(subnet uint16, n int) netip.Addr {
 	return netip.MustParseAddr(fmt.Sprintf("fd70:6869:6c%02x:%x::%d", a.n, subnet, n))
 }
 
+// balancers are a part of the nodes' ranges behind the last node: services of type LoadBalancer get these, and who is on the bridge reaches them.
+func (a addresses) balancers() (list []netip.Prefix) {
+	for _, six := range a.six() {
+		if six {
+			list = append(list, netip.PrefixFrom(a.addr6(nodeNet, 9000), 120))
+		} else {
+			list = append(list, netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(a.n), 224}), 27))
+		}
+	}
+	return list
+}
+
 func (a addresses) all() []netip.Prefix {
 	return slices.Concat(a.nodes(), a.pods(), a.services())
 }

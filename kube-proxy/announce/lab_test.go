@@ -256,7 +256,10 @@ func (m *member) proxy() {
 	ctx, stop := context.WithCancel(context.Background())
 	recorder := events.New(kube, "kube-proxy", m.name)
 	v4, v6 := changes.New(m.name, false), changes.New(m.name, true)
-	a := New(Config{Node: m.name, Ranges: pool, NetNS: int(m.ns)}, Parts{Kube: kube, Events: recorder, Homes: changes.HomesOf(v4, v6)}, zaptest.NewLogger(t).Named(m.name))
+	homes := func(namespace, service string, six bool) map[string]bool {
+		return []*changes.Tracker{v4, v6}[at(six)].Homes(namespace, service)
+	}
+	a := New(Config{Node: m.name, Ranges: pool, NetNS: int(m.ns)}, Parts{Kube: kube, Events: recorder, Homes: homes}, zaptest.NewLogger(t).Named(m.name))
 	source := changes.NewSource(kube, v4, v6, a)
 	var group sync.WaitGroup
 	group.Go(func() { _ = source.Run(ctx) })   // they end with ctx

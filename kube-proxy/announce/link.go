@@ -211,9 +211,9 @@ func (k kernel) follow(done <-chan struct{}, lost func(netip.Addr), failed func(
 	return nil
 }
 
-// Remove takes all addresses that are marked as ours from the machine.
-func Remove() error {
-	k := kernel{}
+// Remove takes all addresses that are marked as ours from the machine; ns is as in Config.
+func Remove(ns int) error {
+	k := kernel{ns}
 	all, err := k.addresses()
 	if err != nil {
 		return err

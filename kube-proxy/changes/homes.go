@@ -26,13 +26,3 @@ func (t *Tracker) Homes(namespace, service string) map[string]bool {
 	}
 	return nil
 }
-
-// HomesOf asks the Tracker of the family.
-func HomesOf(v4, v6 *Tracker) func(namespace, service string, six bool) map[string]bool {
-	return func(namespace, service string, six bool) map[string]bool {
-		if six {
-			return v6.Homes(namespace, service)
-		}
-		return v4.Homes(namespace, service)
-	}
-}

@@ -32,11 +32,10 @@ func TestHomes(t *testing.T) {
 			v4.SetSlice(s)
 			v6.SetSlice(s)
 		}
-		homes := changes.HomesOf(v4, v6)
-		if got := strings.Join(slices.Sorted(maps.Keys(homes("d", "web", false))), " "); got != c.want {
+		if got := strings.Join(slices.Sorted(maps.Keys(v4.Homes("d", "web"))), " "); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
-		if got := homes("d", "web", true); (len(got) > 0) != slices.Contains(c.all, six) {
+		if got := v6.Homes("d", "web"); (len(got) > 0) != slices.Contains(c.all, six) {
 			t.Errorf("%s: of IPv6: %v", c.name, got)
 		}
 	}
