@@ -109,13 +109,14 @@ func flags(c *Config) []cli.Flag {
 
 		&cli.StringFlag{Name: "root-ca-file", Usage: "the authority that pods trust the API server by, given to every namespace as kube-root-ca.crt; empty: none is given", Destination: &c.RootCAFile},
 		&cli.StringFlag{Name: "service-account-private-key-file", Usage: "the key that signs the tokens of secrets of the type kubernetes.io/service-account-token; empty: they are not filled", Destination: &c.ServiceAccountKeyFile},
-		&cli.StringFlag{Name: "service-cluster-ip-range", Usage: "the services' `RANGE`, which no node's pods may overlap", Destination: &c.ServiceRange},
+		&cli.StringFlag{Name: "service-cluster-ip-range", Usage: "the services' `RANGE`, or two with a comma between, which no node's pods may overlap", Destination: &c.ServiceRange},
 
 		&cli.StringFlag{Name: "load-balancer-cidr", Usage: "the `RANGES`, with commas between, of which services of type LoadBalancer get addresses; empty: none do", Destination: &c.LoadBalancerCIDR},
 		&cli.BoolFlag{Name: "allocate-node-cidrs", Usage: "give every node a part of --cluster-cidr", Destination: &c.AllocateNodeCIDRs},
 		&cli.StringFlag{Name: "cluster-cidr", Usage: "the pods' `RANGE`, or two with a comma between: IPv4 and IPv6", Destination: &c.ClusterCIDR},
-		number("node-cidr-mask-size", 24, "prefix length of a node's IPv4 part", &c.NodeIPAM.Mask),
-		number("node-cidr-mask-size-ipv6", 64, "prefix length of a node's IPv6 part", &c.NodeIPAM.MaskIPv6),
+		number("node-cidr-mask-size", 0, "prefix length of a node's part in a cluster of one family; 0: 24 of IPv4, 64 of IPv6", &c.NodeIPAM.Size),
+		number("node-cidr-mask-size-ipv4", 0, "prefix length of a node's IPv4 part in a cluster of both; 0: 24", &c.NodeIPAM.Size4),
+		number("node-cidr-mask-size-ipv6", 0, "prefix length of a node's IPv6 part in a cluster of both; 0: 64", &c.NodeIPAM.Size6),
 
 		&cli.BoolFlag{Name: "disable-force-detach-on-timeout", Usage: "never detach a volume only because a node that is not healthy has not unmounted it for six minutes; the taint node.kubernetes.io/out-of-service still has that done", Destination: &c.PatientDetach},
 		&cli.StringFlag{Name: "local-path-dir", Value: localvolume.DefaultDir, Usage: "the nodes' `FOLDER` of the volumes that the provisioner pilothouse.dev/local-path makes; kubelets have the same flag", Destination: &c.LocalPathDir},
@@ -208,7 +209,7 @@ func (c *Config) check() (err error) {
 		return err
 	}
 	if c.AllocateNodeCIDRs {
-		return c.NodeIPAM.Check()
+		return c.NodeIPAM.Complete()
 	}
 	return nil
 }

@@ -45,7 +45,11 @@ type world struct {
 }
 
 func newWorld(t *testing.T, args ...string) *world {
-	c := testcluster.Start(t, "--default-toleration=2s", "--advertise-address=192.0.2.1")
+	return newWorldOver(t, testcluster.Start(t, "--default-toleration=2s", "--advertise-address=192.0.2.1"), args...)
+}
+
+// newWorldOver is the same over an API server that is there; one after another may be over it.
+func newWorldOver(t *testing.T, c *testcluster.Cluster, args ...string) *world {
 	w := &world{T: t, cluster: c, kube: c.Kube, writes: &atomic.Int64{}, writeLog: &sync.Map{}, fakes: &sync.Map{}}
 	ca := filepath.Join(t.TempDir(), "root.crt")
 	if err := os.WriteFile(ca, []byte("the authority\n"), 0o600); err != nil {
@@ -105,7 +109,11 @@ func newWorld(t *testing.T, args ...string) *world {
 		})
 	}
 	t.Cleanup(func() { cancel(); wg.Wait() })
-	w.player.add(w, "steady")
+	if _, err := c.Kube.CoreV1().Nodes().Get(t.Context(), "steady", metav1.GetOptions{}); apierrors.IsNotFound(err) {
+		w.player.add(w, "steady")
+	} else if err != nil {
+		t.Fatal(err)
+	}
 	return w
 }
 

@@ -22,11 +22,16 @@ import (
 
 // Config is filled from flags.
 type Config struct {
-	Cluster  []netip.Prefix // one a family
-	Mask     int            // of a node's IPv4 part
-	MaskIPv6 int
+	Cluster  []netip.Prefix // one a family; nodes have their parts in this order
 	Services []netip.Prefix // never given away
+	// Size is the prefix length of a node's part where the cluster has one family, Size4 and Size6 are those of the families; 0: 24 and 64.
+	Size, Size4, Size6 int
+
+	bits map[bool]int // by whether it is IPv6: set by Complete
 }
+
+// notAvailable is the reason of the event of a node that gets no part.
+const notAvailable = "CIDRNotAvailable"
 
 type controller struct {
 	t     loop.Tools
@@ -40,10 +45,28 @@ func New(cfg Config) func(loop.Tools) loop.Controller {
 	return func(t loop.Tools) loop.Controller {
 		c := &controller{t: t, cfg: cfg, nodes: t.Informers.Core().V1().Nodes().Lister(), given: map[types.UID][]netip.Prefix{}}
 		return loop.Controller{
-			Watches:   []loop.Watch{{Resource: "nodes", Wakes: loop.Self}},
+			Watches:   []loop.Watch{{Resource: "nodes", Wakes: loop.Func("itself, and those that wait for what one has left", c.changed)}},
 			Reconcile: c.reconcile,
 		}
 	}
+}
+
+// changed wakes a node, and when one is gone those that found nothing left for them.
+func (c *controller) changed(e loop.Event) []loop.Key {
+	keys := []loop.Key{loop.KeyOf(e.Last())}
+	if e.New != nil {
+		return keys
+	}
+	all, err := c.nodes.List(labels.Everything())
+	if err != nil {
+		return keys // a cache does not fail
+	}
+	for _, n := range all {
+		if len(n.Spec.PodCIDRs) == 0 {
+			keys = append(keys, loop.KeyOf(n))
+		}
+	}
+	return keys
 }
 
 func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration, error) {
@@ -62,7 +85,7 @@ func (c *controller) reconcile(ctx context.Context, key loop.Key) (time.Duration
 	parts := c.given[node.UID] // the same again, if a write's answer was lost
 	if parts == nil {
 		if parts, err = c.pick(taken); err != nil {
-			c.t.Recorder.Event(node, corev1.EventTypeWarning, "CIDRNotAvailable", err.Error())
+			c.t.Recorder.Eventf(node, corev1.EventTypeNormal, notAvailable, "Node %s status is now: %s", node.Name, notAvailable)
 			return 0, err
 		}
 	}
@@ -103,10 +126,7 @@ func (c *controller) taken(nodes []*corev1.Node, but types.UID) (taken []netip.P
 
 func (c *controller) pick(taken []netip.Prefix) (parts []netip.Prefix, err error) {
 	for _, whole := range c.cfg.Cluster {
-		bits := c.cfg.Mask
-		if whole.Addr().Is6() {
-			bits = c.cfg.MaskIPv6
-		}
+		bits := c.cfg.bits[whole.Addr().Is6()]
 		p, ok := free(whole, bits, taken)
 		if !ok {
 			return nil, fmt.Errorf("no part of %s is left: all of length /%d are taken", whole, bits)

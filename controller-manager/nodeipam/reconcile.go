@@ -1,6 +1,8 @@
 package nodeipam
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"math/big"
 	"net/netip"
@@ -82,18 +84,30 @@ func Ranges(flag, list string) (ranges []netip.Prefix, err error) {
 	return ranges, nil
 }
 
-// Check says what is wrong with a configuration.
-func (c Config) Check() error {
+// The prefix length of a node's part where no flag says one.
+const size4, size6 = 24, 64
+
+// Complete settles how large a node's parts are, or says what is wrong with the configuration
+// (https://kubernetes.io/docs/concepts/services-networking/dual-stack/#configure-ipv4-ipv6-dual-stack).
+func (c *Config) Complete() error {
 	if len(c.Cluster) == 0 {
-		return fmt.Errorf("--allocate-node-cidrs needs --cluster-cidr")
+		return errors.New("--allocate-node-cidrs needs --cluster-cidr")
 	}
+	dual, six := len(c.Cluster) > 1, c.Cluster[0].Addr().Is6()
+	switch {
+	case dual && c.Size != 0:
+		return errors.New("usage of --node-cidr-mask-size is not allowed with dual-stack clusters")
+	case c.Size != 0 && (c.Size4 != 0 || c.Size6 != 0):
+		return errors.New("usage of --node-cidr-mask-size-ipv4 and --node-cidr-mask-size-ipv6 is not allowed if --node-cidr-mask-size is set. For dual-stack clusters please unset it and use IPFamily specific flags")
+	case !dual && six && c.Size4 != 0:
+		return errors.New("usage of --node-cidr-mask-size-ipv4 is not allowed for a single-stack IPv6 cluster")
+	case !dual && !six && c.Size6 != 0:
+		return errors.New("usage of --node-cidr-mask-size-ipv6 is not allowed for a single-stack IPv4 cluster")
+	}
+	c.bits = map[bool]int{false: cmp.Or(c.Size, c.Size4, size4), true: cmp.Or(c.Size, c.Size6, size6)}
 	for _, whole := range c.Cluster {
-		bits, flag := c.Mask, "node-cidr-mask-size"
-		if whole.Addr().Is6() {
-			bits, flag = c.MaskIPv6, "node-cidr-mask-size-ipv6"
-		}
-		if bits < whole.Bits() || bits > whole.Addr().BitLen() {
-			return fmt.Errorf("--%s: a /%d is no part of --cluster-cidr %s", flag, bits, whole)
+		if bits := c.bits[whole.Addr().Is6()]; bits < whole.Bits() || bits > whole.Addr().BitLen() {
+			return fmt.Errorf("a node's part of /%d is no part of --cluster-cidr %s: see --node-cidr-mask-size", bits, whole)
 		}
 	}
 	return nil

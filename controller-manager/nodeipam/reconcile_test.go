@@ -77,3 +77,39 @@ func TestRanges(t *testing.T) {
 		})
 	}
 }
+
+func TestComplete(t *testing.T) {
+	four, six := "10.244.0.0/16", "fd00::/48"
+	for name, tc := range map[string]struct {
+		c     Config
+		want  string // the sizes of both
+		fails string
+	}{
+		"IPv4":                       {Config{Cluster: prefixes(four)}, "24 64", ""},
+		"IPv6":                       {Config{Cluster: prefixes(six)}, "24 64", ""},
+		"one size":                   {Config{Cluster: prefixes(four), Size: 26}, "26 26", ""},
+		"one size, of IPv6":          {Config{Cluster: prefixes(six), Size: 80}, "80 80", ""},
+		"the size of IPv4":           {Config{Cluster: prefixes(four), Size4: 26}, "26 64", ""},
+		"the size of IPv6":           {Config{Cluster: prefixes(six), Size6: 80}, "24 80", ""},
+		"both":                       {Config{Cluster: prefixes(six, four)}, "24 64", ""},
+		"both with sizes":            {Config{Cluster: prefixes(four, six), Size4: 25, Size6: 72}, "25 72", ""},
+		"one size for both":          {Config{Cluster: prefixes(four, six), Size: 24}, "", "usage of --node-cidr-mask-size is not allowed with dual-stack clusters"},
+		"a size and one of a family": {Config{Cluster: prefixes(four), Size: 24, Size4: 24}, "", "is not allowed if --node-cidr-mask-size is set"},
+		"a size of a missing family": {Config{Cluster: prefixes(four), Size6: 64}, "", "usage of --node-cidr-mask-size-ipv6 is not allowed for a single-stack IPv4 cluster"},
+		"and of the other":           {Config{Cluster: prefixes(six), Size4: 24}, "", "usage of --node-cidr-mask-size-ipv4 is not allowed for a single-stack IPv6 cluster"},
+		"more than there is":         {Config{Cluster: prefixes(four), Size: 12}, "", "a node's part of /12 is no part of --cluster-cidr 10.244.0.0/16"},
+		"less than an address":       {Config{Cluster: prefixes(four), Size: 33}, "", "a node's part of /33"},
+		"IPv6, more than there is":   {Config{Cluster: prefixes(four, "fd00::/112")}, "", "a node's part of /64 is no part of --cluster-cidr fd00::/112"},
+		"no range":                   {Config{}, "", "--allocate-node-cidrs needs --cluster-cidr"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := tc.c.Complete()
+			if (err != nil) != (tc.fails != "") || err != nil && !strings.Contains(err.Error(), tc.fails) {
+				t.Fatalf("got %v, want %q", err, tc.fails)
+			}
+			if got := fmt.Sprint(tc.c.bits[false], tc.c.bits[true]); err == nil && got != tc.want {
+				t.Errorf("got %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
