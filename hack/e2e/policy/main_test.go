@@ -50,6 +50,8 @@ func TestPolicies(t *testing.T) {
 		})
 	}
 	t.Run("changes", func(t *testing.T) { changes(t, w) })
+	t.Run("an open connection goes on", func(t *testing.T) { established(t, w) })
+	t.Run("nodes", func(t *testing.T) { fromNodes(t, w) })
 	t.Run("nobody talks to anybody, and the nodes' probes go on", func(t *testing.T) {
 		for _, ns := range letters {
 			w.apply(t, in{ns, `{podSelector: {}, policyTypes: [Ingress, Egress]}`})

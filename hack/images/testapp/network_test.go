@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
@@ -36,6 +37,36 @@ func free(t *testing.T) string {
 	return ""
 }
 
+func aProber(t *testing.T) *prober {
+	p := &prober{timeout: 5 * time.Second, kept: map[string]net.Conn{}}
+	t.Cleanup(p.close)
+	return p
+}
+
+// A kept connection is the one that was opened first: it outlives its listener, and a new one does not come about.
+func TestProbeKeeps(t *testing.T) {
+	in, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.NotFoundHandler()}
+	t.Cleanup(func() { srv.Close() })
+	go srv.Serve(in) // until it is closed
+	p := aProber(t)
+	target := "a=keep://" + in.Addr().String()
+	for _, step := range []string{"opening", "using"} {
+		var out bytes.Buffer
+		if err := p.round(t.Context(), &out, []string{target}); err != nil || out.String() != "a yes\n" {
+			t.Errorf("%s: %q, %v", step, out.String(), err)
+		}
+		in.Close()
+	}
+	var out bytes.Buffer
+	if err := aProber(t).round(t.Context(), &out, []string{target}); err != nil || !strings.HasPrefix(out.String(), "a no: ") {
+		t.Errorf("opening one to nobody: %q, %v", out.String(), err)
+	}
+}
+
 func TestPortsAndProbe(t *testing.T) {
 	plain, secret, nobody := free(t), free(t), free(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -53,7 +84,7 @@ func TestPortsAndProbe(t *testing.T) {
 	var lines []string
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
 		var out bytes.Buffer
-		if err := probeRounds(t.Context(), strings.NewReader(strings.Join(targets, " ")+"\n\n"), &out, 5*time.Second); err != nil {
+		if err := aProber(t).rounds(t.Context(), strings.NewReader(strings.Join(targets, " ")+"\n\n"), &out); err != nil {
 			t.Fatal(err)
 		}
 		table, empty := strings.CutSuffix(out.String(), "\n\n\n") // of the second round, which had nothing to try
@@ -99,7 +130,7 @@ func TestParseListener(t *testing.T) {
 
 func TestProbeRefusesNonsense(t *testing.T) {
 	for _, target := range []string{"tcp://127.0.0.1:1", "a=127.0.0.1:1", "a=http://127.0.0.1:1"} {
-		if err := probeRound(t.Context(), io.Discard, []string{target}, time.Second); err == nil {
+		if err := aProber(t).round(t.Context(), io.Discard, []string{target}); err == nil {
 			t.Errorf("%q was taken", target)
 		}
 	}

@@ -14,20 +14,37 @@ import (
 
 // probe says of each target, NAME=tcp://HOST:PORT or NAME=udp://HOST:PORT, whether it can be reached: «NAME yes», or «NAME no» and why. All
 // are tried at once and none for longer than the timeout; that one can't be reached is no failure. Without targets they are read from the
-// standard input, a round a line, and an empty line ends the answer of each round: so a pod can be asked again and again by one call.
+// standard input, a round a line, and an empty line ends the answer of each round: so a pod can be asked again and again by one call. Of a
+// target NAME=keep://HOST:PORT the connection stays open from round to round, and whether it carries a request and its answer is said.
 func probe(ctx context.Context, o options) error {
+	p := &prober{timeout: o.timeout, kept: map[string]net.Conn{}}
+	defer p.close()
 	if len(o.args) > 0 {
-		return probeRound(ctx, os.Stdout, o.args, o.timeout)
+		return p.round(ctx, os.Stdout, o.args)
 	}
-	return probeRounds(ctx, os.Stdin, os.Stdout, o.timeout)
+	return p.rounds(ctx, os.Stdin, os.Stdout)
 }
 
-func probeRounds(ctx context.Context, in io.Reader, out io.Writer, timeout time.Duration) error {
+// prober is probe with what it keeps.
+type prober struct {
+	timeout time.Duration
+
+	mu   sync.Mutex
+	kept map[string]net.Conn // guarded by mu; by name
+}
+
+func (p *prober) close() {
+	for _, c := range p.kept {
+		c.Close()
+	}
+}
+
+func (p *prober) rounds(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		w := bufio.NewWriter(out)
-		if err := probeRound(ctx, w, strings.Fields(lines.Text()), timeout); err != nil {
+		if err := p.round(ctx, w, strings.Fields(lines.Text())); err != nil {
 			return err
 		}
 		fmt.Fprintln(w)
@@ -38,8 +55,8 @@ func probeRounds(ctx context.Context, in io.Reader, out io.Writer, timeout time.
 	return lines.Err()
 }
 
-func probeRound(ctx context.Context, out io.Writer, targets []string, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+func (p *prober) round(ctx context.Context, out io.Writer, targets []string) error {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	type answer struct {
 		name string
@@ -50,10 +67,14 @@ func probeRound(ctx context.Context, out io.Writer, targets []string, timeout ti
 	for i, t := range targets {
 		name, url, named := strings.Cut(t, "=")
 		network, address, ok := strings.Cut(url, "://")
-		if !named || !ok || network != "tcp" && network != "udp" {
-			return fmt.Errorf("target %q: want NAME=tcp://HOST:PORT or NAME=udp://HOST:PORT", t)
+		try := map[string]func() error{
+			"tcp": func() error { return reach(ctx, network, address) }, "udp": func() error { return reach(ctx, network, address) },
+			"keep": func() error { return p.use(ctx, name, address) },
+		}[network]
+		if !named || !ok || try == nil {
+			return fmt.Errorf("target %q: want NAME=tcp://HOST:PORT, NAME=udp://HOST:PORT or NAME=keep://HOST:PORT", t)
 		}
-		all.Go(func() { answers[i] = answer{name, reach(ctx, network, address)} })
+		all.Go(func() { answers[i] = answer{name, try()} })
 	}
 	all.Wait()
 	for _, a := range answers {
@@ -97,4 +118,29 @@ func reach(ctx context.Context, network, address string) error {
 			return err
 		}
 	}
+}
+
+// use sends a request over the connection of that name, which it opens if there is none, and reads the beginning of the answer.
+func (p *prober) use(ctx context.Context, name, address string) error {
+	p.mu.Lock()
+	conn := p.kept[name]
+	p.mu.Unlock()
+	if conn == nil {
+		var err error
+		if conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", address); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.kept[name] = conn
+		p.mu.Unlock()
+	}
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", address); err != nil {
+		return err
+	}
+	_, err := conn.Read(make([]byte, 4096))
+	return err
 }
