@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -52,6 +53,28 @@ cluster.local:53 in-addr.arpa:53 ip6.arpa:53 {
     loadbalance
 }
 `
+
+// resolvConf is the file of this machine's name servers that pods can be told: the second where the first only leads to this machine itself, as it
+// does under systemd-resolved, which writes whom it asks into the second.
+func resolvConf(first, second string) string {
+	data, err := os.ReadFile(first)
+	if err != nil {
+		return first
+	}
+	if _, err := os.Stat(second); err != nil {
+		return first
+	}
+	for line := range strings.Lines(string(data)) {
+		words := strings.Fields(line)
+		if len(words) < 2 || words[0] != "nameserver" {
+			continue
+		}
+		if ip, err := netip.ParseAddr(words[1]); err != nil || !ip.IsLoopback() {
+			return first
+		}
+	}
+	return second
+}
 
 // dnsObjects are the objects of the manifest as this cluster has them, in their order.
 func dnsObjects(address netip.Addr, uplink bool) ([]*unstructured.Unstructured, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -68,5 +69,29 @@ func TestDNSImage(t *testing.T) {
 	}
 	if name != "pilothouse/coredns" || !strings.Contains(string(mod), "require github.com/coredns/coredns v"+version+"\n") {
 		t.Errorf("the manifest has the image %s, and go.mod says\n%s", image, mod)
+	}
+}
+
+func TestResolvConf(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	asked, none := write("asked", "nameserver 192.0.2.1\n"), filepath.Join(dir, "none")
+	stub := write("stub", "# by systemd-resolved\nnameserver 127.0.0.53\noptions edns0\n")
+	mixed := write("mixed", "nameserver 127.0.0.1\nnameserver 192.0.2.2\n")
+	for name, tt := range map[string]struct{ first, second, want string }{
+		"this machine alone":         {stub, asked, asked},
+		"this machine, and no other": {stub, none, stub},
+		"this machine and another":   {mixed, asked, mixed},
+		"no file":                    {none, asked, none},
+	} {
+		if got := resolvConf(tt.first, tt.second); got != tt.want {
+			t.Errorf("%s: got %s, want %s", name, got, tt.want)
+		}
 	}
 }

@@ -35,6 +35,7 @@ func (c *cluster) kubelet(n *node) daemon {
 			"--cgroup-root=" + c.nodeCgroup(n),
 			"--cluster-dns=" + c.addr().dns().String(),
 			"--cluster-domain=cluster.local",
+			"--resolv-conf=" + resolvConf("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"),
 			"--client-ca-file=" + c.cert(clusterCA),
 			"--registry-plain-http=" + c.registryAddress(),
 			"--registry-hosts-dir=" + c.registryHosts(),

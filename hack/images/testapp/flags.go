@@ -33,7 +33,7 @@ func parse(name string, args []string) options {
 	f.IntVar(&o.udp, "udp", 0, "serve, echo: UDP port that echoes; 0 for none")
 	f.DurationVar(&o.drain, "drain", 0, "serve: go on serving so long after SIGTERM, with /readyz failing")
 	f.DurationVar(&o.every, "every", time.Second, "logs, connect, incluster, look: pause between two")
-	f.DurationVar(&o.after, "after", 0, "exit: so long after the start")
+	f.DurationVar(&o.after, "after", 0, "exit: so long after the start; stalls: for so long at most")
 	f.DurationVar(&o.timeout, "timeout", 5*time.Second, "connect, incluster, issuer: for one call; probe: for a round")
 	f.IntVar(&o.count, "count", 1, "logs: lines, connect, incluster: calls, look: times, stalls: look-ups; 0 for ever (but for connect, stalls)")
 	f.IntVar(&o.code, "code", 0, "exit: with this code")
