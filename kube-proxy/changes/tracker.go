@@ -3,7 +3,6 @@ package changes
 import (
 	"net/netip"
 	"slices"
-	"sort"
 	"sync"
 	"time"
 	"unique"
@@ -237,7 +236,7 @@ func (t *Tracker) Take() (*Table, News) {
 	fresh := make(map[types.NamespacedName][]*Service, len(t.dirty))
 	changed := false
 	for name := range t.dirty {
-		was := within(t.table.Services, name)
+		was := t.table.ports(name)
 		now := t.computeLocked(name, was)
 		if !slices.Equal(was, now) {
 			fresh[name] = now
@@ -246,7 +245,7 @@ func (t *Tracker) Take() (*Table, News) {
 	}
 	clear(t.dirty)
 	if changed {
-		t.table = &Table{Services: splice(t.table.Services, fresh)}
+		t.table = t.table.with(fresh)
 	}
 	return t.table, news
 }
@@ -297,47 +296,5 @@ func (e *entry) candidates(port string) []candidate {
 			}
 		}
 	}
-	return out
-}
-
-// within finds the ports of one Service in a sorted list.
-func within(all []*Service, name types.NamespacedName) []*Service {
-	before := func(s *Service) bool {
-		return s.Name.Namespace < name.Namespace || s.Name.Namespace == name.Namespace && s.Name.Service < name.Name
-	}
-	i := sort.Search(len(all), func(i int) bool { return !before(all[i]) })
-	j := i
-	for j < len(all) && all[j].Name.Namespace == name.Namespace && all[j].Name.Service == name.Name {
-		j++
-	}
-	return all[i:j:j]
-}
-
-// few is how many services are replaced one by one; more are merged in one pass.
-const few = 32
-
-// splice replaces the ports of the Services in fresh and leaves old untouched.
-func splice(old []*Service, fresh map[types.NamespacedName][]*Service) []*Service {
-	if len(fresh) <= few {
-		out := slices.Clone(old)
-		for name, now := range fresh {
-			was := within(out, name)
-			i := sort.Search(len(out), func(i int) bool {
-				return out[i].Name.compare(Name{Namespace: name.Namespace, Service: name.Name}) >= 0
-			})
-			out = slices.Replace(out, i, i+len(was), now...)
-		}
-		return out
-	}
-	out := make([]*Service, 0, len(old)+len(fresh))
-	for _, s := range old {
-		if _, gone := fresh[types.NamespacedName{Namespace: s.Name.Namespace, Name: s.Name.Service}]; !gone {
-			out = append(out, s)
-		}
-	}
-	for _, now := range fresh {
-		out = append(out, now...)
-	}
-	slices.SortFunc(out, func(a, b *Service) int { return a.Name.compare(b.Name) })
 	return out
 }

@@ -84,7 +84,7 @@ func show(t *changes.Table) string {
 		}
 		return strings.Join(out, " ")
 	}
-	for _, s := range t.Services {
+	for s := range t.All() {
 		fmt.Fprintf(&b, "%s %s %s:%d", s.Name, s.Protocol, s.ClusterIP, s.Port)
 		if s.NodePort != 0 {
 			fmt.Fprintf(&b, " node:%d", s.NodePort)
@@ -181,8 +181,8 @@ func TestTablesShareWhatDidNotChange(t *testing.T) {
 		tr.SetSlice(slice(name, name, "10.1.0.1 n2 ready"))
 	}
 	first, news := tr.Take()
-	if len(first.Services) != 100 || news.Services != 100 || news.Slices != 100 {
-		t.Fatalf("got %d services, %+v", len(first.Services), news)
+	if first.Len() != 100 || news.Services != 100 || news.Slices != 100 {
+		t.Fatalf("got %d services, %+v", first.Len(), news)
 	}
 	text := show(first)
 
@@ -205,9 +205,10 @@ func TestTablesShareWhatDidNotChange(t *testing.T) {
 	if show(first) != text {
 		t.Error("the first table was changed")
 	}
-	for i := 1; i < len(second.Services); i++ {
-		if second.Services[i-1].Name.Compare(second.Services[i].Name) >= 0 {
-			t.Errorf("not sorted at %d: %v, %v", i, second.Services[i-1].Name, second.Services[i].Name)
+	all := second.Services()
+	for i := 1; i < len(all); i++ {
+		if all[i-1].Name.Compare(all[i].Name) >= 0 {
+			t.Errorf("not sorted at %d: %v, %v", i, all[i-1].Name, all[i].Name)
 		}
 	}
 
@@ -237,7 +238,7 @@ func TestManyChangesAtOnce(t *testing.T) {
 	}
 	a, _ := one.Take()
 	b, _ := many.Take()
-	if show(a) != show(b) || len(a.Services) != 100 {
+	if show(a) != show(b) || a.Len() != 100 {
 		t.Errorf("one by one:\n%s\nat once:\n%s", show(a), show(b))
 	}
 }
@@ -279,7 +280,7 @@ func TestIPv6(t *testing.T) {
 	tr.SetSlice(s)
 	tr.SetSlice(slice("b", "web", "10.1.0.1 n1 ready"))
 	got, _ := tr.Take()
-	if len(got.Services) != 1 || got.Services[0].ClusterIP != netip.MustParseAddr("fd00::1") || len(got.Services[0].Endpoints) != 1 {
+	if all := got.Services(); len(all) != 1 || all[0].ClusterIP != netip.MustParseAddr("fd00::1") || len(all[0].Endpoints) != 1 {
 		t.Errorf("got %s", show(got))
 	}
 }

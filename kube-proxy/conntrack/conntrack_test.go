@@ -26,10 +26,10 @@ func TestAFlowIsMoved(t *testing.T) {
 	flows := conntrack.New(false, int(n.Node.NS))
 
 	wish := func(p testnet.Place) nftables.Wish {
-		return nftables.Wish{Table: &changes.Table{Services: []*changes.Service{{
+		return nftables.Wish{Table: changes.NewTable(&changes.Service{
 			Name: changes.Name{Namespace: "d", Service: "dns"}, Protocol: changes.UDP, ClusterIP: netip.MustParseAddr("10.96.0.10"), Port: 53,
 			Endpoints: []changes.Endpoint{{Addr: netip.AddrPortFrom(p.IP, 8053)}},
-		}}}}
+		})}
 	}
 	set := func(w nftables.Wish) {
 		t.Helper()

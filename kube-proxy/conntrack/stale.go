@@ -38,7 +38,7 @@ func (l look) match(asked, answers netip.AddrPort) bool {
 func stale(was, now nftables.Wish) look {
 	gone, came := changes.Compare(table(was), table(now))
 	if !slices.Equal(was.NodeAddresses, now.NodeAddresses) {
-		gone, came = table(was).Services, table(now).Services
+		gone, came = table(was).Services(), table(now).Services()
 	}
 	out := look{}
 	before := map[changes.Name]*changes.Service{}

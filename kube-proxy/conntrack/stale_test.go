@@ -19,7 +19,7 @@ func TestWhichFlowsAreStale(t *testing.T) {
 		return s
 	}
 	wish := func(s ...*changes.Service) nftables.Wish {
-		return nftables.Wish{Table: &changes.Table{Services: s}, NodeAddresses: []netip.Addr{netip.MustParseAddr("198.18.0.1")}}
+		return nftables.Wish{Table: changes.NewTable(s...), NodeAddresses: []netip.Addr{netip.MustParseAddr("198.18.0.1")}}
 	}
 	same := svc("dns", changes.UDP, 0, "10.1.0.1:53")
 	const (

@@ -120,7 +120,7 @@ func TestHealthCheckNodePorts(t *testing.T) {
 	offer := func(local int) {
 		svc := &changes.Service{Name: changes.Name{Namespace: "d", Service: "web", Port: "http"}, HealthCheckNodePort: port, ExternalLocal: true}
 		svc.LocalReady = local
-		p.Offer(false, &changes.Table{Services: []*changes.Service{svc, {Name: changes.Name{Service: "other"}}}})
+		p.Offer(false, changes.NewTable(svc, &changes.Service{Name: changes.Name{Service: "other"}}))
 	}
 	eventually := func(what string, ok func() bool) {
 		t.Helper()

@@ -55,7 +55,7 @@ func (p *Ports) Offer(v6 bool, table *changes.Table) {
 	}
 	ports := map[uint16]local{}
 	for _, t := range p.tables {
-		for _, s := range t.Services {
+		for s := range t.All() {
 			if !checked(s) {
 				continue
 			}

@@ -49,7 +49,7 @@ func benchWriter(b *testing.B, ns netns.NsHandle) *nftables.Writer {
 // 10,000 services × 5 endpoints into an empty kernel.
 func BenchmarkLoad(b *testing.B) {
 	n := emptyNode(b)
-	wish := nftables.Wish{Table: &changes.Table{Services: many(10_000)}, NodeAddresses: []netip.Addr{testnet.NodeIP}}
+	wish := nftables.Wish{Table: changes.NewTable(many(10_000)...), NodeAddresses: []netip.Addr{testnet.NodeIP}}
 	for b.Loop() {
 		w := benchWriter(b, n.Node.NS)
 		if _, err := w.Set(wish); err != nil {
@@ -84,7 +84,7 @@ func BenchmarkChange(b *testing.B) {
 			n := emptyNode(b)
 			services := many(10_000)
 			w := benchWriter(b, n.Node.NS)
-			wish := nftables.Wish{Table: &changes.Table{Services: services}, NodeAddresses: []netip.Addr{testnet.NodeIP}}
+			wish := nftables.Wish{Table: changes.NewTable(services...), NodeAddresses: []netip.Addr{testnet.NodeIP}}
 			if _, err := w.Set(wish); err != nil {
 				b.Fatal(err)
 			}
@@ -99,7 +99,7 @@ func BenchmarkChange(b *testing.B) {
 				if i++; i%2 == 1 {
 					now[5000] = &odd
 				}
-				wish.Table = &changes.Table{Services: now}
+				wish.Table = changes.NewTable(now...)
 				if stats, err := w.Set(wish); err != nil || stats.Repaired || stats.Elements == 0 {
 					b.Fatalf("got %+v, %v", stats, err)
 				}
@@ -115,7 +115,7 @@ func BenchmarkVerify(b *testing.B) {
 		b.Run(fmt.Sprintf("others at work %v", touched), func(b *testing.B) {
 			n := emptyNode(b)
 			w := benchWriter(b, n.Node.NS)
-			if _, err := w.Set(nftables.Wish{Table: &changes.Table{Services: many(10_000)}}); err != nil {
+			if _, err := w.Set(nftables.Wish{Table: changes.NewTable(many(10_000)...)}); err != nil {
 				b.Fatal(err)
 			}
 			other := nftables.New(nftables.Config{V6: true, MasqueradeBit: 14}, nfconn.New(int(n.Node.NS)), zap.NewNop())

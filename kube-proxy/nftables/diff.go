@@ -103,7 +103,7 @@ func (r *ruleset) advance(w Wish) *difference {
 	moved := !slices.Equal(r.nodes, w.NodeAddresses)
 	if len(r.lost) > 0 && len(gone) > 0 || len(r.ranged) > 0 && moved {
 		// A front may have become free for one that lost it: contend again.
-		gone, came = r.table.Services, w.Table.Services
+		gone, came = r.table.Services(), w.Table.Services()
 	}
 	before := r.nodes
 	r.nodes = slices.Clone(w.NodeAddresses)

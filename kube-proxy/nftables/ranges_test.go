@@ -82,6 +82,7 @@ func TestSourceRangesOfOpenConnections(t *testing.T) {
 		}
 		shut := w.balanced(w.Pods, only(w.Pods[0].Of(v6)))
 		shut.Protocol = changes.UDP
+		shut.Name.Port = "udp"
 		tcp := w.balanced(w.Pods, only(w.Pods[0].Of(v6)))
 		w.set(t, shut, tcp)
 		if _, err := testnet.Ask(c); err != nil {

@@ -150,7 +150,7 @@ func TestTransactions(t *testing.T) {
 			r.advance(Wish{Table: &changes.Table{}}) // the usual chains
 			var b strings.Builder
 			for _, s := range story.steps {
-				w := Wish{Table: &changes.Table{Services: s.services}}
+				w := Wish{Table: changes.NewTable(s.services...)}
 				for _, a := range s.nodes {
 					w.NodeAddresses = append(w.NodeAddresses, netip.MustParseAddr(a))
 				}
@@ -206,7 +206,7 @@ func stepping(r *ruleset, d time.Duration) {
 // restart of the daemon too, and one that comes back in that time is not touched.
 func TestHairpinsRest(t *testing.T) {
 	f := familyOf(false)
-	wish := func(services ...*changes.Service) Wish { return Wish{Table: &changes.Table{Services: services}} }
+	wish := func(services ...*changes.Service) Wish { return Wish{Table: changes.NewTable(services...)} }
 	both, one := wish(testService("web", nil, "10.1.0.1:80*", "10.1.0.2:80*")), wish(testService("web", nil, "10.1.0.1:80*"))
 	gone := frontKey{setHairpin, join(netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.1.0.2"))}
 	holds := func(t *testing.T, r *ruleset, want bool) {
@@ -352,5 +352,5 @@ func randomWish(rnd *rand.Rand) Wish {
 		}
 		all = append(all, s)
 	}
-	return Wish{Table: &changes.Table{Services: all}, NodeAddresses: []netip.Addr{netip.AddrFrom4([4]byte{198, 18, 0, byte(rnd.IntN(3))})}}
+	return Wish{Table: changes.NewTable(all...), NodeAddresses: []netip.Addr{netip.AddrFrom4([4]byte{198, 18, 0, byte(rnd.IntN(3))})}}
 }

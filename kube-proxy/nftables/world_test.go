@@ -83,7 +83,7 @@ func (w *world) set(t testing.TB, services ...*changes.Service) nftables.Stats {
 }
 
 func (w *world) wish(services ...*changes.Service) nftables.Wish {
-	return nftables.Wish{Table: &changes.Table{Services: services}, NodeAddresses: []netip.Addr{w.nodeIP}}
+	return nftables.Wish{Table: changes.NewTable(services...), NodeAddresses: []netip.Addr{w.nodeIP}}
 }
 
 // at is where a pod serves.

@@ -151,7 +151,7 @@ func (s *Syncer) write() {
 	s.meters.written(start, news, !s.begun, was.Table, table)
 	s.begun = true
 	s.parts.Health.Synced(time.Now())
-	s.log.Debug("rules written", zap.Int("services", len(table.Services)), zap.Int("elements", stats.Elements),
+	s.log.Debug("rules written", zap.Int("services", table.Len()), zap.Int("elements", stats.Elements),
 		zap.Int("chains", stats.Chains), zap.Duration("took", time.Since(start)))
 }
 
