@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"k8s.io/client-go/rest"
@@ -25,7 +26,7 @@ func run(m *testing.M) int {
 	defer down()
 	if c == nil {
 		fmt.Println("policy: no cluster to test: give -cluster=namespaces or -kubeconfig=FILE")
-		return 0
+		return m.Run()
 	}
 	if suite, err = clientcmd.BuildConfigFromFlags("", c.Kubeconfig); err != nil {
 		fmt.Fprintf(os.Stderr, "policy: reading %s: %v\n", c.Kubeconfig, err)
@@ -43,7 +44,7 @@ func TestPolicies(t *testing.T) {
 	}
 	w := newWorld(t)
 	w.becomes(t, "before any policy", false, everything)
-	for _, c := range append(ingressCases(), append(egressCases(), blockCases()...)...) {
+	for _, c := range cases() {
 		t.Run(c.name, func(t *testing.T) {
 			w.apply(t, c.policies...)
 			w.becomes(t, c.name, c.through, c.allowed)
@@ -60,4 +61,27 @@ func TestPolicies(t *testing.T) {
 		w.staysReady(t)
 	})
 	w.becomes(t, "after the last policy", false, everything)
+}
+
+func cases() []example { return slices.Concat(ingressCases(), egressCases(), blockCases()) }
+
+// TestCasesAreWellMade needs no cluster: each case has a name of its own and policies that can be read.
+func TestCasesAreWellMade(t *testing.T) {
+	w := &world{prefix: "p-", pods: map[pod]*standing{}}
+	for p := range all() {
+		w.pods[p] = &standing{ip: "192.0.2.1"}
+	}
+	seen := map[string]bool{}
+	for _, c := range cases() {
+		if seen[c.name] || len(c.policies) == 0 {
+			t.Errorf("%q is there twice or has no policy", c.name)
+		}
+		seen[c.name] = true
+		for _, p := range c.policies {
+			if !slices.Contains(letters, p.ns) {
+				t.Errorf("%q: there is no namespace %q", c.name, p.ns)
+			}
+			w.spec(t, p)
+		}
+	}
 }
