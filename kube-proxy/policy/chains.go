@@ -89,9 +89,8 @@ func (r *ruleset) fixedChains() []chain {
 			{"no", seq(goTo(chainDeny))},
 		}},
 		{chainAllow, []line{{"forget the number", noteNumber(0)}}},
-		{chainDeny, []line{}},
 	}
-	deny := &out[len(out)-1]
+	var deny []line
 	for i, f := range families {
 		out = append(out,
 			chain{f.name(chainEgress), []line{{"pods of this node that send", seq(f.loadSource(register), obeyVerdict(f.name(setSenders)))}}},
@@ -105,10 +104,10 @@ func (r *ruleset) fixedChains() []chain {
 		out = append(out,
 			chain{f.name(chainWhoFrom), f.who(f.loadSource, spans)},
 			chain{f.name(chainWhoTo), f.who(f.loadDestination, spans)})
-		deny.rules = append(deny.rules, line{"a pod reaches itself", seq(f.only(), f.loadSource(register), f.loadDestination(register+f.words()), inSet(f.name(setSelf)), goTo(chainAllow))})
+		deny = append(deny, line{"a pod reaches itself", seq(f.only(), f.loadSource(register), f.loadDestination(register+f.words()), inSet(f.name(setSelf)), goTo(chainAllow))})
 	}
-	deny.rules = append(deny.rules, line{"dropped", drop()})
 	return append(out,
+		chain{chainDeny, append(deny, line{"dropped", drop()})},
 		chain{chainWhoFrom, dispatch(chainWhoFrom)},
 		chain{chainWhoTo, dispatch(chainWhoTo)},
 		groupRules(chainIn+"0", ingress, 0), // for groups that there was no number for: closed

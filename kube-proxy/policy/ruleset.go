@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -117,6 +118,7 @@ func (r *ruleset) advance(n News) *difference {
 		d.setSpans()
 	}
 	d.place()
+	d.turn()
 	r.identities.numbers.settle()
 	r.groups.numbers.settle()
 	r.rights.numbers.settle()
@@ -336,8 +338,6 @@ func (d *difference) setSpans() {
 			continue
 		}
 		d.recut[i] = true
-		d.active[i] = 1 - d.active[i]
-		d.rewrite = append(d.rewrite, f.name(chainWhoFrom), f.name(chainWhoTo))
 		for _, p := range d.spans[i] {
 			d.identities.drop(p.identity, d.clock())
 		}
@@ -350,6 +350,18 @@ func (d *difference) setSpans() {
 				d.dirty[a] = true
 			}
 		}
+	}
+}
+
+// turn has the other map of spans asked where the spans have changed, unless an
+// older run left them as they should be.
+func (d *difference) turn() {
+	for i, f := range families {
+		if !d.recut[i] || d.found != nil && maps.Equal(d.found.spans[f.name(spanSets[d.active[i]])], spanElements(d.spans[i])) {
+			continue
+		}
+		d.active[i] = 1 - d.active[i]
+		d.rewrite = append(d.rewrite, f.name(chainWhoFrom), f.name(chainWhoTo))
 	}
 }
 
