@@ -27,6 +27,7 @@ type entry struct {
 	made      time.Time
 	version   string // of the service, when it had them
 	addresses []netip.Addr
+	share     share
 }
 
 func newBook() *book {
@@ -71,7 +72,7 @@ func (b *book) claim(svc *corev1.Service, addresses []netip.Addr) {
 	key := loop.KeyOf(svc)
 	e := b.entries[key]
 	if e == nil {
-		e = &entry{made: svc.CreationTimestamp.Time, version: svc.ResourceVersion}
+		e = &entry{made: svc.CreationTimestamp.Time, version: svc.ResourceVersion, share: shareOf(svc)}
 		b.entries[key] = e
 	}
 	for _, a := range addresses {
@@ -102,7 +103,8 @@ func (b *book) disclaim(svc *corev1.Service) {
 	b.setLocked(loop.KeyOf(svc), svc)
 }
 
-// setLocked makes what a service shows all that is known of it (nil: it is gone), and says whether that frees an address.
+// setLocked makes what a service shows all that is known of it (nil: it is gone), and says whether that frees an address, or may let
+// others share one.
 func (b *book) setLocked(key loop.Key, svc *corev1.Service) (freed bool) {
 	was := b.entries[key]
 	if was != nil {
@@ -116,7 +118,7 @@ func (b *book) setLocked(key loop.Key, svc *corev1.Service) (freed bool) {
 	if svc == nil {
 		return was != nil
 	}
-	now := &entry{svc.CreationTimestamp.Time, svc.ResourceVersion, held(svc)}
+	now := &entry{svc.CreationTimestamp.Time, svc.ResourceVersion, held(svc), shareOf(svc)}
 	for _, a := range now.addresses {
 		if b.holders[a] == nil {
 			b.holders[a] = map[loop.Key]*entry{}
@@ -126,7 +128,10 @@ func (b *book) setLocked(key loop.Key, svc *corev1.Service) (freed bool) {
 	if len(now.addresses) > 0 {
 		b.entries[key] = now
 	}
-	return was != nil && slices.ContainsFunc(was.addresses, func(a netip.Addr) bool { return !slices.Contains(now.addresses, a) })
+	if was == nil {
+		return now.share.key != "" && len(now.addresses) > 0
+	}
+	return !was.share.equal(now.share) || slices.ContainsFunc(was.addresses, func(a netip.Addr) bool { return !slices.Contains(now.addresses, a) })
 }
 
 // waits notes whether a service is to be woken when an address becomes free.
@@ -140,14 +145,14 @@ func (b *book) waits(key loop.Key, yes bool) {
 	}
 }
 
-// taken says whether another service has an address with a better right than key's: it has it already, and key does not, or it
-// is the older of the two.
-func (b *book) taken(key loop.Key, a netip.Addr) bool {
+// taken says whether another service has an address with a better right than key's, of which wants tells what it would share: the other
+// has it already, and key does not, or it is the older of the two.
+func (b *book) taken(key loop.Key, wants share, a netip.Addr) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	own := b.holders[a][key]
 	for k, e := range b.holders[a] {
-		if k == key {
+		if k == key || e.share.with(wants) {
 			continue
 		}
 		if own == nil || e.made.Before(own.made) || e.made.Equal(own.made) && strings.Compare(k.String(), key.String()) < 0 {

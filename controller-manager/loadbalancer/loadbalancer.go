@@ -2,7 +2,7 @@
 // would: into status.loadBalancer.ingress, where kube-proxy and people find them. It takes services that name no
 // loadBalancerClass, or pilothouse.dev/pool.
 //
-// What always holds: no two services have one address. The truth are the services' statuses, of which the book is made anew each
+// What always holds: no two services have one address, but such as say that they share and whose ports differ (share.go). The truth are the services' statuses, of which the book is made anew each
 // term; an address is claimed in it before it is written; one worker decides. Where a person gave two services one address, the
 // older keeps it. A service that got none says in an event and a condition what would help, and is worked on again as soon as an
 // address becomes free.
@@ -91,7 +91,8 @@ func (c *controller) ensure(ctx context.Context, svc *corev1.Service) error {
 	key := loop.KeyOf(svc)
 	c.book.changed(loop.Event{New: svc}) // a claim that failed is no more
 	c.book.waits(key, true)              // before looking: what becomes free while we look is not missed
-	d := decide(svc, c.pool, func(a netip.Addr) bool { return c.book.taken(key, a) })
+	wants := shareOf(svc)
+	d := decide(svc, c.pool, func(a netip.Addr) bool { return c.book.taken(key, wants, a) })
 	if d.reason == "" {
 		c.book.waits(key, false)
 	}

@@ -69,7 +69,7 @@ func (d *decision) choose(s *corev1.Service, pool Pool, taken func(netip.Addr) b
 	case asked.IsValid() && familyOf(asked) == f && !pool.gives(asked):
 		d.fail("AddressNotInPool", "spec.loadBalancerIP %s is not in the pool %s: ask for one of it, or for none, or give the controller manager a --load-balancer-cidr that has it", asked, pool)
 	case asked.IsValid() && familyOf(asked) == f:
-		d.fail("AddressTaken", "spec.loadBalancerIP %s is another service's: ask for another address, or delete that service", asked)
+		d.fail("AddressTaken", "spec.loadBalancerIP %s is another service's: ask for another address, delete that service, or give both the annotation %s with the same value if their ports differ", asked, shareAnnotation)
 	case !keeps && !pool.has(f):
 		if !second || ptr.Deref(s.Spec.IPFamilyPolicy, "") != corev1.IPFamilyPolicyPreferDualStack {
 			d.fail("NoSuchFamily", "the pool %s has no %s range: add one to the controller manager's --load-balancer-cidr", pool, f)

@@ -188,12 +188,12 @@ func TestBook(t *testing.T) {
 	a := named("a", "1", 1)
 	b.changed(loop.Event{New: a})
 	b.claim(a, []netip.Addr{one})
-	if !b.taken(key("b"), one) || b.taken(key("a"), one) {
+	if !b.taken(key("b"), share{}, one) || b.taken(key("a"), share{}, one) {
 		t.Error("a claim does not count, or against its owner")
 	}
 	b.wrote(named("a", "5", 1, "198.51.100.1"))
 	b.changed(loop.Event{New: named("a", "3", 1)}) // seen late
-	if !b.taken(key("b"), one) {
+	if !b.taken(key("b"), share{}, one) {
 		t.Error("an old event takes back what was written")
 	}
 	b.changed(loop.Event{New: named("a", "5", 1, "198.51.100.1")})
@@ -201,20 +201,20 @@ func TestBook(t *testing.T) {
 	if got := woken(b.changed(loop.Event{New: named("a", "6", 1, "198.51.100.2")})); got != "a b" {
 		t.Errorf("an address that becomes free wakes %q", got)
 	}
-	if b.taken(key("b"), one) || !b.taken(key("b"), two) {
+	if b.taken(key("b"), share{}, one) || !b.taken(key("b"), share{}, two) {
 		t.Error("the book keeps what was given up, or does not see the new")
 	}
 	// A person gives a younger service the same address.
 	if got := woken(b.changed(loop.Event{New: named("y", "7", 9, "198.51.100.2")})); got != "a y" {
 		t.Errorf("who shares an address: %q", got)
 	}
-	if !b.taken(key("y"), two) || b.taken(key("a"), two) {
+	if !b.taken(key("y"), share{}, two) || b.taken(key("a"), share{}, two) {
 		t.Error("not the older one keeps the address")
 	}
 	c := named("c", "8", 3)
 	b.claim(c, []netip.Addr{one})
 	b.disclaim(c)
-	if b.taken(key("b"), one) {
+	if b.taken(key("b"), share{}, one) {
 		t.Error("a claim taken back still counts")
 	}
 	b.changed(loop.Event{Old: a})
@@ -222,6 +222,51 @@ func TestBook(t *testing.T) {
 	b.changed(loop.Event{Old: c})
 	if len(b.entries)+len(b.holders) > 0 {
 		t.Errorf("the book keeps %v %v", b.entries, b.holders)
+	}
+}
+
+func TestSharing(t *testing.T) {
+	say := func(key string, local bool, app string, ports ...string) share {
+		return share{key: key, local: local, selector: map[string]string{"app": app}, ports: ports}
+	}
+	for name, tc := range map[string]struct {
+		a, b share
+		want bool
+	}{
+		"nobody asked":                {share{}, share{}, false},
+		"one asked":                   {say("x", false, "a", "TCP/80"), share{}, false},
+		"other words":                 {say("x", false, "a", "TCP/80"), say("y", false, "a", "TCP/81"), false},
+		"other ports":                 {say("x", false, "a", "TCP/80"), say("x", false, "b", "TCP/81"), true},
+		"other protocol":              {say("x", false, "a", "TCP/53"), say("x", false, "b", "UDP/53"), true},
+		"a port of both":              {say("x", false, "a", "TCP/80", "TCP/81"), say("x", false, "b", "TCP/81"), false},
+		"one is local":                {say("x", true, "a", "TCP/80"), say("x", false, "a", "TCP/81"), false},
+		"both are, on the same pods":  {say("x", true, "a", "TCP/80"), say("x", true, "a", "TCP/81"), true},
+		"both are, on different pods": {say("x", true, "a", "TCP/80"), say("x", true, "b", "TCP/81"), false},
+	} {
+		if tc.a.with(tc.b) != tc.want || tc.b.with(tc.a) != tc.want {
+			t.Errorf("%s: %v %v, want %v", name, tc.a.with(tc.b), tc.b.with(tc.a), tc.want)
+		}
+	}
+
+	// In the book: one of the same word with another port has the address, too; when its port becomes the same, the younger has to go.
+	shares := func(s *corev1.Service, port int32) *corev1.Service {
+		s.Annotations = map[string]string{shareAnnotation: "x"}
+		s.Spec.Ports = []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: port}}
+		return s
+	}
+	one := netip.MustParseAddr("198.51.100.1")
+	b := newBook()
+	old, young := shares(named("old", "1", 1, "198.51.100.1"), 80), shares(named("young", "2", 2), 81)
+	b.changed(loop.Event{New: old})
+	b.waits(loop.KeyOf(young), true)
+	if b.taken(loop.KeyOf(young), shareOf(young), one) || !b.taken(loop.KeyOf(young), share{}, one) {
+		t.Error("what may share does not, or what may not does")
+	}
+	if woken := b.changed(loop.Event{Old: old, New: shares(named("old", "3", 1, "198.51.100.1"), 81)}); len(woken) != 2 {
+		t.Errorf("who waits for a share is not woken when one changes: %v", woken)
+	}
+	if !b.taken(loop.KeyOf(young), shareOf(young), one) || b.taken(loop.KeyOf(old), shareOf(old), one) {
+		t.Error("they share a port now: the older has it")
 	}
 }
 
