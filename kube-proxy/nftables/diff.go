@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -85,10 +86,22 @@ func (r *ruleset) inherit(elements map[frontKey]string) {
 	}
 }
 
+// begin moves a new ruleset to its first wish; the difference to nothing is of no
+// interest.
+func (r *ruleset) begin(w Wish) {
+	r.move(&difference{ruleset: r}, w)
+	r.found = nil
+}
+
 // advance moves the ruleset to the wish and returns the difference. Its cost is
-// that of the services that changed, and a comparison of pointers for the rest.
+// that of the services that changed.
 func (r *ruleset) advance(w Wish) *difference {
 	d := &difference{ruleset: r, elements: map[frontKey]change{}}
+	r.move(d, w)
+	return d
+}
+
+func (r *ruleset) move(d *difference, w Wish) {
 
 	for e, since := range r.resting {
 		if r.clock().Sub(since) >= hairpinRest {
@@ -96,8 +109,10 @@ func (r *ruleset) advance(w Wish) *difference {
 			d.remove(e)
 		}
 	}
-	for _, p := range usualPicks() {
-		d.use(p)
+	if len(r.picks) == 0 {
+		for _, p := range usualPicks() {
+			d.use(p)
+		}
 	}
 	gone, came := changes.Compare(r.table, w.Table)
 	moved := !slices.Equal(r.nodes, w.NodeAddresses)
@@ -119,20 +134,22 @@ func (r *ruleset) advance(w Wish) *difference {
 		d.nodeAddresses(before, r.nodes)
 	}
 	r.table = w.Table
-	return d
 }
 
 // difference gathers what one advance changes. What goes and comes back cancels out.
 type difference struct {
 	*ruleset
 	addChains []pick
-	elements  map[frontKey]change
+	elements  map[frontKey]change // nil: nobody asks
 }
 
 // change is an element before and after; nil: not there.
 type change struct{ was, now *element }
 
 func (d *difference) put(e element) {
+	if d.elements == nil {
+		return
+	}
 	k := frontKey{e.set, e.key}
 	c := d.elements[k]
 	c.now = &e
@@ -140,6 +157,9 @@ func (d *difference) put(e element) {
 }
 
 func (d *difference) remove(e element) {
+	if d.elements == nil {
+		return
+	}
 	k := frontKey{e.set, e.key}
 	c, touched := d.elements[k]
 	if !touched {
@@ -272,47 +292,61 @@ func (r *ruleset) chains() []pick {
 	return slices.DeleteFunc(out, pick.fixed)
 }
 
-// elements is the whole desired content.
-func (r *ruleset) elements() map[frontKey]string {
-	out := make(map[frontKey]string, 16*len(r.services))
-	for name, s := range r.services {
-		for _, f := range s.fronts {
-			if r.owner[frontKey{f.entry.set, f.entry.key}] != name {
-				continue
+// elements yields the whole desired content, each element once.
+func (r *ruleset) elements() iter.Seq[element] {
+	return func(yield func(element) bool) {
+		for name, s := range r.services {
+			for _, f := range s.fronts {
+				if r.owner[frontKey{f.entry.set, f.entry.key}] != name {
+					continue
+				}
+				if !yield(f.entry) {
+					return
+				}
+				for _, e := range f.elements {
+					if !yield(e) {
+						return
+					}
+				}
 			}
-			out[frontKey{f.entry.set, f.entry.key}] = f.entry.value
-			for _, e := range f.elements {
-				out[frontKey{e.set, e.key}] = e.value
+		}
+		for e := range r.shared {
+			if !yield(e) {
+				return
+			}
+		}
+		for e := range r.resting {
+			if !yield(e) {
+				return
+			}
+		}
+		for p := range r.picks {
+			if !yield(p.entry()) {
+				return
+			}
+		}
+		for _, a := range r.nodes {
+			if !yield(element{set: setNodes, key: join(a)}) {
+				return
 			}
 		}
 	}
-	for e := range r.shared {
-		out[frontKey{e.set, e.key}] = e.value
-	}
-	for e := range r.resting {
-		out[frontKey{e.set, e.key}] = e.value
-	}
-	for p := range r.picks {
-		e := p.entry()
-		out[frontKey{e.set, e.key}] = e.value
-	}
-	for _, a := range r.nodes {
-		out[frontKey{setNodes, join(a)}] = ""
-	}
-	return out
 }
 
-// compareElements finds what must go and what must come.
-func compareElements(have, want map[frontKey]string) (del, add []element) {
-	for k, v := range have {
-		if w, ok := want[k]; !ok || w != v {
-			del = append(del, element{k.set, k.key, v})
+// compareElements finds what must go and what must come. It leaves in have what
+// must go.
+func compareElements(have map[frontKey]string, want iter.Seq[element]) (del, add []element) {
+	for e := range want {
+		k := frontKey{e.set, e.key}
+		switch v, there := have[k]; {
+		case there && v == e.value:
+			delete(have, k)
+		default:
+			add = append(add, e)
 		}
 	}
-	for k, v := range want {
-		if h, ok := have[k]; !ok || h != v {
-			add = append(add, element{k.set, k.key, v})
-		}
+	for k, v := range have {
+		del = append(del, element{k.set, k.key, v})
 	}
 	return bySet(del), bySet(add)
 }

@@ -46,8 +46,7 @@ func (w *Writer) Set(wish Wish) (Stats, error) {
 		if have.usable {
 			rules.inherit(have.elements)
 		}
-		rules.advance(wish)
-		rules.found = nil
+		rules.begin(wish)
 		return w.repair(have, rules)
 	}
 
