@@ -27,6 +27,7 @@ type Config struct {
 	MasqueradeEgress bool
 	MasqueradeBit    uint
 	BalancerRanges   string
+	NetworkPolicy    bool
 	Cleanup          bool
 
 	// Made of the above by complete.
@@ -50,6 +51,7 @@ func (c *Config) flags() []cli.Flag {
 		&cli.BoolFlag{Name: "masquerade-egress", Value: true, Destination: &c.MasqueradeEgress, Usage: "masquerade what goes from pods to outside --cluster-cidr"},
 		&cli.UintFlag{Name: "iptables-masquerade-bit", Value: 14, Destination: &c.MasqueradeBit, Usage: "`BIT` of the packet mark that asks for masquerading"},
 		&cli.StringFlag{Name: "load-balancer-cidr", Destination: &c.BalancerRanges, Usage: "the `RANGES`, with commas between, of load balancer addresses that nodes answer for themselves: as the controller manager has them, or less; empty: none"},
+		&cli.BoolFlag{Name: "enable-network-policy", Value: true, Destination: &c.NetworkPolicy, Usage: "enforce NetworkPolicies for the pods of this node; turn it off where the CNI network does"},
 		&cli.BoolFlag{Name: "cleanup", Destination: &c.Cleanup, Usage: "delete the rules and end"},
 	}
 }

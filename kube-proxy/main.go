@@ -20,6 +20,7 @@ import (
 	"pilothouse.dev/kube-proxy/health"
 	"pilothouse.dev/kube-proxy/nfconn"
 	"pilothouse.dev/kube-proxy/nftables"
+	"pilothouse.dev/kube-proxy/policy"
 	"pilothouse.dev/pkg/client"
 	"pilothouse.dev/pkg/daemon"
 	"pilothouse.dev/pkg/events"
@@ -50,7 +51,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	kernel := nfconn.New(cfg.netns)
 	defer kernel.Close()
 	if cfg.Cleanup {
-		return errors.Join(removeOthers(cfg, nil, kernel, log), announce.Remove(cfg.netns))
+		return errors.Join(removeOthers(cfg, nil, kernel, log), announce.Remove(cfg.netns), policy.Remove(kernel))
 	}
 	families, err := cfg.families(log)
 	if err != nil {
@@ -58,6 +59,11 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	}
 	if err := removeOthers(cfg, families, kernel, log); err != nil {
 		log.Warn("removing rules that nobody wants any more", zap.Error(err))
+	}
+	if !cfg.NetworkPolicy {
+		if err := policy.Remove(kernel); err != nil {
+			log.Warn("removing policies that another is to enforce", zap.Error(err))
+		}
 	}
 	rest, err := client.Load(cfg.Kubeconfig, "kube-proxy")
 	if err != nil {
@@ -85,6 +91,8 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 		f := newFamily(cfg, v6, kernel, state, offer, ready, log)
 		rooms, listeners = append(rooms, f), append(listeners, f.table)
 	}
+	guard := policy.New(cfg.NodeName, api.Kube, policy.NewWriter(kernel, log.Named("policy")), policy.Periods{Min: cfg.MinSyncPeriod, Verify: cfg.SyncPeriod},
+		func(ctx context.Context) error { return waitFor(ctx, nodeSynced) }, log.Named("policy"))
 	source = changes.NewSource(api.Kube, append(listeners, voice)...)
 	node := informersv1.NewFilteredNodeInformer(api.Kube, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, cfg.NodeName).String()
@@ -94,6 +102,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 			f.hear(n)
 		}
 		state.SetNode(n)
+		guard.SetNode(n)
 	})
 	if err != nil {
 		return err
@@ -108,6 +117,9 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("services and endpoints", source.Run)
 	for _, f := range rooms {
 		f.addTo(g)
+	}
+	if cfg.NetworkPolicy {
+		g.Add("network policies", guard.Run)
 	}
 	g.Add("events", recorder.Run)
 	g.Add("load balancer addresses", voice.Run)

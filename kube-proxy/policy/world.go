@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -192,8 +193,10 @@ func (r *ranges) set(texts []string) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.all = all
-	r.wake()
+	if !slices.Equal(r.all, all) {
+		r.all = all
+		r.wake()
+	}
 }
 
 func (r *ranges) take() []netip.Prefix {
