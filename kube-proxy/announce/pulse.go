@@ -86,6 +86,17 @@ func (p *pulses) silent(name string) bool {
 	return have != nil && have.lost
 }
 
+// losses counts the nodes believed silent.
+func (p *pulses) losses() int {
+	n := 0
+	for _, s := range p.seen {
+		if s.lost {
+			n++
+		}
+	}
+	return n
+}
+
 // next is when somebody's time is over, if nothing is heard before; zero: never.
 func (p *pulses) next(now time.Time) time.Time {
 	var at time.Time
