@@ -186,7 +186,13 @@ func (n *Net) External(t testing.TB, a netip.Addr) {
 // Address gives the node one more address on its link to the outside.
 func (n *Net) Address(t testing.TB, a netip.Addr) {
 	t.Helper()
-	address(t, n.Node, "outside", netip.PrefixFrom(a, a.BitLen()))
+	n.Node.Address(t, "outside", a)
+}
+
+// Address gives the place one more address on a link.
+func (p Place) Address(t testing.TB, link string, a netip.Addr) {
+	t.Helper()
+	address(t, p, link, netip.PrefixFrom(a, a.BitLen()))
 }
 
 // place makes a namespace with its loopback up.
