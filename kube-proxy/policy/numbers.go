@@ -1,6 +1,9 @@
 package policy
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -129,6 +132,11 @@ func (c *catalog[C]) sweep(then time.Time, gone func(*entry[C])) {
 		c.numbers.give(e.number)
 		gone(e)
 	}
+}
+
+// sorted is all entries by number, idle ones too.
+func (c *catalog[C]) sorted() []*entry[C] {
+	return slices.SortedFunc(maps.Values(c.byKey), func(a, b *entry[C]) int { return cmp.Compare(a.number, b.number) })
 }
 
 // move is a wish to refer to other content than before.

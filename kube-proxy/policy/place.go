@@ -81,16 +81,22 @@ func (d *difference) place() {
 			d.put(e)
 		}
 	}
-	for _, i := range freshIdentities {
-		d.short = d.short || i.number == 0
-		for _, g := range d.groups.byKey {
-			d.judge(g, i)
+	if len(freshIdentities) > 0 {
+		groups := d.groups.sorted()
+		for _, i := range freshIdentities {
+			d.short = d.short || i.number == 0
+			for _, g := range groups {
+				d.judge(g, i)
+			}
 		}
 	}
-	for _, g := range freshGroups {
-		d.open(g.number, 0, g.content.base)
-		for _, i := range d.identities.byKey {
-			d.judge(g, i)
+	if len(freshGroups) > 0 {
+		identities := d.identities.sorted()
+		for _, g := range freshGroups {
+			d.open(g.number, 0, g.content.base)
+			for _, i := range identities {
+				d.judge(g, i)
+			}
 		}
 	}
 }
