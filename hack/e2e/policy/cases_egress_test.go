@@ -16,11 +16,11 @@ func egressCases() []example {
 			allowed:  everything,
 		}, {
 			name:     "rules of egress, types by default: ingress is denied as well",
-			policies: []in{{"x", `{podSelector: {}, egress: [{to: [{namespaceSelector: {matchLabels: {ns: y}}}]}]}`}},
-			allowed:  func(from, to pod, _ door) bool { return (from.ns != "x" || to.ns == "y") && to.ns != "x" },
+			policies: []in{{"x", `{podSelector: {}, egress: [{to: [{namespaceSelector: {matchLabels: {ns: w}}}]}]}`}},
+			allowed:  func(from, to pod, _ door) bool { return (from.ns != "x" || to.ns == "w") && to.ns != "x" },
 		}, {
 			name:     "rules of egress in a policy of ingress: they say nothing",
-			policies: []in{{"x", `{podSelector: {}, policyTypes: [Ingress], egress: [{to: [{namespaceSelector: {matchLabels: {ns: y}}}]}]}`}},
+			policies: []in{{"x", `{podSelector: {}, policyTypes: [Ingress], egress: [{to: [{namespaceSelector: {matchLabels: {ns: w}}}]}]}`}},
 			allowed:  func(_, to pod, _ door) bool { return to.ns != "x" },
 		}, {
 			name:     "egress to a pod of the same namespace",
@@ -44,30 +44,30 @@ func egressCases() []example {
 			allowed:  func(from, _ pod, at door) bool { return from.ns != "x" || at == other },
 		}, {
 			name: "both ends must agree",
-			policies: []in{{"x", `{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {ns: y}}}]}]}`},
-				{"y", `{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{namespaceSelector: {matchLabels: {ns: x}}, podSelector: {matchLabels: {pod: a}}}], ports: [{port: 80}]}]}`}},
+			policies: []in{{"x", `{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {ns: w}}}]}]}`},
+				{"w", `{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{namespaceSelector: {matchLabels: {ns: x}}, podSelector: {matchLabels: {pod: a}}}], ports: [{port: 80}]}]}`}},
 			allowed: func(from, to pod, at door) bool {
-				leaves := from.ns != "x" || to.ns == "y"
-				enters := to.ns != "y" || from == pod{"x", "a"} && at == web
+				leaves := from.ns != "x" || to.ns == "w"
+				enters := to.ns != "w" || from == pod{"x", "a"} && at == web
 				return leaves && enters
 			},
 		}, {
 			name: "one end that disagrees is enough",
-			policies: []in{{"x", `{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {ns: y}}}]}]}`},
-				{"y", `{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{namespaceSelector: {matchLabels: {ns: z}}}]}]}`}},
-			allowed: func(from, to pod, _ door) bool { return from.ns != "x" && (to.ns != "y" || from.ns == "z") },
+			policies: []in{{"x", `{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {ns: w}}}]}]}`},
+				{"w", `{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{namespaceSelector: {matchLabels: {ns: z}}}]}]}`}},
+			allowed: func(from, to pod, _ door) bool { return from.ns != "x" && (to.ns != "w" || from.ns == "z") },
 		}, {
 			name: "policies of egress add up",
-			policies: []in{{"x", `{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {ns: y}}}]}]}`},
+			policies: []in{{"x", `{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {ns: w}}}]}]}`},
 				{"x", `{podSelector: {matchLabels: {pod: c}}, policyTypes: [Egress], egress: [{to: [{podSelector: {}}], ports: [{port: 80}]}]}`}},
 			allowed: func(from, to pod, at door) bool {
-				return from.ns != "x" || to.ns == "y" || from.name == "c" && to.ns == "x" && at == web
+				return from.ns != "x" || to.ns == "w" || from.name == "c" && to.ns == "x" && at == web
 			},
 		}, {
 			name:     "egress through services: who is called is the pod, on its port",
-			policies: []in{{"x", `{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {ns: y}}}], ports: [{port: 81}]}]}`}},
+			policies: []in{{"x", `{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {ns: w}}}], ports: [{port: 81}]}]}`}},
 			through:  true,
-			allowed:  func(from, to pod, at door) bool { return from.ns != "x" || to.ns == "y" && at == other },
+			allowed:  func(from, to pod, at door) bool { return from.ns != "x" || to.ns == "w" && at == other },
 		},
 	}
 }
@@ -76,32 +76,32 @@ func blockCases() []example {
 	return []example{
 		{
 			name:     "a block of one address",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: "${y/b}"}}]}]}`}},
-			allowed:  func(from, to pod, _ door) bool { return to.ns != "x" || from == pod{"y", "b"} },
+			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: "${w/b}"}}]}]}`}},
+			allowed:  func(from, to pod, _ door) bool { return to.ns != "x" || from == pod{"w", "b"} },
 		}, {
 			name:     "a block with an exception",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: ["${y/b}", "${z/c}"]}}]}]}`}},
-			allowed:  func(from, to pod, _ door) bool { return to.ns != "x" || from != pod{"y", "b"} && from != pod{"z", "c"} },
+			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: ["${w/b}", "${z/c}"]}}]}]}`}},
+			allowed:  func(from, to pod, _ door) bool { return to.ns != "x" || from != pod{"w", "b"} && from != pod{"z", "c"} },
 		}, {
 			name:     "an exception is of its block only: another peer may allow it",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: ["${y/b}", "${z/c}"]}}, {namespaceSelector: {matchLabels: {ns: y}}}]}]}`}},
+			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: ["${w/b}", "${z/c}"]}}, {namespaceSelector: {matchLabels: {ns: w}}}]}]}`}},
 			allowed:  func(from, to pod, _ door) bool { return to.ns != "x" || from != pod{"z", "c"} },
 		}, {
 			name:     "an exception is of its block only: another block may allow it",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: ["${y/b}", "${z/c}"]}}]}, {from: [{ipBlock: {cidr: "${z/c}"}}], ports: [{port: 80}]}]}`}},
+			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: ["${w/b}", "${z/c}"]}}]}, {from: [{ipBlock: {cidr: "${z/c}"}}], ports: [{port: 80}]}]}`}},
 			allowed: func(from, to pod, at door) bool {
-				return to.ns != "x" || from != pod{"y", "b"} && (from != pod{"z", "c"} || at == web)
+				return to.ns != "x" || from != pod{"w", "b"} && (from != pod{"z", "c"} || at == web)
 			},
 		}, {
 			name:     "egress to a block, on a port",
-			policies: []in{{"x", `{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: "${y/b}"}}, {ipBlock: {cidr: "${z/a}"}}], ports: [{port: 80}]}]}`}},
+			policies: []in{{"x", `{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: "${w/b}"}}, {ipBlock: {cidr: "${z/a}"}}], ports: [{port: 80}]}]}`}},
 			allowed: func(from, to pod, at door) bool {
-				return from.ns != "x" || (to == pod{"y", "b"} || to == pod{"z", "a"}) && at == web
+				return from.ns != "x" || (to == pod{"w", "b"} || to == pod{"z", "a"}) && at == web
 			},
 		}, {
 			name:     "egress to a block with an exception",
-			policies: []in{{"x", `{podSelector: {matchLabels: {pod: a}}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0, except: ["${y/b}"]}}]}]}`}},
-			allowed:  func(from, to pod, _ door) bool { return from != pod{"x", "a"} || to != pod{"y", "b"} },
+			policies: []in{{"x", `{podSelector: {matchLabels: {pod: a}}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0, except: ["${w/b}"]}}]}]}`}},
+			allowed:  func(from, to pod, _ door) bool { return from != pod{"x", "a"} || to != pod{"w", "b"} },
 		}, {
 			name:     "a block in which no pod is",
 			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 192.0.2.0/24}}]}]}`}},

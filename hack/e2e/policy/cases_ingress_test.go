@@ -26,8 +26,8 @@ func ingressCases() []example {
 			allowed:  func(from, to pod, _ door) bool { return to != pod{"x", "a"} || from == pod{"x", "b"} },
 		}, {
 			name:     "a namespace, by label",
-			policies: []in{{"x", `{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: y}}}]}]}`}},
-			allowed:  func(from, to pod, _ door) bool { return to != pod{"x", "a"} || from.ns == "y" },
+			policies: []in{{"x", `{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: w}}}]}]}`}},
+			allowed:  func(from, to pod, _ door) bool { return to != pod{"x", "a"} || from.ns == "w" },
 		}, {
 			name:     "a namespace, by name",
 			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: "${z}"}}}]}]}`}},
@@ -42,10 +42,10 @@ func ingressCases() []example {
 			allowed:  func(from, to pod, _ door) bool { return to.ns != "x" || from.name == "b" },
 		}, {
 			name: "namespaces by an expression",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: ns, operator: In, values: [y, w]}]}}]}]}`},
-				{"z", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: ns, operator: Exists}, {key: ns, operator: NotIn, values: [y]}]}}]}]}`}},
+			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: ns, operator: In, values: [w, none]}]}}]}]}`},
+				{"z", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: ns, operator: Exists}, {key: ns, operator: NotIn, values: [w]}]}}]}]}`}},
 			allowed: func(from, to pod, _ door) bool {
-				return (to.ns != "x" || from.ns == "y") && (to.ns != "z" || from.ns != "y")
+				return (to.ns != "x" || from.ns == "w") && (to.ns != "z" || from.ns != "w")
 			},
 		}, {
 			name: "pods by an expression, who is denied and who is allowed",
@@ -56,12 +56,12 @@ func ingressCases() []example {
 			},
 		}, {
 			name:     "a namespace and a pod in one peer: both",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: y}}, podSelector: {matchLabels: {pod: b}}}]}]}`}},
-			allowed:  func(from, to pod, _ door) bool { return to.ns != "x" || from == pod{"y", "b"} },
+			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: w}}, podSelector: {matchLabels: {pod: b}}}]}]}`}},
+			allowed:  func(from, to pod, _ door) bool { return to.ns != "x" || from == pod{"w", "b"} },
 		}, {
 			name:     "a namespace and a pod in two peers: either",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: y}}}, {podSelector: {matchLabels: {pod: b}}}]}]}`}},
-			allowed:  func(from, to pod, _ door) bool { return to.ns != "x" || from.ns == "y" || from == pod{"x", "b"} },
+			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: w}}}, {podSelector: {matchLabels: {pod: b}}}]}]}`}},
+			allowed:  func(from, to pod, _ door) bool { return to.ns != "x" || from.ns == "w" || from == pod{"x", "b"} },
 		}, {
 			name:     "a pod's selector that selects nobody: no effect",
 			policies: []in{{"x", `{podSelector: {matchLabels: {pod: nobody}}, policyTypes: [Ingress, Egress]}`}},
@@ -84,7 +84,7 @@ func ingressCases() []example {
 			allowed:  func(_, to pod, at door) bool { return to.ns != "x" || at == other },
 		}, {
 			name:     "a port of UDP, by number and by name",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{ports: [{port: 80, protocol: UDP}]}]}`}, {"y", `{podSelector: {}, ingress: [{ports: [{port: serve-80-udp, protocol: UDP}]}]}`}},
+			policies: []in{{"x", `{podSelector: {}, ingress: [{ports: [{port: 80, protocol: UDP}]}]}`}, {"w", `{podSelector: {}, ingress: [{ports: [{port: serve-80-udp, protocol: UDP}]}]}`}},
 			allowed:  func(_, to pod, at door) bool { return to.ns == "z" || at == packets },
 		}, {
 			name:     "a port by a name that is of another protocol: nobody",
@@ -100,29 +100,29 @@ func ingressCases() []example {
 			allowed:  func(_, to pod, at door) bool { return to.ns != "x" || at != packets },
 		}, {
 			name:     "a range of ports, by its ends",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{ports: [{port: 1, endPort: 80}]}]}`}, {"y", `{podSelector: {}, ingress: [{ports: [{port: 81, endPort: 65535}, {port: 80, endPort: 80, protocol: UDP}]}]}`}},
+			policies: []in{{"x", `{podSelector: {}, ingress: [{ports: [{port: 1, endPort: 80}]}]}`}, {"w", `{podSelector: {}, ingress: [{ports: [{port: 81, endPort: 65535}, {port: 80, endPort: 80, protocol: UDP}]}]}`}},
 			allowed: func(_, to pod, at door) bool {
-				return (to.ns != "x" || at == web) && (to.ns != "y" || at != web)
+				return (to.ns != "x" || at == web) && (to.ns != "w" || at != web)
 			},
 		}, {
 			name: "rules add up, each with its own ports",
 			policies: []in{{"x", `{podSelector: {}, ingress: [
-  {from: [{namespaceSelector: {matchLabels: {ns: y}}}], ports: [{port: 80}]}, {from: [{namespaceSelector: {matchLabels: {ns: z}}}], ports: [{port: 81}, {port: 80, protocol: UDP}]}]}`}},
+  {from: [{namespaceSelector: {matchLabels: {ns: w}}}], ports: [{port: 80}]}, {from: [{namespaceSelector: {matchLabels: {ns: z}}}], ports: [{port: 81}, {port: 80, protocol: UDP}]}]}`}},
 			allowed: func(from, to pod, at door) bool {
-				return to.ns != "x" || from.ns == "y" && at == web || from.ns == "z" && at != web
+				return to.ns != "x" || from.ns == "w" && at == web || from.ns == "z" && at != web
 			},
 		}, {
 			name: "policies add up",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: y}}}]}]}`},
+			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: w}}}]}]}`},
 				{"x", `{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: z}}}], ports: [{port: 80}]}]}`}},
 			allowed: func(from, to pod, at door) bool {
-				return to.ns != "x" || from.ns == "y" || to.name == "a" && from.ns == "z" && at == web
+				return to.ns != "x" || from.ns == "w" || to.name == "a" && from.ns == "z" && at == web
 			},
 		}, {
 			name:     "through services: who calls is seen, on the pod's port",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: y}}}], ports: [{port: 80}]}]}`}},
+			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: w}}}], ports: [{port: 80}]}]}`}},
 			through:  true,
-			allowed:  func(from, to pod, at door) bool { return to.ns != "x" || from.ns == "y" && at == web },
+			allowed:  func(from, to pod, at door) bool { return to.ns != "x" || from.ns == "w" && at == web },
 		},
 	}
 }

@@ -10,14 +10,14 @@ import (
 
 // changes are of policies, namespaces and pods while policies are at work.
 func changes(t *testing.T, w *world) {
-	w.apply(t, in{"x", `{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: y}}}]}]}`})
+	w.apply(t, in{"x", `{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: w}}}]}]}`})
 	guarded := pod{"x", "a"}
-	w.becomes(t, "at first", false, func(from, to pod, _ door) bool { return to != guarded || from.ns == "y" })
+	w.becomes(t, "at first", false, func(from, to pod, _ door) bool { return to != guarded || from.ns == "w" })
 
-	w.label(t, "z", "", "ns", "y")
+	w.label(t, "z", "", "ns", "w")
 	w.becomes(t, "another namespace has the label", false, func(from, to pod, _ door) bool { return to != guarded || from.ns != "x" })
 	w.label(t, "z", "", "ns", "z")
-	w.becomes(t, "it has it no more", false, func(from, to pod, _ door) bool { return to != guarded || from.ns == "y" })
+	w.becomes(t, "it has it no more", false, func(from, to pod, _ door) bool { return to != guarded || from.ns == "w" })
 
 	w.edit(t, in{"x", `{podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {pod: b}}}], ports: [{port: 80}]}]}`})
 	w.becomes(t, "the policy says something else", false, func(from, to pod, at door) bool { return to.ns != "x" || from == pod{"x", "b"} && at == web })
@@ -35,7 +35,7 @@ func changes(t *testing.T, w *world) {
 	isolated := func(from, to pod, _ door) bool { return (to != guarded || from.name == "b") && from != guarded }
 	w.becomes(t, "it is again", false, isolated)
 
-	for _, p := range []pod{guarded, {"y", "b"}} {
+	for _, p := range []pod{guarded, {"w", "b"}} {
 		w.replace(t, p)
 		w.becomes(t, fmt.Sprintf("%s is another pod of that name", p), false, isolated)
 	}

@@ -12,7 +12,7 @@ import (
 
 // established opens a connection and denies all new ones.
 func established(t *testing.T, w *world) {
-	from, to := pod{"y", "b"}, pod{"x", "a"}
+	from, to := pod{"w", "b"}, pod{"x", "a"}
 	kept := []string{"kept=keep://" + w.pods[to].ip + ":80", "new=tcp://" + w.pods[to].ip + ":80"}
 	if w.pods[from].ip == w.pods[to].ip {
 		t.Fatal("two pods have one address")
@@ -22,7 +22,7 @@ func established(t *testing.T, w *world) {
 	if !got["kept"] || !got["new"] {
 		t.Fatalf("before any policy: %v", got)
 	}
-	w.apply(t, in{"x", `{podSelector: {}, policyTypes: [Ingress, Egress]}`}, in{"y", `{podSelector: {}, policyTypes: [Ingress, Egress]}`})
+	w.apply(t, in{"x", `{podSelector: {}, policyTypes: [Ingress, Egress]}`}, in{"w", `{podSelector: {}, policyTypes: [Ingress, Egress]}`})
 	w.becomes(t, "both ends isolated", false, func(from, to pod, _ door) bool { return from.ns == "z" && to.ns == "z" })
 	got, err = w.pods[from].asker.reaches(kept)
 	check(t, err, "using the connection")
@@ -85,8 +85,8 @@ func fromNodes(t *testing.T, w *world) {
 	reach("before any policy", func(int, pod, door) bool { return true })
 	// A node is no pod: whatever is on it has the node's address, and no selector selects that.
 	w.apply(t, in{"x", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {}}]}]}`},
-		in{"y", fmt.Sprintf(`{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: %s/32}}], ports: [{port: 80}]}]}`, addresses[0])})
-	reach("pods of all namespaces, or one node", func(node int, to pod, at door) bool { return to.ns == "z" || to.ns == "y" && node == 0 && at == web })
+		in{"w", fmt.Sprintf(`{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: %s/32}}], ports: [{port: 80}]}]}`, addresses[0])})
+	reach("pods of all namespaces, or one node", func(node int, to pod, at door) bool { return to.ns == "z" || to.ns == "w" && node == 0 && at == web })
 	if slices.Contains(addresses, w.pods[pod{"x", "a"}].ip) {
 		t.Error("a pod has a node's address")
 	}
