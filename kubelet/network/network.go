@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/moby/locker"
@@ -15,23 +16,21 @@ import (
 
 var (
 	// ErrNoPodCIDR: the node has no pod range yet; the pod waits (NetworkNotReady).
-	ErrNoPodCIDR = errors.New("node has no pod range yet")
+	ErrNoPodCIDR = errors.New("node has no pod range yet: the controller manager gives it one (--allocate-node-cidrs, --cluster-cidr), or a CNI configuration may be installed")
 	// ErrExhausted: every address of the node's range is taken.
 	ErrExhausted = errors.New("no free address in the node's pod range")
 )
 
-const defaultBridge = "pilot0"
-
 // Config of the pod network.
 type Config struct {
-	// Bridge is its name; empty means pilot0.
-	Bridge string
-	// MTU of pods; 0 means the MTU of the link with the default route or, without one, of the link of the node's address, else 1500.
+	// MTU of pods; 0 means what the node's uplink carries, less what a tunnel to other nodes takes if there is one.
 	MTU int
-	// NodeIP finds the uplink where there is no default route; may be zero.
+	// NodeIPs are the node's addresses, at most one a family: other nodes reach it there, and it speaks to pods under them. May be empty.
+	NodeIPs []netip.Addr
+	// NodeIP is the first of them: plugins' answers are put in the order of its family.
 	NodeIP netip.Addr
 	// CNIConfDir is where somebody may install a CNI configuration (*.conflist; the first by name counts). While one is there, pods are joined by its
-	// plugins, found in CNIBinDirs, and not by the bridge; what libcni must remember is kept in CNICacheDir. Empty: never.
+	// plugins, found in CNIBinDirs, and not from here; what libcni must remember is kept in CNICacheDir. Empty: never.
 	CNIConfDir  string
 	CNIBinDirs  []string
 	CNICacheDir string
@@ -61,7 +60,8 @@ type Bandwidth struct{ Ingress, Egress uint64 }
 
 // Attachment is a pod's place in the network.
 type Attachment struct {
-	// IPs with the ranges' prefix lengths and the gateways: at most one a family, in the order of the cluster's families; never empty. A gateway may be invalid.
+	// IPs and gateways: at most one a family, in the order of the cluster's families; never empty. The prefix is the one that the pod's own link has
+	// (of a single address, if no plugin says otherwise). A gateway may be invalid.
 	IPs      []netip.Prefix
 	Gateways []netip.Addr
 	// HostLink is the veth's name on the node; empty if a CNI plugin made it.
@@ -77,16 +77,11 @@ func (a Attachment) Addresses() []netip.Addr {
 	return out
 }
 
-// Held is an address that a pod has from before.
+// Held is an address that a pod has from before, in the network namespace at that path.
 type Held struct {
 	PodKey string
 	IP     netip.Addr
-}
-
-// Route leads to another node's pods.
-type Route struct {
-	CIDR netip.Prefix
-	Via  netip.Addr
+	NetNS  string
 }
 
 // Network is the pod network of this node. All methods may be called at the same time.
@@ -97,56 +92,119 @@ type Network struct {
 	cni  *plugins       // nil without a folder to look in
 	pods *locker.Locker // by pod key: one pod is set up or torn down at a time; taken before mu
 
-	living living // whom Restore was told of
+	addLink func(netlink.Link) error // for tests of kernels that lack a kind
+	living  living                   // whom Restore was told of
 
-	mu   sync.Mutex // guards what follows, and serializes work on bridge and routes
-	pool pool
-	mtu  int
+	mu       sync.Mutex // guards what follows, and serializes work on routes and the tunnel
+	families []bool     // those in use, in the cluster's order; true is IPv4
+	pools    map[bool]*pool
+	joined   map[string]*member  // pods whose link was made, by key
+	from     map[bool]netip.Addr // the node's addresses that are on its links, by family
+	mtu      int
+	ipv6     bool // links have IPv6
+	tunnel   bool // other nodes are behind a router
+	failed   error
+	restored bool // what ran before is known, so what is not known is nobody's
+	swept    bool
+	bridge   bool // that of an earlier version is still there
+}
+
+// member is a pod that was joined; what is not known of one from before a restart is empty.
+type member struct {
+	pod Pod
+	ips []netip.Addr
 }
 
 // New stores what it is given.
 func New(cfg Config, log *zap.Logger) *Network {
-	if cfg.Bridge == "" {
-		cfg.Bridge = defaultBridge
+	return &Network{
+		cfg: cfg, log: log.Named("network"), cni: newPlugins(cfg), pods: locker.New(), addLink: netlink.LinkAdd,
+		pools: map[bool]*pool{true: newPool(), false: newPool()}, joined: map[string]*member{}, from: map[bool]netip.Addr{},
 	}
-	return &Network{cfg: cfg, log: log.Named("network"), cni: newPlugins(cfg), pods: locker.New(), pool: newPool()}
 }
 
-// Restore marks addresses as taken: after a restart, before the first Setup, from the sandboxes' records. Called again it adds.
+// Restore marks addresses as taken: after a restart, before the first Setup, from the sandboxes' records. Called again it adds. Only from then on is
+// anything removed that nobody is known to need.
 func (n *Network) Restore(held []Held) {
 	n.keepPorts(held)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, h := range held {
-		n.pool.hold(h.PodKey, h.IP)
+		if !n.pools[h.IP.Is4()].hold(h.PodKey, h.IP) {
+			continue
+		}
+		m := n.joined[h.PodKey]
+		if m == nil {
+			m = &member{pod: Pod{Key: h.PodKey, NetNS: h.NetNS}}
+			n.joined[h.PodKey] = m
+		}
+		m.ips = append(m.ips, h.IP)
 	}
+	n.restored = true
 }
 
-// SetPodCIDRs makes the bridge with the gateway's address, and lets the kernel forward; where a CNI configuration is installed it only does the latter. The same range again repairs what is missing; another
-// range than before moves the bridge, and running pods keep their old addresses until they are made anew.
-func (n *Network) SetPodCIDRs(ctx context.Context, cidrs []netip.Prefix) error {
-	cidr := cidrs[0].Masked()
-	if !cidr.Addr().Is4() || cidr.Bits() > 30 {
-		return fmt.Errorf("pod range %s: only IPv4 ranges up to /30 are supported", cidr)
+// SetPodCIDRs begins the node's ranges, one or one of each family in the cluster's order, and lets the kernel forward; where a CNI configuration is
+// installed it only does the latter. Running pods keep the addresses that they have from other ranges until they are made anew.
+func (n *Network) SetPodCIDRs(ctx context.Context, cidrs []netip.Prefix) (err error) {
+	defer func() {
+		n.mu.Lock()
+		n.failed = err
+		n.mu.Unlock()
+	}()
+	families, err := familiesOf(cidrs)
+	if err != nil {
+		return err
 	}
-	if err := allowForwarding(); err != nil {
+	if err := allowForwarding(slices.Contains(families, true), slices.Contains(families, false)); err != nil {
 		return err
 	}
 	if list, err := n.cni.installed(); err != nil || list != nil {
 		return err
 	}
+	if err := noRedirects(); err != nil {
+		n.log.Warn("turning redirects off, without which pods may be told of ways that do not exist", zap.Error(err))
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	mtu, err := n.wantedMTU()
-	if err != nil {
+	if err := n.measureLocked(); err != nil {
 		return err
 	}
-	if err := makeBridge(n.cfg.Bridge, netip.PrefixFrom(gateway(cidr), cidr.Bits()), mtu); err != nil {
-		return fmt.Errorf("making bridge %s: %w", n.cfg.Bridge, err)
+	if n.mtu < leastIPv6MTU && slices.Contains(families, false) {
+		return fmt.Errorf("pods' links would carry %d bytes, and IPv6 needs %d: raise the MTU of the node's uplink", n.mtu, leastIPv6MTU)
 	}
-	n.mtu = mtu
-	n.pool.use(cidr)
+	if n.bridge, err = hasBridge(); err != nil {
+		return err
+	}
+	for _, c := range cidrs {
+		n.pools[c.Addr().Is4()].use(c.Masked())
+	}
+	n.families = families
+	b := &batch{}
+	for _, r := range n.rangesLocked() {
+		b.route(r)
+	}
+	if err := b.onHost(); err != nil {
+		n.families = nil
+		return err
+	}
 	return nil
+}
+
+func familiesOf(cidrs []netip.Prefix) (families []bool, err error) {
+	for _, c := range cidrs {
+		v4 := c.Addr().Is4()
+		switch {
+		case !c.IsValid() || c.Bits() > c.Addr().BitLen()-2:
+			return nil, fmt.Errorf("pod range %s has no room for a pod: IPv4 ranges up to /30 and IPv6 ranges up to /126 are supported", c)
+		case slices.Contains(families, v4):
+			return nil, fmt.Errorf("pod ranges %v: one range or one of each family is supported", cidrs)
+		}
+		families = append(families, v4)
+	}
+	if len(families) == 0 {
+		return nil, ErrNoPodCIDR
+	}
+	return families, nil
 }
 
 // Ready is nil once pods can be connected, else the reason (for the node's Ready condition).
@@ -156,17 +214,19 @@ func (n *Network) Ready() error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.pool.cidr.IsValid() {
-		return ErrNoPodCIDR
+	switch {
+	case len(n.families) > 0:
+		return nil
+	case n.failed != nil:
+		return n.failed
 	}
-	return nil
+	return ErrNoPodCIDR
 }
 
 // Setup connects the pod's namespace: a veth eth0 with an address a family and default routes. A second Setup with the same key and namespace gives the
-// same Attachment. On error nothing remains.
+// same Attachment, and mends what is missing. On error nothing remains.
 func (n *Network) Setup(ctx context.Context, pod Pod) (_ Attachment, err error) {
-	netns, podKey := pod.NetNS, pod.Key
-	defer n.lockPod(podKey)()
+	defer n.lockPod(pod.Key)()
 	list, err := n.cni.installed()
 	if err != nil {
 		return Attachment{}, err
@@ -175,33 +235,85 @@ func (n *Network) Setup(ctx context.Context, pod Pod) (_ Attachment, err error) 
 		return n.cni.add(ctx, list, pod)
 	}
 	n.mu.Lock()
-	mtu := n.mtu
-	ip, fresh, err := n.pool.take(podKey)
-	cidr := n.pool.cidr
+	ips, fresh, err := n.takeLocked(pod.Key)
+	w := n.wiringLocked(pod, ips)
 	n.mu.Unlock()
 	if err != nil {
 		return Attachment{}, err
 	}
-	a := Attachment{IPs: []netip.Prefix{netip.PrefixFrom(ip, cidr.Bits())}, Gateways: []netip.Addr{gateway(cidr)}, HostLink: hostLink(podKey)}
 	defer func() {
-		if err == nil || !fresh {
+		if err == nil || len(fresh) == 0 {
 			return
 		}
-		err = errors.Join(err, removeLink(a.HostLink))
+		if len(fresh) == len(ips) {
+			err = errors.Join(err, removeLinks(hostLink(pod.Key), shaperLink(pod.Key)))
+		}
 		n.mu.Lock()
-		n.pool.free(podKey)
+		for _, v4 := range fresh {
+			n.pools[v4].free(pod.Key)
+		}
 		n.mu.Unlock()
 	}()
-	if err := connect(n.cfg.Bridge, netns, a, mtu); err != nil {
-		return Attachment{}, fmt.Errorf("connecting pod %s: %w", podKey, err)
+	if err := join(w, pod); err != nil {
+		return Attachment{}, fmt.Errorf("connecting pod %s: %w", pod.Key, err)
 	}
+	a := w.attachment()
 	if err := n.openPorts(pod, a); err != nil {
 		return Attachment{}, err
 	}
+	n.mu.Lock()
+	n.joined[pod.Key] = &member{pod: pod, ips: ips}
+	n.mu.Unlock()
 	return a, nil
 }
 
-// Teardown removes the pod's link and frees its address. Tearing down what is gone is no error.
+func (w wiring) attachment() Attachment {
+	a := Attachment{HostLink: w.name}
+	for _, ip := range w.ips {
+		a.IPs, a.Gateways = append(a.IPs, netip.PrefixFrom(ip, ip.BitLen())), append(a.Gateways, gatewayOf(ip))
+	}
+	return a
+}
+
+// join makes the link and bounds it.
+func join(w wiring, pod Pod) error {
+	link, err := connect(pod.NetNS, w)
+	if err != nil || pod.Bandwidth == (Bandwidth{}) {
+		return err
+	}
+	return bound(link, w, pod)
+}
+
+// takeLocked gives the pod an address of each family in use, and says of which it had none before.
+func (n *Network) takeLocked(key string) (ips []netip.Addr, fresh []bool, err error) {
+	if len(n.families) == 0 {
+		return nil, nil, ErrNoPodCIDR
+	}
+	for _, v4 := range n.families {
+		ip, isFresh, err := n.pools[v4].take(key)
+		if err != nil {
+			for _, v4 := range fresh {
+				n.pools[v4].free(key)
+			}
+			return nil, nil, err
+		}
+		if ips = append(ips, ip); isFresh {
+			fresh = append(fresh, v4)
+		}
+	}
+	return ips, fresh, nil
+}
+
+func (n *Network) wiringLocked(pod Pod, ips []netip.Addr) wiring {
+	w := wiring{name: hostLink(pod.Key), ips: ips, from: map[bool]netip.Addr{true: n.from[true], false: n.from[false]}, mtu: n.mtu, ipv6: n.ipv6, addLink: n.addLink}
+	if pod.Name != "" {
+		w.alias = pod.Namespace + "/" + pod.Name
+		w.alias = w.alias[:min(len(w.alias), 255)] // the kernel's bound
+	}
+	return w
+}
+
+// Teardown removes the pod's link and frees its addresses. Tearing down what is gone is no error.
 func (n *Network) Teardown(ctx context.Context, netns, podKey string) error {
 	defer n.lockPod(podKey)()
 	if err := n.closePorts(podKey); err != nil {
@@ -210,12 +322,17 @@ func (n *Network) Teardown(ctx context.Context, netns, podKey string) error {
 	if err := n.cni.remove(ctx, netns, podKey); err != nil {
 		return fmt.Errorf("disconnecting pod %s: %w", podKey, err)
 	}
-	// Deleting one end of a veth deletes both, so the namespace itself needs not be entered, and may be gone.
-	if err := removeLink(hostLink(podKey)); err != nil {
+	n.mu.Lock()
+	delete(n.joined, podKey)
+	n.mu.Unlock()
+	// Deleting one end of a veth deletes both, and all routes over it, so the namespace itself needs not be entered, and may be gone.
+	if err := removeLinks(hostLink(podKey), shaperLink(podKey)); err != nil {
 		return fmt.Errorf("disconnecting pod %s: %w", podKey, err)
 	}
 	n.mu.Lock()
-	n.pool.free(podKey)
+	for _, p := range n.pools {
+		p.free(podKey)
+	}
 	n.mu.Unlock()
 	return nil
 }
@@ -226,50 +343,12 @@ func (n *Network) lockPod(key string) (unlock func()) {
 	return func() { _ = n.pods.Unlock(key) } // fails only for a name that is not locked
 }
 
-// Remove takes the bridge and the routes away: for a node that leaves for good.
+// Remove takes pods' links, the tunnel and the routes away: for a node that leaves for good.
 func (n *Network) Remove(ctx context.Context) error {
-	if err := n.SetRoutes(ctx, nil); err != nil {
-		return err
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.pool = newPool()
-	return removeLink(n.cfg.Bridge)
-}
-
-// wantedMTU follows the uplink, so that no pod sends packets the way to other nodes can't carry.
-func (n *Network) wantedMTU() (int, error) {
-	if n.cfg.MTU > 0 {
-		return n.cfg.MTU, nil
-	}
-	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
-	if err != nil {
-		return 0, fmt.Errorf("listing routes: %w", err)
-	}
-	for _, r := range routes {
-		if r.Dst == nil || r.Dst.IP.IsUnspecified() {
-			return mtuOf(r.LinkIndex)
-		}
-	}
-	if !n.cfg.NodeIP.IsValid() {
-		return 1500, nil
-	}
-	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
-	if err != nil {
-		return 0, fmt.Errorf("listing addresses: %w", err)
-	}
-	for _, a := range addrs {
-		if a.IP.Equal(n.cfg.NodeIP.AsSlice()) {
-			return mtuOf(a.LinkIndex)
-		}
-	}
-	return 1500, nil
-}
-
-func mtuOf(index int) (int, error) {
-	link, err := netlink.LinkByIndex(index)
-	if err != nil {
-		return 0, fmt.Errorf("finding uplink: %w", err)
-	}
-	return link.Attrs().MTU, nil
+	n.families, n.joined, n.pools = nil, map[string]*member{}, map[bool]*pool{true: newPool(), false: newPool()}
+	n.restored, n.swept = true, false
+	err := n.sweepLocked()
+	return errors.Join(err, n.setRoutesLocked(nil), removeLinks(tunnelLink))
 }

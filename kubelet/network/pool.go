@@ -16,11 +16,11 @@ type pool struct {
 	taken map[netip.Addr]string
 }
 
-func newPool() pool {
-	return pool{byKey: make(map[string]netip.Addr), taken: make(map[netip.Addr]string)}
+func newPool() *pool {
+	return &pool{byKey: make(map[string]netip.Addr), taken: make(map[netip.Addr]string)}
 }
 
-// gateway is the first address after the network's own.
+// gateway is the first address after the network's own. No pod has it: where a tunnel leads to other nodes it is the node's own in there.
 func gateway(cidr netip.Prefix) netip.Addr { return cidr.Masked().Addr().Next() }
 
 // use begins a range; addresses outside of it stay with who has them.
@@ -32,12 +32,13 @@ func (p *pool) use(cidr netip.Prefix) {
 }
 
 // hold marks an address as a key's; the first holder keeps it.
-func (p *pool) hold(key string, ip netip.Addr) {
+func (p *pool) hold(key string, ip netip.Addr) bool {
 	if _, ok := p.taken[ip]; ok || !ip.IsValid() {
-		return
+		return false
 	}
 	p.free(key)
 	p.byKey[key], p.taken[ip] = ip, key
+	return true
 }
 
 // take gives a key its address, a fresh one if it has none in this range.
@@ -63,7 +64,7 @@ func (p *pool) take(key string) (ip netip.Addr, fresh bool, err error) {
 	return ip, true, nil
 }
 
-// after is the next address for pods: neither network, gateway nor broadcast.
+// after is the next address for pods: neither network, gateway nor the last one, which is IPv4's broadcast.
 func (p *pool) after(ip netip.Addr) netip.Addr {
 	next := ip.Next()
 	if !p.cidr.Contains(next) || !p.cidr.Contains(next.Next()) {

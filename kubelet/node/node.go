@@ -68,7 +68,7 @@ type Images interface {
 // Network connects pods.
 type Network interface {
 	SetPodCIDRs(ctx context.Context, cidrs []netip.Prefix) error
-	SetRoutes(ctx context.Context, want []network.Route) error
+	SetRoutes(ctx context.Context, peers []network.Peer) error
 	Ready() error
 }
 
@@ -115,8 +115,6 @@ type Node struct {
 	// The rest is owned by Run's loop.
 	registered bool
 	reported   time.Time // the last write of the status
-	ranged     string    // the pod range that the network has
-	routes     []network.Route
 	images     []corev1.ContainerImage
 	listed     time.Time // when images were listed
 	said       map[string]string
@@ -136,17 +134,25 @@ func (n *Node) Self() *corev1.Node { return n.self.Load() }
 // Run works until ctx ends.
 func (n *Node) Run(ctx context.Context) error {
 	reg, err := n.parts.Nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { n.nudge() },
+		AddFunc:    n.seen,
 		UpdateFunc: func(old, now any) { n.changed(old, now) },
-		DeleteFunc: func(any) { n.nudge() },
+		DeleteFunc: n.seen,
 	})
 	if err != nil {
 		return fmt.Errorf("listening to the node informer: %w", err)
 	}
 	defer n.parts.Nodes.RemoveEventHandler(reg)
-	var lease sync.WaitGroup
-	defer lease.Wait()
-	lease.Go(func() { n.heartbeat(ctx) })
+	roads := newConnector(n.cfg.Name, n.parts.Nodes, n.parts.Network, n.log)
+	roads.ready, roads.failed = n.nudge, func(err error) { n.event(corev1.EventTypeWarning, "FailedToCreateRoute", "%v", err) }
+	stop, err := roads.listen()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	var loops sync.WaitGroup
+	defer loops.Wait()
+	loops.Go(func() { n.heartbeat(ctx) })
+	loops.Go(func() { roads.run(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -170,11 +176,18 @@ func (n *Node) nudge() {
 	}
 }
 
-// changed wakes the loop for what it needs of nodes: their addresses and pod ranges, and anything of its own spec.
+// seen wakes the loop for this node itself.
+func (n *Node) seen(obj any) {
+	if key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj); err == nil && key == n.cfg.Name {
+		n.nudge()
+	}
+}
+
+// changed wakes it for what it needs of the node: its spec and addresses, and labels and capacity.
 func (n *Node) changed(old, now any) {
 	a, b := old.(*corev1.Node), now.(*corev1.Node)
-	if !equality.Semantic.DeepEqual(a.Spec, b.Spec) || !equality.Semantic.DeepEqual(a.Status.Addresses, b.Status.Addresses) ||
-		b.Name == n.cfg.Name && !(maps.Equal(a.Labels, b.Labels) && equality.Semantic.DeepEqual(a.Status.Capacity, b.Status.Capacity)) {
+	if b.Name == n.cfg.Name && (!equality.Semantic.DeepEqual(a.Spec, b.Spec) || !equality.Semantic.DeepEqual(a.Status.Addresses, b.Status.Addresses) ||
+		!maps.Equal(a.Labels, b.Labels) || !equality.Semantic.DeepEqual(a.Status.Capacity, b.Status.Capacity)) {
 		n.nudge()
 	}
 }
@@ -196,7 +209,6 @@ func (n *Node) turn(ctx context.Context) time.Duration {
 	if have == nil {
 		return hurry // registered, but the informer does not show it yet
 	}
-	n.connect(ctx, have)
 	want := n.wish(ctx)
 	n.self.Store(want)
 	if err := n.write(ctx, have, want); err != nil {
@@ -213,22 +225,26 @@ func (n *Node) turn(ctx context.Context) time.Duration {
 
 // say logs an error once, as long as it stays the same.
 func (n *Node) say(ctx context.Context, what string, err error) {
-	if ctx.Err() != nil {
-		return
+	if ctx.Err() == nil {
+		once(n.log, n.said, what, err)
 	}
+}
+
+// once logs an error unless it is what was said last of the same matter, and says whether it did.
+func once(log *zap.Logger, said map[string]string, what string, err error) bool {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
-	if n.said[what] == text {
-		return
+	if said[what] == text {
+		return false
 	}
-	n.said[what] = text
-	if err != nil {
-		n.log.Warn(what, zap.Error(err))
+	if said[what] = text; err != nil {
+		log.Warn(what, zap.Error(err))
 	} else {
-		n.log.Info(what + ": well")
+		log.Info(what + ": well")
 	}
+	return true
 }
 
 // api is this node as the API has it, nil if it is not there.

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -71,23 +70,6 @@ func TestBeat(t *testing.T) {
 	a, b := &corev1.NodeStatus{Conditions: have}, &corev1.NodeStatus{Conditions: beat(have, conditions(health{}), t1)}
 	if !same(a, b) || same(a, &corev1.NodeStatus{Conditions: later}) {
 		t.Error("a heartbeat alone counts as a change, or a change does not")
-	}
-}
-
-func TestRoutes(t *testing.T) {
-	node := func(name, cidr string, addrs ...string) *corev1.Node {
-		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.NodeSpec{PodCIDR: cidr}}
-		for _, a := range addrs {
-			n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
-		}
-		return n
-	}
-	got := fmt.Sprint(routes("n1", []*corev1.Node{
-		node("n3", "10.244.3.0/24", "fd00::3", "198.18.0.13"), node("n1", "10.244.1.0/24", "198.18.0.11"), node("n2", "10.244.2.0/24", "198.18.0.12"),
-		node("new", ""), node("nowhere", "10.244.9.0/24"),
-	}))
-	if want := "[{10.244.2.0/24 198.18.0.12} {10.244.3.0/24 198.18.0.13}]"; got != want {
-		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
@@ -175,7 +157,7 @@ func TestContribute(t *testing.T) {
 type still struct{}
 
 func (still) SetPodCIDRs(context.Context, []netip.Prefix) error { return nil }
-func (still) SetRoutes(context.Context, []network.Route) error  { return nil }
+func (still) SetRoutes(context.Context, []network.Peer) error    { return nil }
 func (still) Ready() error                                      { return nil }
 func (still) Version(context.Context) (string, error)           { return "containerd://1", nil }
 

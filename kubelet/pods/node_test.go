@@ -278,7 +278,7 @@ func (n *node) start() {
 	if err := n.rt.Open(ctx); err != nil {
 		n.t.Fatal(err)
 	}
-	net := network.New(network.Config{Bridge: "pilot-t", MTU: 1500}, log)
+	net := network.New(network.Config{MTU: 1500}, log)
 	if err := net.SetPodCIDRs(ctx, []netip.Prefix{netip.MustParsePrefix("10.244.7.0/24")}); err != nil {
 		n.t.Fatal(err)
 	}

@@ -146,7 +146,7 @@ func (ws *Workers) find(ctx context.Context) (map[types.UID]*corev1.Pod, error) 
 		uid := types.UID(box.PodUID)
 		found[uid] = stub(uid, box)
 		for _, ip := range box.IPs {
-			held = append(held, network.Held{PodKey: box.PodUID, IP: ip})
+			held = append(held, network.Held{PodKey: box.PodUID, IP: ip, NetNS: box.NetNS})
 		}
 	}
 	ws.parts.Network.Restore(held)
