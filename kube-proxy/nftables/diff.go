@@ -130,6 +130,15 @@ func (r *ruleset) move(d *difference, w Wish) {
 	for _, s := range came {
 		d.claim(s, was[s.Name])
 	}
+	if d.unfair { // a newcomer is before one that has its front
+		was = maps.Clone(r.services)
+		for name := range was {
+			d.release(name)
+		}
+		for s := range w.Table.All() {
+			d.claim(s, was[s.Name])
+		}
+	}
 	if moved {
 		d.nodeAddresses(before, r.nodes)
 	}
@@ -141,6 +150,7 @@ type difference struct {
 	*ruleset
 	addChains []pick
 	elements  map[frontKey]change // nil: nobody asks
+	unfair    bool                // a service lost a front to one that comes after it
 }
 
 // change is an element before and after; nil: not there.
@@ -199,7 +209,8 @@ func (d *difference) release(name changes.Name) {
 }
 
 // claim renders a service and puts its elements in; a front that another
-// service answers already is left to that one.
+// service answers already is left to that one. Of several the first by name is to
+// have it.
 func (d *difference) claim(s *changes.Service, was *rendered) {
 	if was == nil && len(d.found) > 0 {
 		was = &rendered{numbers: numbersIn(d.found, s, 0), locals: numbersIn(d.found, s, localNumbers)}
@@ -211,8 +222,9 @@ func (d *difference) claim(s *changes.Service, was *rendered) {
 	d.services[s.Name] = r
 	for _, f := range r.fronts {
 		k := frontKey{f.entry.set, f.entry.key}
-		if _, taken := d.owner[k]; taken {
+		if owner, taken := d.owner[k]; taken {
 			d.lost[s.Name] = true
+			d.unfair = d.unfair || s.Name.Compare(owner) < 0
 			continue
 		}
 		d.owner[k] = s.Name

@@ -319,7 +319,7 @@ func unnumbered(f family, r *ruleset) []string {
 		e := element{k.set, k.key, v}
 		if e.set == setEndpoints {
 			local := e.key[len(e.key)-1] != 0 // numbers of local endpoints have their highest byte set
-			out = append(out, fmt.Sprint(f.fields([]kind{addr, proto, port}, e.key[:12]), local, f.fields([]kind{addr, port}, v)))
+			out = append(out, fmt.Sprint(f.fields([]kind{addr, proto, port}, e.key[:len(e.key)-4]), local, f.fields([]kind{addr, port}, v)))
 			continue
 		}
 		if e.set == setWays {
