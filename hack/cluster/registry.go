@@ -36,7 +36,8 @@ func (c *cluster) registryHosts() string { return c.path("registry", "hosts") }
 
 func (c *cluster) writeRegistryHosts() error {
 	url := "http://" + c.registryAddress()
-	text := fmt.Sprintf("server = %[1]q\n\n[host.%[1]q]\n  capabilities = [\"pull\", \"resolve\"]\n", url)
+	// Not as a [host."URL"] of its own: containerd's reader takes the bracket of an IPv6 address for the end of that.
+	text := fmt.Sprintf("server = %[1]q\nhost = { %[1]q = { capabilities = [\"pull\", \"resolve\"] } }\n", url)
 	if c.state.Uplink {
 		// What the cluster's registry doesn't have is asked of the world.
 		text = strings.Replace(text, "server = \""+url, "server = \"https://registry-1.docker.io", 1)
