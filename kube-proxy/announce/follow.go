@@ -177,8 +177,18 @@ func (a *Announcer) begin(ctx context.Context) (*session, error) {
 				a.log.Warn("following the machine's addresses", zap.Error(err))
 			}
 		}
-		if err := a.kernel.follow(ctx.Done(), a.lost, failed); err != nil {
-			failed(err)
+		for ctx.Err() == nil { // a subscription ends when the kernel has more to tell than it holds
+			if err := a.kernel.follow(ctx.Done(), a.lost, failed); err != nil {
+				failed(err)
+			}
+			a.mu.Lock()
+			a.recheck = true
+			a.mu.Unlock()
+			a.wake()
+			select {
+			case <-ctx.Done():
+			case <-time.After(againWorst):
+			}
 		}
 	})
 	return s, nil
