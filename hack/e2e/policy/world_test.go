@@ -83,7 +83,9 @@ type standing struct {
 
 const (
 	patience = 15 * time.Second // until policies must be at work
-	starting = 2 * time.Minute  // until pods must be ready: images are pulled
+	// A look that comes before they are costs a whole round of what can't be reached, so it waits as long as they usually take.
+	settling = 100 * time.Millisecond
+	starting = 2 * time.Minute // until pods must be ready: images are pulled
 )
 
 func newWorld(t *testing.T) *world {
@@ -241,6 +243,7 @@ func (w *world) becomes(t *testing.T, when string, through bool, allowed rule) {
 	t.Helper()
 	began := time.Now()
 	for {
+		time.Sleep(settling)
 		got := w.look(t, through)
 		wrong, denied := 0, 0
 		for from := range all() {
