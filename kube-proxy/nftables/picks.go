@@ -191,31 +191,34 @@ func (p pick) rules(c Config, f family) []rule {
 func (p pick) choose(f family, n int, first uint32) []rule {
 	var out []rule
 	after := f.afterFront()
-	one := seq(f.key(p.front), dice(after, n, first), get(setEndpoints, f.chosen()))
-	if p.hashed && n > 1 {
-		one = seq(f.hash(after, n, first), f.key(p.front), get(setEndpoints, f.chosen()))
-	}
+	drawn := func(n int) []expr.Any { return seq(f.draw(p, after, n, first), f.key(p.front)) }
+	one := func(n int) []expr.Any { return seq(drawn(n), get(setEndpoints, f.chosen()), f.toChosen()) }
 	if p.sticky > 0 {
 		client := seq(f.key(p.front), f.loadSource(after))
-		number := noted(f.chosen())
+		name := noted(f.chosen())
 		there := seq(f.key(p.front), noted(after), get(setEndpoints, f.chosen()), forget(), f.toChosen())
-		anew := seq(dice(register, n, first))
-		if p.hashed && n > 1 {
-			anew = f.hash(register, n, first)
-		}
+		named := func(n int) []expr.Any { return seq(drawn(n), get(setSlots, register), note(register)) }
+		one = func(n int) []expr.Any { return seq(named(n), there) }
 		out = append(out,
 			rule{"a known client returns, if its endpoint is there", seq(
-				client, get(setAffinity, register), note(register), client, number, f.remember(p.sticky), there)},
+				client, get(setAffinity, register), note(register), client, name, f.remember(p.sticky), there)},
 			rule{"a new client is remembered", seq(
-				anew, note(register), client, number, f.disown(), client, number, f.remember(p.sticky), there)})
+				named(n), client, name, f.disown(), client, name, f.remember(p.sticky), there)})
 	}
-	out = append(out, rule{fmt.Sprintf("one of %d", n), seq(one, f.toChosen())})
+	out = append(out, rule{fmt.Sprintf("one of %d", n), one(n)})
 	if n > 1 {
 		// A packet can begin under the old count and look into the new map.
-		head := seq(f.key(p.front), dice(after, 1, first), get(setEndpoints, f.chosen()))
-		out = append(out, rule{"the number is gone in this moment: the first", seq(head, f.toChosen())})
+		out = append(out, rule{"the number is gone in this moment: the first", one(1)})
 	}
 	return append(out, rule{"all are gone in this moment: the client tries again", seq(drop())})
+}
+
+// draw puts a number from first up to first+n-1 into a register.
+func (f family) draw(p pick, reg uint32, n int, first uint32) []expr.Any {
+	if p.hashed && n > 1 {
+		return f.hash(reg, n, first)
+	}
+	return []expr.Any{dice(reg, n, first)}
 }
 
 // key lays the service's name into the registers: address, protocol, port. All

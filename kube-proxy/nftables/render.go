@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/google/nftables/binaryutil"
+
 	"pilothouse.dev/kube-proxy/changes"
 )
 
@@ -15,8 +17,18 @@ type rendered struct {
 	shared []element // wanted by this service, maybe by others too
 
 	// Which endpoint has which number. Kept from one rendering to the next.
-	numbers []netip.AddrPort
-	locals  []netip.AddrPort
+	numbers numbers
+	locals  numbers
+}
+
+// numbers is who is drawn at which number.
+type numbers struct {
+	drawn []netip.AddrPort // by number from 0, without gaps
+
+	// With affinity each endpoint has a name besides, also a number, that stays
+	// while it is there: clients are remembered by it, and one endpoint less must
+	// not take another's clients away. Else nil.
+	names []uint32
 }
 
 // renderedFront is one name of a service (an address or the node port) and all
@@ -36,10 +48,10 @@ func render(s *changes.Service, was *rendered, f family, nodes []netip.Addr) *re
 	if was == nil {
 		was = out
 	}
-	out.numbers = assign(was.numbers, s.Endpoints)
-	out.locals = assign(was.locals, s.LocalEndpoints)
+	out.numbers = was.numbers.move(s.Endpoints, s.Affinity > 0)
+	out.locals = was.locals.move(s.LocalEndpoints, s.Affinity > 0)
 
-	base := pick{count: len(out.numbers), locals: len(out.locals), sticky: s.Affinity, hashed: s.Protocol == changes.UDP}
+	base := pick{count: len(out.numbers.drawn), locals: len(out.locals.drawn), sticky: s.Affinity, hashed: s.Protocol == changes.UDP}
 	inside, outside := base, base
 	inside.front, inside.local = frontCluster, s.InternalLocal
 	outside.local = s.ExternalLocal
@@ -78,16 +90,25 @@ func (r *rendered) add(f family, set string, p pick, where netip.Addr, over chan
 		front.entry.key = join(over, at)
 	}
 	if !p.local || p.front != frontCluster { // else nobody goes anywhere but here
-		for i, e := range r.numbers {
-			front.elements = append(front.elements, element{setEndpoints, join(where, over, at, uint32(i)), join(e.Addr(), e.Port())})
-		}
+		front.number(r.numbers, 0, where, over, at)
 	}
 	if p.local {
-		for i, e := range r.locals {
-			front.elements = append(front.elements, element{setEndpoints, join(where, over, at, localNumbers+uint32(i)), join(e.Addr(), e.Port())})
-		}
+		front.number(r.locals, localNumbers, where, over, at)
 	}
 	r.fronts = append(r.fronts, front)
+}
+
+// number adds a front's endpoints, numbered from first.
+func (f *renderedFront) number(n numbers, first uint32, where netip.Addr, over changes.Protocol, at uint16) {
+	for i, e := range n.drawn {
+		number := first + uint32(i)
+		if n.names != nil {
+			name := first + n.names[i]
+			f.elements = append(f.elements, element{setSlots, join(where, over, at, number), join(name)})
+			number = name
+		}
+		f.elements = append(f.elements, element{setEndpoints, join(where, over, at, number), join(e.Addr(), e.Port())})
+	}
 }
 
 // restrict adds the ranges that may call the front added last, a load balancer's
@@ -115,6 +136,37 @@ func lastOf(p netip.Prefix) netip.Addr {
 	}
 	a, _ := netip.AddrFromSlice(b)
 	return a
+}
+
+// move numbers the endpoints there are now.
+func (n numbers) move(now []changes.Endpoint, named bool) numbers {
+	out := numbers{drawn: assign(n.drawn, now)}
+	if !named {
+		return out
+	}
+	had := make(map[netip.AddrPort]uint32, len(n.names))
+	for i, name := range n.names {
+		had[n.drawn[i]] = name
+	}
+	used := make(map[uint32]bool, len(now))
+	for _, a := range out.drawn {
+		if name, ok := had[a]; ok {
+			used[name] = true
+		}
+	}
+	next := uint32(0)
+	for _, a := range out.drawn {
+		name, ok := had[a]
+		if !ok {
+			for used[next] {
+				next++
+			}
+			name = next
+			used[name] = true
+		}
+		out.names = append(out.names, name)
+	}
+	return out
 }
 
 // assign gives each endpoint a number from 0 up without gaps; who had one that
@@ -158,15 +210,26 @@ func (e element) compare(o element) int {
 }
 
 // numbersIn reads which endpoint has which number out of the kernel's elements.
-func numbersIn(elements map[frontKey]string, s *changes.Service, first uint32) []netip.AddrPort {
-	var out []netip.AddrPort
+func numbersIn(elements map[frontKey]string, s *changes.Service, first uint32) numbers {
+	var out numbers
 	for {
-		v, ok := elements[frontKey{setEndpoints, join(s.ClusterIP, s.Protocol, s.Port, first+uint32(len(out)))}]
+		number := first + uint32(len(out.drawn))
+		if s.Affinity > 0 {
+			v, ok := elements[frontKey{setSlots, join(s.ClusterIP, s.Protocol, s.Port, number)}]
+			if !ok || len(v) != 4 {
+				return out
+			}
+			number = binaryutil.NativeEndian.Uint32([]byte(v))
+		}
+		v, ok := elements[frontKey{setEndpoints, join(s.ClusterIP, s.Protocol, s.Port, number)}]
 		n := len(v) - 4
 		if !ok || n < 4 {
 			return out
 		}
 		a, _ := netip.AddrFromSlice([]byte(v[:n]))
-		out = append(out, netip.AddrPortFrom(a, binary.BigEndian.Uint16([]byte(v[n:]))))
+		out.drawn = append(out.drawn, netip.AddrPortFrom(a, binary.BigEndian.Uint16([]byte(v[n:]))))
+		if s.Affinity > 0 {
+			out.names = append(out.names, number-first)
+		}
 	}
 }

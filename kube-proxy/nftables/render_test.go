@@ -322,8 +322,8 @@ func unnumbered(f family, r *ruleset) []string {
 			out = append(out, fmt.Sprint(f.fields([]kind{addr, proto, port}, e.key[:len(e.key)-4]), local, f.fields([]kind{addr, port}, v)))
 			continue
 		}
-		if e.set == setWays {
-			continue // stay when nobody needs them any more
+		if e.set == setWays || e.set == setSlots {
+			continue // ways stay when nobody needs them any more; slots are numbers only
 		}
 		out = append(out, e.describe(f))
 	}

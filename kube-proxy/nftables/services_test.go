@@ -317,3 +317,45 @@ func TestAffinityEnds(t *testing.T) {
 		answers(t, w.Host, "tcp", w.clusterAt, 1)
 	})
 }
+
+// Endpoints go and come, and the daemon starts anew: clients stay with theirs for as
+// long as it is there, and whose endpoint went finds another and stays with that.
+func TestAffinityOutlivesOtherEndpoints(t *testing.T) {
+	eachFamily(t, func(t *testing.T, v6 bool) {
+		w := newWorldOf(t, v6, 8)
+		home := map[string]string{} // of each client
+		offer := func(numbers ...int) {
+			t.Helper()
+			there := map[string]bool{}
+			s := w.service(changes.TCP)
+			s.Affinity = time.Hour
+			for _, i := range numbers {
+				s.Endpoints = append(s.Endpoints, w.service(changes.TCP, w.Pods[i]).Endpoints...)
+				there[w.Pods[i].Name] = true
+			}
+			w.set(t, s)
+			for _, client := range append([]testnet.Place{w.Host, w.Node}, w.Pods...) {
+				for _, at := range []netip.AddrPort{w.clusterAt, w.nodeAt} {
+					a, err := client.Call("tcp", at)
+					if err != nil {
+						t.Fatal(err)
+					}
+					who := client.Name + " at " + at.String()
+					if was := home[who]; there[was] && a.From != was {
+						t.Errorf("%s was with %s, which is there, and is now with %s", who, was, a.From)
+					}
+					home[who] = a.From
+				}
+			}
+		}
+		offer(0, 1, 2, 3, 4, 5)
+		offer(1, 2, 3, 4, 5)
+		offer(1, 2, 4, 5)
+		w.writer = newWriterFor(t, w.Net, w.config())
+		offer(1, 2, 4, 5)
+		offer(0, 1, 4, 5)
+		offer(1, 5, 6, 7)
+		offer(1)
+		offer(0, 1, 2, 3, 4, 5, 6, 7)
+	})
+}

@@ -26,6 +26,7 @@ const (
 	setHairpin   = "hairpin"
 	setAffinity  = "affinity"
 	setRanges    = "source-ranges"
+	setSlots     = "slots"
 )
 
 // kind is the type of one field of a key or value; every field takes whole
@@ -67,6 +68,7 @@ var setSpecs = []setSpec{
 	{name: setServices, key: []kind{addr, proto, port}, value: []kind{way}},
 	{name: setNodePorts, key: []kind{proto, port}, value: []kind{way}},
 	{name: setEndpoints, key: []kind{addr, proto, port, number}, value: []kind{addr, port}},
+	{name: setSlots, key: []kind{addr, proto, port, number}, value: []kind{number}},
 	{name: setNodes, key: []kind{addr}},
 	{name: setClusters, key: []kind{addr}, shared: true},
 	{name: setHairpin, key: []kind{addr, addr}, shared: true},
