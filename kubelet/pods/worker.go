@@ -394,7 +394,7 @@ func (w *worker) tellStatus(s *state, wish Wish, plan Plan) {
 func (w *worker) tellProbes(s *state, wish Wish, plan Plan) {
 	var targets []probes.Target
 	if box := s.seen.Sandbox; box != nil && box.Ready && !plan.Final {
-		ip := box.IPs
+		ip := status.InOrder(box.IPs, w.cfg.NodeIPs)
 		if s.pod.Spec.HostNetwork {
 			ip = w.cfg.NodeIPs
 		}
