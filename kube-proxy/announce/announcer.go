@@ -267,16 +267,17 @@ type decision struct {
 	inherited bool // the node that comes first was silent
 }
 
-// decide finds this node's part in each address, and listens to the nodes that matters to. It asks the API server for certain
-// before it believes a node silent. It says also whether this node is deaf, and when it would decide anew if nothing were heard.
+// decide finds this node's part in each address, and listens to the nodes that matters to. It believes a node silent
+// if the API server, asked, knows no more of it either; sooner, if nobody answers for its address: then to take it can harm nobody. It says also whether this node is deaf, and when it would decide anew if nothing were heard.
 func (a *Announcer) decide(ctx context.Context, s *session, wishes map[netip.Addr]*wish) (map[netip.Addr]decision, bool, time.Time) {
-	unsure := map[string]bool{} // who could not be asked about
+	unsure := map[string]bool{}  // who could not be asked about
+	answers := map[string]bool{} // whose address is answered, though its Lease is overdue
 	for {
 		a.mu.Lock()
 		now := time.Now()
 		deaf := a.pulses.listen(now)
 		may, many := candidates(a.nodes), 2+a.pulses.losses() // the first two of those who are not silent matter
-		roles, listen, doubted := map[netip.Addr]decision{}, map[string]bool{}, ""
+		roles, listen, doubted, overdue := map[netip.Addr]decision{}, map[string]bool{}, "", netip.Addr{}
 		for addr, w := range wishes {
 			order := rank(addr, may, w.here, many)
 			p, whom := role(order, a.cfg.Node, a.pulses.silent)
@@ -290,26 +291,36 @@ func (a *Announcer) decide(ctx context.Context, s *session, wishes map[netip.Add
 					listen[name] = true // it may come back
 				}
 			}
-			if p == second && !unsure[whom] && a.pulses.suspect(whom, now) {
-				doubted = whom
+			switch {
+			case p != second:
+			case !unsure[whom] && a.pulses.suspect(whom, now):
+				doubted, overdue = whom, netip.Addr{}
+			case doubted == "" && !answers[whom] && a.pulses.overdue(whom, now):
+				doubted, overdue = whom, addr
 			}
 		}
 		next := a.pulses.next(now)
 		a.mu.Unlock()
 		if doubted == "" || ctx.Err() != nil {
 			a.listenTo(ctx, s, listen)
-			if len(unsure) > 0 {
+			if len(unsure)+len(answers) > 0 {
 				next = earliest(next, time.Now().Add(askAgain))
 			}
 			return roles, deaf, next
 		}
-		if err := a.askLease(ctx, doubted); err != nil {
+		still := a.pulses.suspect
+		if overdue.IsValid() {
+			if still = a.pulses.overdue; !a.unanswered(overdue) {
+				answers[doubted] = true
+				continue
+			}
+		} else if err := a.askLease(ctx, doubted); err != nil {
 			a.log.Debug("asking for the lease of a silent node", zap.String("node", doubted), zap.Error(err))
 			unsure[doubted] = true
 			continue
 		}
 		a.mu.Lock()
-		if a.pulses.suspect(doubted, time.Now()) {
+		if still(doubted, time.Now()) {
 			a.pulses.lose(doubted)
 		}
 		a.mu.Unlock()

@@ -44,6 +44,27 @@ func (a *Announcer) look() {
 	}
 }
 
+// unanswered says whether nobody answers for an address that is not ours, asked twice.
+func (a *Announcer) unanswered(addr netip.Addr) bool {
+	all, err := a.kernel.addresses()
+	if err != nil {
+		return false
+	}
+	a.mu.Lock()
+	own := a.addresses
+	a.mu.Unlock()
+	link, err := linkFor(addr, all, own)
+	if err != nil {
+		return false
+	}
+	for range 2 {
+		if found, err := a.kernel.elsewhere([]place{{addr, link}}, answerWithin); err != nil || found[addr] {
+			return false
+		}
+	}
+	return true
+}
+
 // take begins to answer for an address.
 func (a *Announcer) take(addr netip.Addr) bool {
 	if f := a.failed[addr]; f != nil && time.Now().Before(f.until) {

@@ -7,8 +7,9 @@ import (
 // pulses are the renewals of nodes' Leases as this node saw them. All times are by its own clock, taken when it saw them, so
 // clocks need not agree.
 //
-// A node is silent when for half the time that its Lease lasts no renewal was seen, while this node's own Lease was. For the
-// Lease's whole time it is the controller manager's to say so. While not even the own Lease is seen renewed, this node is deaf:
+// A node is silent when for half the time that its Lease lasts no renewal was seen, while this node's own Lease was; or if one is
+// overdue (a Lease lasts four renewals), and nobody answers for the node's address any more. For the Lease's whole time it is
+// the controller manager's to say so. While not even the own Lease is seen renewed, this node is deaf:
 // the API server is away or out of reach, or takes no writes, or the kubelet here is dead. It then judges nobody, and for a
 // moment after it hears again it only listens, for others have to find back as well.
 type pulses struct {
@@ -29,6 +30,9 @@ func newPulses(me string) *pulses { return &pulses{me: me, seen: map[string]*pul
 
 // patience is how long a node may be silent.
 func (p *pulse) patience() time.Duration { return p.span / 2 }
+
+// punctual is how long after one renewal the next is not overdue.
+func (p *pulse) punctual() time.Duration { return p.span * 5 / 16 }
 
 // heard notes what a Lease shows, and says whether that may change a judgement: the first of a node, or the first after silence.
 func (p *pulses) heard(name string, renewed time.Time, span time.Duration, now time.Time) bool {
@@ -69,8 +73,23 @@ func (p *pulses) listen(now time.Time) bool {
 
 // suspect says whether a node is silent as far as its Lease was followed; listen was asked before.
 func (p *pulses) suspect(name string, now time.Time) bool {
-	have, own := p.seen[name], p.seen[p.me]
-	return !p.deaf && name != p.me && have != nil && own != nil && !have.lost && now.Sub(have.at) >= have.patience()
+	have := p.judged(name)
+	return have != nil && now.Sub(have.at) >= have.patience()
+}
+
+// overdue says whether a node should have renewed its Lease by now; listen was asked before.
+func (p *pulses) overdue(name string, now time.Time) bool {
+	have := p.judged(name)
+	return have != nil && now.Sub(have.at) >= have.punctual()
+}
+
+// judged is what is known of a node that may be judged now; nil: nothing.
+func (p *pulses) judged(name string) *pulse {
+	have := p.seen[name]
+	if have == nil || have.lost || p.deaf || name == p.me || p.seen[p.me] == nil {
+		return nil
+	}
+	return have
 }
 
 // lose notes that a suspicion was confirmed.
@@ -104,8 +123,10 @@ func (p *pulses) next(now time.Time) time.Time {
 		if s.lost || name == p.me && p.deaf {
 			continue
 		}
-		if t := s.at.Add(s.patience()); t.After(now) && (at.IsZero() || t.Before(at)) {
-			at = t
+		for _, after := range []time.Duration{s.punctual(), s.patience()} {
+			if t := s.at.Add(after); t.After(now) && (at.IsZero() || t.Before(at)) {
+				at = t
+			}
 		}
 	}
 	return at

@@ -45,6 +45,13 @@ func TestSilence(t *testing.T) {
 	s.renew(0, "o", "r")
 	s.renew(1, "o", "r")
 	s.renew(2, "r")
+	s.want(t, 2.2, false, false)
+	if s.p.overdue("o", s.at(2.2)) || !s.p.overdue("o", s.at(2.25)) || s.p.overdue("r", s.at(2.25)) {
+		t.Error("a second and a quarter after its last renewal o is overdue, and not before")
+	}
+	if got := s.p.next(s.at(2.2)); !got.Equal(s.at(2.25)) {
+		t.Errorf("looks first at %v", got.Sub(s.zero))
+	}
 	s.want(t, 2.9, false, false)
 	if got := s.p.next(s.at(2.9)); !got.Equal(s.at(3)) {
 		t.Errorf("looks again at %v", got.Sub(s.zero))
