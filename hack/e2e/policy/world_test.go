@@ -122,6 +122,13 @@ func newWorld(t *testing.T) *world {
 		w.start(t, p)
 		w.serve(t, p)
 	}
+	t.Cleanup(func() { // whoever is asked then
+		for _, s := range w.pods {
+			if s.asker != nil {
+				s.asker.close()
+			}
+		}
+	})
 	for p := range all() {
 		w.await(t, p)
 	}
@@ -191,7 +198,6 @@ func (w *world) await(t *testing.T, p pod) {
 	a, err := ask(t.Context(), suite, w.prefix+p.ns, p.name)
 	check(t, err, "beginning to ask "+p.String())
 	w.pods[p].asker = a
-	t.Cleanup(a.close)
 }
 
 func ready(p *corev1.Pod) bool {
