@@ -179,6 +179,7 @@ func run(ctx context.Context, cfg Config, log *zap.Logger) error {
 	g.Add("probes", prober.Run)
 	g.Add("node", self.Run)
 	g.Add("host ports", ports.Run)
+	g.Add("network plugins", func(ctx context.Context) error { return net.Follow(ctx, self.Nudge) })
 	g.Add("processors", alone.Run)
 	g.Add("devices", func(ctx context.Context) error { return devs.Run(ctx, self.Nudge) })
 	g.Add("pods", workers.Run)

@@ -61,6 +61,7 @@ func (l *living) add(held []Held) []string {
 // keepPorts gives up host ports of pods that are no more. What fails is left to the next start; a pod that wants such a port is told whose it is.
 func (n *Network) keepPorts(held []Held) {
 	keys := n.living.add(held)
+	n.cni.restored(keys)
 	if n.cfg.HostPorts == nil {
 		return
 	}

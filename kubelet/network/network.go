@@ -99,7 +99,8 @@ type Network struct {
 	families []bool     // those in use, in the cluster's order; true is IPv4
 	pools    map[bool]*pool
 	joined   map[string]*member  // pods whose link was made, by key
-	from     map[bool]netip.Addr // the node's addresses that are on its links, by family
+	from     map[bool]netip.Addr // the node's addresses for packets of its own, by family
+	lent     map[bool]netip.Addr // those of them that are from the pods' range
 	mtu      int
 	ipv6     bool // links have IPv6
 	tunnel   bool // other nodes are behind a router
@@ -118,7 +119,7 @@ type member struct {
 // New stores what it is given.
 func New(cfg Config, log *zap.Logger) *Network {
 	return &Network{
-		cfg: cfg, log: log.Named("network"), cni: newPlugins(cfg), pods: locker.New(), addLink: netlink.LinkAdd,
+		cfg: cfg, log: log.Named("network"), cni: newPlugins(cfg, log.Named("network")), pods: locker.New(), addLink: netlink.LinkAdd,
 		pools: map[bool]*pool{true: newPool(), false: newPool()}, joined: map[string]*member{}, from: map[bool]netip.Addr{},
 	}
 }
@@ -146,6 +147,7 @@ func (n *Network) Restore(held []Held) {
 // SetPodCIDRs begins the node's ranges, one or one of each family in the cluster's order, and lets the kernel forward; where a CNI configuration is
 // installed it only does the latter. Running pods keep the addresses that they have from other ranges until they are made anew.
 func (n *Network) SetPodCIDRs(ctx context.Context, cidrs []netip.Prefix) (err error) {
+	n.cni.setRanges(cidrs)
 	defer func() {
 		n.mu.Lock()
 		n.failed = err
@@ -166,28 +168,32 @@ func (n *Network) SetPodCIDRs(ctx context.Context, cidrs []netip.Prefix) (err er
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	for _, c := range cidrs {
+		n.pools[c.Addr().Is4()].use(c.Masked())
+	}
+	n.families = families
+	if err := n.beginLocked(); err != nil {
+		n.families = nil
+		return err
+	}
+	return nil
+}
+
+func (n *Network) beginLocked() (err error) {
 	if err := n.measureLocked(); err != nil {
 		return err
 	}
-	if n.mtu < leastIPv6MTU && slices.Contains(families, false) {
+	if n.mtu < leastIPv6MTU && slices.Contains(n.families, false) {
 		return fmt.Errorf("pods' links would carry %d bytes, and IPv6 needs %d: raise the MTU of the node's uplink", n.mtu, leastIPv6MTU)
 	}
 	if n.bridge, err = hasBridge(); err != nil {
 		return err
 	}
-	for _, c := range cidrs {
-		n.pools[c.Addr().Is4()].use(c.Masked())
-	}
-	n.families = families
 	b := &batch{}
 	for _, r := range n.rangesLocked() {
 		b.route(r)
 	}
-	if err := b.onHost(); err != nil {
-		n.families = nil
-		return err
-	}
-	return nil
+	return b.onHost()
 }
 
 func familiesOf(cidrs []netip.Prefix) (families []bool, err error) {
@@ -209,7 +215,7 @@ func familiesOf(cidrs []netip.Prefix) (families []bool, err error) {
 
 // Ready is nil once pods can be connected, else the reason (for the node's Ready condition).
 func (n *Network) Ready() error {
-	if list, err := n.cni.installed(); err != nil || list != nil {
+	if here, err := n.cni.ready(); here || err != nil {
 		return err
 	}
 	n.mu.Lock()
