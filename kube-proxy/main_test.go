@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,19 +26,25 @@ func ptr[T any](v T) *T { return &v }
 // daemonAt runs the whole daemon for a node: API by a real API server, rules in
 // the node's namespace.
 func daemonAt(t *testing.T, n *testnet.Net, kubeconfig string) {
-	cfg := Config{
-		Kubeconfig: kubeconfig, NodeName: "n1", ClusterCIDR: testnet.PodCIDR.String(), MetricsAddress: freeAddress(t), HealthzAddress: freeAddress(t),
+	_, stop := daemonOf(t, n, kubeconfig, testnet.PodCIDR.String())
+	t.Cleanup(stop)
+}
+
+// daemonOf runs it for ranges of pods, until stopped.
+func daemonOf(t *testing.T, n *testnet.Net, kubeconfig, pods string) (cfg Config, stop func()) {
+	cfg = Config{
+		Kubeconfig: kubeconfig, NodeName: "n1", ClusterCIDR: pods, MetricsAddress: freeAddress(t), HealthzAddress: freeAddress(t),
 		SyncPeriod: time.Second, MinSyncPeriod: time.Millisecond, MasqueradeEgress: true, MasqueradeBit: 14, netns: int(n.Node.NS),
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, cfg, zaptest.NewLogger(t)) }()
-	t.Cleanup(func() {
+	return cfg, func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("the daemon ended with %v", err)
 		}
-	})
+	}
 }
 
 func freeAddress(t *testing.T) string {
@@ -164,6 +174,112 @@ func TestFromAPIToPacket(t *testing.T) {
 	eventually(t, "the service is gone: the node port is nobody's", refused(nodeAt))
 }
 
+// One daemon serves both families, and goes back to one without a trace.
+func TestBothFamilies(t *testing.T) {
+	c := testcluster.Start(t, "--service-cluster-ip-range="+testnet.Services.String()+","+testnet.Services6.String())
+	n := testnet.New(t, 2)
+	ctx := t.Context()
+	if _, err := c.Kube.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	svc, err := c.Kube.CoreV1().Services("default").Create(ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec:       corev1.ServiceSpec{IPFamilyPolicy: ptr(corev1.IPFamilyPolicyRequireDualStack), Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(svc.Spec.ClusterIPs) != 2 {
+		t.Fatalf("got %v", svc.Spec.ClusterIPs)
+	}
+	n.Pods[0].Serve(t, 8080)
+	for _, kind := range []discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6} {
+		_, err := c.Kube.DiscoveryV1().EndpointSlices("default").Create(ctx, &discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{GenerateName: "web-", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+			AddressType: kind, Ports: []discoveryv1.EndpointPort{{Name: ptr("http"), Port: ptr[int32](8080)}},
+			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{n.Pods[0].Of(kind == discoveryv1.AddressTypeIPv6).String()}}},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	kubeconfig := c.Kubeconfig("system:kube-proxy", "system:node-proxier")
+	tables := func() string {
+		var out []byte
+		n.Node.Do(t, func() (err error) {
+			out, err = exec.Command("nft", "list", "tables").CombinedOutput()
+			return err
+		})
+		return string(out)
+	}
+
+	cfg, stop := daemonOf(t, n, kubeconfig, testnet.PodCIDR.String()+","+testnet.PodCIDR6.String())
+	for _, ip := range svc.Spec.ClusterIPs {
+		eventually(t, ip+" answers", func() error {
+			_, err := n.Pods[1].Call("tcp", netip.AddrPortFrom(netip.MustParseAddr(ip), 80))
+			return err
+		})
+	}
+	get := func(url string) string {
+		t.Helper()
+		r, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s %s %v", url, r.Status, body, err)
+		}
+		return string(body)
+	}
+	eventually(t, "both are written", func() error {
+		r, err := http.Get("http://" + cfg.HealthzAddress + "/healthz")
+		if err != nil {
+			return err
+		}
+		_ = r.Body.Close()
+		if r.StatusCode != http.StatusOK {
+			return errors.New(r.Status)
+		}
+		return nil
+	})
+	if mode := get("http://" + cfg.MetricsAddress + "/proxyMode"); mode != "nftables" {
+		t.Errorf("/proxyMode: %q", mode)
+	}
+	metrics := get("http://" + cfg.MetricsAddress + "/metrics")
+	for _, want := range []string{
+		`kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv4"}`, `kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family="IPv6"}`,
+		`kubeproxy_network_programming_duration_seconds_count{ip_family="IPv4"}`, `kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"}`,
+		"kubeproxy_sync_proxy_rules_endpoint_changes_total ", "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0", "kubeproxy_sync_proxy_rules_service_changes_pending 0",
+		`kubeproxy_proxy_healthz_total{code="200"}`, `kubeproxy_sync_proxy_rules_no_local_endpoints_total{ip_family="IPv4",traffic_policy="internal"} 0`,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %s in /metrics", want)
+		}
+	}
+	stop()
+	if got := tables(); !strings.Contains(got, "table ip kube-proxy") || !strings.Contains(got, "table ip6 kube-proxy") {
+		t.Errorf("the daemon has stopped, and of its tables there are\n%s", got)
+	}
+
+	_, stop = daemonOf(t, n, kubeconfig, testnet.PodCIDR.String())
+	eventually(t, "the tables of IPv6 are gone", func() error {
+		if got := tables(); strings.Contains(got, "table ip6 kube-proxy\n") || !strings.Contains(got, "table ip kube-proxy") {
+			return errors.New(got)
+		}
+		return nil
+	})
+	stop()
+	cfg.Cleanup = true
+	if err := run(ctx, cfg, zaptest.NewLogger(t)); err != nil {
+		t.Fatal(err)
+	}
+	if got := tables(); strings.Contains(got, "kube-proxy") {
+		t.Errorf("after --cleanup:\n%s", got)
+	}
+}
+
 func TestFlagsAreChecked(t *testing.T) {
 	good := func() Config {
 		return Config{Kubeconfig: "k", NodeName: "n", SyncPeriod: time.Second, MasqueradeBit: 14}
@@ -176,6 +292,7 @@ func TestFlagsAreChecked(t *testing.T) {
 		{"the least", func(c *Config) {}, true},
 		{"no kubeconfig", func(c *Config) { c.Kubeconfig = "" }, false},
 		{"only to clean up", func(c *Config) { c.Kubeconfig, c.Cleanup = "", true }, true},
+		{"two ranges of one family", func(c *Config) { c.ClusterCIDR = "10.244.0.0/16,10.245.0.0/16" }, false},
 		{"two ranges", func(c *Config) { c.ClusterCIDR = "10.244.0.0/16,fd00::/48" }, true},
 		{"no range", func(c *Config) { c.ClusterCIDR = "10.244.0.0" }, false},
 		{"no such bit", func(c *Config) { c.MasqueradeBit = 32 }, false},
