@@ -122,6 +122,12 @@ func (b *batch) address(index int, p netip.Prefix, scope uint8) {
 	b.add("setting address "+p.String(), unix.RTM_NEWADDR, set, data...)
 }
 
+func (b *batch) deleteAddress(index int, p netip.Prefix) {
+	msg := nl.NewIfAddrmsg(family(p.Addr()))
+	msg.Index, msg.Prefixlen = uint32(index), uint8(p.Bits())
+	b.add("removing address "+p.String(), unix.RTM_DELADDR, 0, msg, nl.NewRtAttr(unix.IFA_LOCAL, p.Addr().AsSlice()))
+}
+
 // neighbour notes for good who has an address on a link, so that nobody is asked.
 func (b *batch) neighbour(index int, ip netip.Addr, mac net.HardwareAddr) {
 	b.add("setting neighbour "+ip.String(), unix.RTM_NEWNEIGH, set, &netlink.Ndmsg{Family: uint8(family(ip)), Index: uint32(index), State: netlink.NUD_PERMANENT},

@@ -76,3 +76,43 @@ func TestSetRoutes(t *testing.T) {
 		}
 	})
 }
+
+// TestNodeWithoutAddress: a node that has no address of a family speaks to pods of it all the same, and gives the address back that it lent itself.
+func TestNodeWithoutAddress(t *testing.T) {
+	p := newPod(t)
+	serve(t, p)
+	inNamespace(t, func() {
+		n := New(Config{NodeIPs: addresses("10.7.0.1")}, zaptest.NewLogger(t))
+		n.Restore(nil)
+		if err := n.SetPodCIDRs(context.Background(), prefixes("fd00:7::/64 10.244.7.0/24")); err != nil {
+			t.Error(err)
+		}
+		if _, err := n.Setup(context.Background(), Pod{Key: "a", NetNS: p.path}); err != nil {
+			t.Error(err)
+		}
+		p.has(t, addresses("10.244.7.2 fd00:7::2")...)
+		check := func(want map[string]string) {
+			t.Helper()
+			for ip, as := range want {
+				eventually(t, as+" is the node's own", func() bool { return isOwn(netip.MustParseAddr(as)) })
+				if seen, err := dial(netip.AddrPortFrom(netip.MustParseAddr(ip), 7777)); err != nil || seen != as {
+					t.Errorf("%s sees %s, %v; want %s", ip, seen, err, as)
+				}
+			}
+		}
+		check(map[string]string{"10.244.7.2": "10.244.7.1", "fd00:7::2": "fd00:7::1"})
+		uplink(t, 1500, "10.7.0.1/24")
+		for range 2 {
+			if err := n.SetRoutes(context.Background(), nil); err != nil {
+				t.Error(err)
+			}
+			check(map[string]string{"10.244.7.2": "10.7.0.1", "fd00:7::2": "fd00:7::1"})
+		}
+		if isOwn(netip.MustParseAddr("10.244.7.1")) {
+			t.Error("the node keeps what it lent itself")
+		}
+		if err := n.Remove(context.Background()); err != nil || isOwn(netip.MustParseAddr("fd00:7::1")) {
+			t.Errorf("a node that left for good keeps what it lent itself: %v", err)
+		}
+	})
+}

@@ -51,6 +51,9 @@ func (b *batch) send(s socket) ([]answer, error) {
 
 // do is send for a caller who wants it all or an error: of each request that failed, but those that the caller forgives.
 func (b *batch) do(s socket, forgive ...error) error {
+	if len(b.requests) == 0 {
+		return nil
+	}
 	answers, err := b.send(s)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -22,27 +23,11 @@ func tunnelTakes(under netip.Addr) int {
 	return 14 + 8 + 8 + 40
 }
 
-// measureLocked finds out what pods' links may carry, so that no pod sends what the way to other nodes can't; and which of the node's addresses
-// are really here.
+// measureLocked finds out what pods' links may carry, so that no pod sends what the way to other nodes can't; and under which addresses this node speaks
+// to pods.
 func (n *Network) measureLocked() error {
-	b := &batch{}
-	for _, ip := range n.cfg.NodeIPs {
-		b.lookup(ip)
-	}
-	s, err := openSocket()
-	if err != nil {
+	if err := n.ownLocked(); err != nil {
 		return err
-	}
-	defer s.close()
-	answers, err := b.send(s)
-	if err != nil {
-		return err
-	}
-	clear(n.from)
-	for i, ip := range n.cfg.NodeIPs {
-		if w, err := wayOf(answers[i]); err == nil && w.kind == unix.RTN_LOCAL {
-			n.from[ip.Is4()] = ip
-		}
 	}
 	uplink, err := uplinkMTU(n.cfg.NodeIPs)
 	if err != nil {
@@ -57,6 +42,64 @@ func (n *Network) measureLocked() error {
 	}
 	n.ipv6 = hasIPv6() && n.mtu >= leastIPv6MTU
 	return nil
+}
+
+// ownLocked looks which of the node's addresses are really here. For a family of which it has none it lends itself the first of its pods' range, for without any
+// it could neither ask pods how they are nor be answered.
+func (n *Network) ownLocked() error {
+	s, err := openSocket()
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	b := &batch{}
+	for _, ip := range n.cfg.NodeIPs {
+		b.lookup(ip)
+	}
+	answers, err := b.send(s)
+	if err != nil {
+		return err
+	}
+	clear(n.from)
+	for i, ip := range n.cfg.NodeIPs {
+		if w, err := wayOf(answers[i]); err == nil && w.kind == unix.RTN_LOCAL {
+			n.from[ip.Is4()] = ip
+		}
+	}
+	lent := map[bool]netip.Addr{}
+	for _, v4 := range n.families {
+		if !n.from[v4].IsValid() {
+			lent[v4] = gateway(n.pools[v4].cidr)
+			n.from[v4] = lent[v4]
+		}
+	}
+	if len(lent)+len(n.lent) == 0 {
+		return nil
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("finding lo: %w", err)
+	}
+	list, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(lo, netlink.FAMILY_ALL) })
+	if err != nil {
+		return fmt.Errorf("listing addresses: %w", err)
+	}
+	there := func(ip netip.Addr) bool {
+		return slices.ContainsFunc(list, func(a netlink.Addr) bool { return a.IP.Equal(ip.AsSlice()) })
+	}
+	change := &batch{}
+	for v4, ip := range n.lent {
+		if lent[v4] != ip && there(ip) {
+			change.deleteAddress(lo.Attrs().Index, netip.PrefixFrom(ip, ip.BitLen()))
+		}
+	}
+	for _, ip := range lent {
+		if !there(ip) {
+			change.address(lo.Attrs().Index, netip.PrefixFrom(ip, ip.BitLen()), unix.RT_SCOPE_UNIVERSE)
+		}
+	}
+	n.lent = lent
+	return change.do(s)
 }
 
 // uplinkMTU is that of the link with the node's address or, without one, of the one with the default route; the smaller, if its two addresses
