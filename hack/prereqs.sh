@@ -9,6 +9,7 @@ packages=(
 	containerd runc          # what the kubelet drives
 	iproute2 nftables        # looking at nodes by hand; the end-to-end tests do
 	conntrack procps         # likewise
+	containernetworking-plugins # for networks that others install
 	busybox-static           # becomes the busybox image
 	ca-certificates curl git # modules, and talking to the API by hand
 	gcc libc6-dev            # the race detector and Go's resolver

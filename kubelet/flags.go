@@ -301,7 +301,7 @@ func (c *Config) own() []cli.Flag {
 		&cli.StringFlag{Name: "cluster-domain", Value: "cluster.local", Destination: &c.ClusterDomain, Usage: "`DOMAIN` of the cluster"},
 		&cli.StringFlag{Name: "resolv-conf", Value: "/etc/resolv.conf", Destination: &c.ResolvConf, Usage: "`FILE` with the node's name servers"},
 		&cli.StringFlag{Name: "cni-conf-dir", Destination: &c.CNIConfDir, Usage: "`FOLDER` where a CNI configuration may be installed, which is then used instead of the built-in network; empty: never"},
-		&cli.StringFlag{Name: "cni-bin-dir", Value: "/opt/cni/bin", Destination: &c.CNIBinDir, Usage: "`FOLDER` of CNI plugins"},
+		&cli.StringFlag{Name: "cni-bin-dir", Value: "/opt/cni/bin", Destination: &c.CNIBinDir, Usage: "`FOLDERS` of CNI plugins, with commas between; the first that has one counts"},
 
 		&cli.StringFlag{Name: "address", Value: "0.0.0.0", Destination: &c.Address, Usage: "`ADDRESS` to serve on"},
 		&cli.IntFlag{Name: "port", Value: 10250, Destination: &c.Port, Usage: "port to serve on"},

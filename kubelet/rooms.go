@@ -48,7 +48,7 @@ func (c *Config) imageGC() images.GCConfig {
 }
 
 func (c *Config) network(ports network.HostPorts) network.Config {
-	return network.Config{HostPorts: ports, NodeIP: c.nodeIPs[0], NodeIPs: c.nodeIPs, CNIConfDir: c.CNIConfDir, CNIBinDirs: []string{c.CNIBinDir}, CNICacheDir: filepath.Join(c.RootDir, "cni")}
+	return network.Config{HostPorts: ports, NodeIP: c.nodeIPs[0], NodeIPs: c.nodeIPs, CNIConfDir: c.CNIConfDir, CNIBinDirs: strings.Split(c.CNIBinDir, ","), CNICacheDir: filepath.Join(c.RootDir, "cni")}
 }
 
 func (c *Config) groups() cgroups.Config { return cgroups.Config{Root: c.CgroupRoot, Pods: c.left} }

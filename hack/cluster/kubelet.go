@@ -8,6 +8,9 @@ import (
 // kubeletPort is where the API server finds a kubelet.
 const kubeletPort = 10250
 
+// cniPlugins is where Debian's package of CNI plugins puts them.
+const cniPlugins = "/usr/lib/cni"
+
 // evictionHard lets a node work on a machine whose disk is rather full of other things.
 const evictionHard = "memory.available<100Mi,nodefs.available<1Gi,nodefs.inodesFree<1%,imagefs.available<1Gi,imagefs.inodesFree<1%"
 
@@ -33,6 +36,8 @@ func (c *cluster) kubelet(n *node) daemon {
 			"--image-gc-high-threshold=100", // as little does it say of this machine how full its disk is
 			"--container-runtime-endpoint=unix://" + c.containerdSocket(n),
 			"--cgroup-root=" + c.nodeCgroup(n),
+			"--cni-conf-dir=" + c.path("nodes", n.Name, "cni", "net.d"),
+			"--cni-bin-dir=" + c.path("nodes", n.Name, "cni", "bin") + "," + cniPlugins,
 			"--cluster-dns=" + c.addr().dns().String(),
 			"--cluster-domain=cluster.local",
 			"--resolv-conf=" + resolvConf("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"),
