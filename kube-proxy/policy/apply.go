@@ -212,7 +212,7 @@ func (s setSpec) element(e element) nft.SetElement {
 
 // apply makes the changes of a transaction to the table of a ruleset.
 func (k *kernel) apply(t transaction, r *ruleset) error {
-	chains, err := groupChains(t.addChains)
+	chains, err := gateChains(t.addChains)
 	if err != nil {
 		return err
 	}
@@ -279,7 +279,7 @@ func (k *kernel) mend(have *found, r *ruleset) (Stats, error) {
 
 // allChains are all chains of the table, with the base chains and the groups'.
 func (r *ruleset) allChains() ([]chain, error) {
-	groups, err := groupChains(slices.Sorted(maps.Keys(r.chains)))
+	groups, err := gateChains(slices.Sorted(maps.Keys(r.chains)))
 	return append(r.fixedChains(), groups...), err
 }
 

@@ -5,6 +5,8 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -19,13 +21,12 @@ const (
 	chainInput   = "input"
 	chainEgress  = "egress"
 	chainIngress = "ingress"
-	chainIn      = "in-"
-	chainOut     = "out-"
+	chainIn      = "in"
+	chainOut     = "out"
 	chainWhoFrom = "who-sends"
 	chainWhoTo   = "who-receives"
 	chainJudge   = "judge"
 	chainPorts   = "check-ports"
-	chainAllow   = "allow"
 	chainDeny    = "deny"
 )
 
@@ -64,11 +65,68 @@ func (l line) stamp() ([]byte, error) {
 	return userdata.AppendString(nil, userdata.TypeComment, fmt.Sprintf("%s #%08x", l.comment, sum.Sum32())), nil
 }
 
-func groupChain(g *entry[*group]) string {
-	if g.content.direction == ingress {
-		return fmt.Sprint(chainIn, g.number)
+// gate is the chain of a group for packets of one family.
+type gate struct {
+	family
+	direction
+	number uint32
+}
+
+func gateOf(g *entry[*group], f family) gate { return gate{f, g.content.direction, g.number} }
+
+// gates are a group's chains; one that there was no number for has none of its own.
+func gates(g *entry[*group]) []string {
+	if g.number == 0 {
+		return nil
 	}
-	return fmt.Sprint(chainOut, g.number)
+	return []string{gateOf(g, families[0]).String(), gateOf(g, families[1]).String()}
+}
+
+func (g gate) String() string {
+	return fmt.Sprintf("%s-%d", g.name([]string{chainIn, chainOut}[g.direction]), g.number)
+}
+
+// parseGate reads the name of a gate.
+func parseGate(name string) (gate, bool) {
+	base, number, _ := strings.Cut(name, "-")
+	n, err := strconv.ParseUint(number, 10, 32)
+	if err != nil || n > lastGroup {
+		return gate{}, false
+	}
+	for _, f := range families {
+		switch base {
+		case f.name(chainIn):
+			return gate{f, ingress, uint32(n)}, true
+		case f.name(chainOut):
+			return gate{f, egress, uint32(n)}, true
+		}
+	}
+	return gate{}, false
+}
+
+// chain finds out who the other is, and then has the pair judged.
+func (g gate) chain() chain {
+	who := g.name(chainWhoFrom)
+	if g.direction == egress {
+		who = g.name(chainWhoTo)
+	}
+	return chain{g.String(), []line{
+		{"who is the other", seq(jump(who))},
+		{"we are this group", seq(changeNote(^pairKey(g.number, 0), pairKey(g.number, 0)), goTo(chainJudge))},
+	}}
+}
+
+// gateChains are the chains of gates by their names.
+func gateChains(names []string) ([]chain, error) {
+	var out []chain
+	for _, name := range names {
+		g, ok := parseGate(name)
+		if !ok {
+			return nil, fmt.Errorf("%s is no group's chain", name)
+		}
+		out = append(out, g.chain())
+	}
+	return out, nil
 }
 
 // fixedChains are all chains but those of groups: who goes to whom stands later.
@@ -78,17 +136,16 @@ func (r *ruleset) fixedChains() []chain {
 		{chainInput, slices.Concat(known(), neighbours(), dispatch(chainEgress))},
 		{chainJudge, []line{
 			{"what is open between these two", obey(setRights, chainPorts)},
-			{"what is open to anyone", forgetIdentity()},
+			{"what is open to anyone", changeNote(^uint32(identityMask), 0)},
 			{"", obey(setRights, chainPorts)},
 			{"nothing", seq(goTo(chainDeny))},
 		}},
 		{chainPorts, []line{
-			{"everything is open", seq(noteIs(rightAll), goTo(chainAllow))},
-			{"the port is open", seq(portKey(), inSet(setPorts), goTo(chainAllow))},
-			{"the port is in an open range", seq(portKey(), inSet(setPortRanges), goTo(chainAllow))},
+			{"everything is open", seq(noteIs(rightAll), noteNumber(0), goBack())},
+			{"the port is open", seq(portKey(), inSet(setPorts), noteNumber(0), goBack())},
+			{"the port is in an open range", seq(portKey(), inSet(setPortRanges), noteNumber(0), goBack())},
 			{"no", seq(goTo(chainDeny))},
 		}},
-		{chainAllow, []line{{"forget the number", noteNumber(0)}}},
 	}
 	var deny []line
 	for i, f := range families {
@@ -104,51 +161,12 @@ func (r *ruleset) fixedChains() []chain {
 		out = append(out,
 			chain{f.name(chainWhoFrom), f.who(f.loadSource, spans)},
 			chain{f.name(chainWhoTo), f.who(f.loadDestination, spans)})
-		deny = append(deny, line{"a pod reaches itself", seq(f.only(), f.loadSource(register), f.loadDestination(register+f.words()), inSet(f.name(setSelf)), goTo(chainAllow))})
+		deny = append(deny, line{"a pod reaches itself", seq(f.only(), f.loadSource(register), f.loadDestination(register+f.words()), inSet(f.name(setSelf)), noteNumber(0), goBack())})
 	}
-	return append(out,
-		chain{chainDeny, append(deny, line{"dropped", drop()})},
-		chain{chainWhoFrom, dispatch(chainWhoFrom)},
-		chain{chainWhoTo, dispatch(chainWhoTo)},
-		groupRules(chainIn+"0", ingress, 0), // for groups that there was no number for: closed
-		groupRules(chainOut+"0", egress, 0))
-}
-
-// groupRules is the chain of a group: who the other is, and then the pair.
-func groupRules(name string, d direction, number uint32) chain {
-	who := chainWhoFrom
-	if d == egress {
-		who = chainWhoTo
+	for _, f := range families { // for groups that there was no number for: closed
+		out = append(out, gate{f, ingress, 0}.chain(), gate{f, egress, 0}.chain())
 	}
-	return chain{name, []line{
-		{"who is the other", seq(jump(who))},
-		{"we are this group", orNote(pairKey(number, 0))},
-		{"", seq(goTo(chainJudge))},
-	}}
-}
-
-// groupChains are the rules of chains named like groups'.
-func groupChains(names []string) ([]chain, error) {
-	var out []chain
-	for _, name := range names {
-		d, number, ok := parseGroup(name)
-		if !ok {
-			return nil, fmt.Errorf("%s is no group's chain", name)
-		}
-		out = append(out, groupRules(name, d, number))
-	}
-	return out, nil
-}
-
-// parseGroup reads the name of a group's chain.
-func parseGroup(name string) (direction, uint32, bool) {
-	for d, format := range []string{chainIn + "%d", chainOut + "%d"} {
-		var n uint32
-		if _, err := fmt.Sscanf(name, format, &n); err == nil && n <= lastGroup {
-			return direction(d), n, true
-		}
-	}
-	return 0, 0, false
+	return append(out, chain{chainDeny, append(deny, line{"dropped", drop()})})
 }
 
 // seq strings expressions together.
@@ -203,15 +221,15 @@ func dispatch(to string) []line {
 // who notes the identity of an address, or 0.
 func (f family) who(load func(uint32) expr.Any, spans string) []line {
 	return []line{
+		{"a pod that some policy names", seq(load(register), get(f.name(setPeers)), note(), goBack())},
+		{"an address in some block", seq(load(register), get(spans), note(), goBack())},
 		{"nobody in particular", noteNumber(0)},
-		{"a pod that some policy names", seq(load(register), get(f.name(setPeers)), note(), &expr.Verdict{Kind: expr.VerdictReturn})},
-		{"an address in some block", seq(load(register), get(spans), note())},
 	}
 }
 
 // Between two rules a number rests in the packet's priority: a rule can use a
 // number it has read only once, and the nft tool can't list more (see nftables).
-// Nobody misses the priority: it is that of one packet, and allow sets it to the default.
+// Nobody misses the priority: it is that of one packet, and is set to the default in the end.
 
 const register = unix.NFT_REG32_00
 
@@ -225,12 +243,7 @@ func noteNumber(n uint32) []expr.Any {
 	return []expr.Any{&expr.Immediate{Register: register, Data: binaryutil.NativeEndian.PutUint32(n)}, note()}
 }
 
-// orNote sets bits of the number.
-func orNote(bits uint32) []expr.Any { return changeNote(^bits, bits) }
-
-// forgetIdentity leaves the group.
-func forgetIdentity() []expr.Any { return changeNote(^uint32(identityMask), 0) }
-
+// changeNote changes bits of the number: those of the mask stay.
 func changeNote(mask, xor uint32) []expr.Any {
 	return []expr.Any{noted(), &expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4,
 		Mask: binaryutil.NativeEndian.PutUint32(mask), Xor: binaryutil.NativeEndian.PutUint32(xor)}, note()}
@@ -265,6 +278,7 @@ func obeyVerdict(name string) expr.Any {
 }
 
 func goTo(name string) expr.Any { return &expr.Verdict{Kind: expr.VerdictGoto, Chain: name} }
+func goBack() expr.Any          { return &expr.Verdict{Kind: expr.VerdictReturn} }
 func jump(name string) expr.Any { return &expr.Verdict{Kind: expr.VerdictJump, Chain: name} }
 
 func drop() []expr.Any {

@@ -261,7 +261,7 @@ func TestTamperingIsRepaired(t *testing.T) {
 		{"table deleted", []string{"delete table inet network-policy"}},
 		{"table flushed", []string{"flush table inet network-policy"}},
 		{"chain flushed", []string{"flush chain inet network-policy deny"}},
-		{"group's chain flushed", []string{"flush chain inet network-policy in-1"}},
+		{"group's chain flushed", []string{"flush chain inet network-policy in4-1"}},
 		{"rule inserted", []string{"insert rule inet network-policy forward accept"}},
 		{"chain added", []string{"add chain inet network-policy mine { type filter hook input priority 0; policy drop; }"}},
 		{"map flushed", []string{"flush map inet network-policy receivers4"}},

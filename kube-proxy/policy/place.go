@@ -71,9 +71,11 @@ func (d *difference) place() {
 	freshIdentities := d.identities.settle(whos)
 	for _, g := range freshGroups {
 		d.short = d.short || g.number == 0
-		if c := groupChain(g); g.number != 0 && !d.chains[c] {
-			d.chains[c] = true
-			d.addChains = append(d.addChains, c)
+		for _, c := range gates(g) {
+			if !d.chains[c] {
+				d.chains[c] = true
+				d.addChains = append(d.addChains, c)
+			}
 		}
 	}
 	for _, a := range touched {
@@ -178,19 +180,19 @@ func (a *address) elements() []element {
 		return out
 	}
 	out = append(out,
-		element{f.name(setReceivers), join(a.at), verdictOf(a.sides[ingress])},
-		element{f.name(setSenders), join(a.at), verdictOf(a.sides[egress])})
+		element{f.name(setReceivers), join(a.at), verdictOf(a.sides[ingress], f)},
+		element{f.name(setSenders), join(a.at), verdictOf(a.sides[egress], f)})
 	if a.sides[ingress] != nil || a.sides[egress] != nil {
 		out = append(out, element{set: f.name(setSelf), key: join(a.at, a.at)})
 	}
 	return out
 }
 
-func verdictOf(g *entry[*group]) string {
+func verdictOf(g *entry[*group], f family) string {
 	if g == nil {
 		return verdictReturn
 	}
-	return groupChain(g)
+	return gateOf(g, f).String()
 }
 
 // address families in one order.

@@ -35,7 +35,10 @@ func newStory(seed uint64) *story {
 	s := &story{
 		Rand: rand.New(rand.NewPCG(seed, 7)), now: time.Unix(1e9, 0), rules: newRuleset(),
 		cluster: cluster{namespaces: map[string]*corev1.Namespace{}, pods: map[string]*corev1.Pod{}, policies: map[string]*networkingv1.NetworkPolicy{}, node: "n1"},
-		kernel:  map[slot]string{}, spans: map[string][]placed{}, chains: map[string]bool{chainIn + "0": true, chainOut + "0": true},
+		kernel:  map[slot]string{}, spans: map[string][]placed{}, chains: map[string]bool{},
+	}
+	for _, c := range s.rules.fixedChains() {
+		s.chains[c.name] = true
 	}
 	s.rules.clock = func() time.Time { return s.now }
 	if s.IntN(4) > 0 {
@@ -259,10 +262,8 @@ func (s *story) take(t *testing.T, tr transaction) {
 		delete(s.chains, c)
 	}
 	for k, v := range s.kernel {
-		if strings.HasPrefix(v, chainIn) || strings.HasPrefix(v, chainOut) {
-			if !s.chains[v] {
-				t.Errorf("%s goes to %s, which is not there", element{k.set, k.key, v}.describe(), v)
-			}
+		if _, ok := parseGate(v); ok && !s.chains[v] {
+			t.Errorf("%s goes to %s, which is not there", element{k.set, k.key, v}.describe(), v)
 		}
 	}
 }

@@ -244,8 +244,8 @@ func (f *found) group(a netip.Addr, d direction) uint32 {
 		return 0
 	}
 	set := []string{setReceivers, setSenders}[d]
-	if of, n, ok := parseGroup(f.elements[slot{familyOf(a).name(set), join(a)}]); ok && of == d {
-		return n
+	if g, ok := parseGate(f.elements[slot{familyOf(a).name(set), join(a)}]); ok && g.direction == d {
+		return g.number
 	}
 	return 0
 }

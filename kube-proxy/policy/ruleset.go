@@ -138,7 +138,7 @@ func (d *difference) sweep() {
 		for _, i := range d.identities.byKey {
 			d.open(g.number, i.number, portSet{})
 		}
-		if c := groupChain(g); d.chains[c] {
+		for _, c := range gates(g) {
 			delete(d.chains, c)
 			d.delChains = append(d.delChains, c)
 		}
