@@ -106,7 +106,7 @@ down: ## stop the cluster and leave nothing behind
 ## ---- testing
 
 .PHONY: test
-test: build $(IMAGES) verify unit e2e conformance ## everything: laws, unit, integration, end to end (under 25 minutes on 2 cores)
+test: build $(IMAGES) verify unit e2e policy conformance ## everything: laws, unit, integration, end to end (under 25 minutes on 2 cores)
 
 .PHONY: unit
 unit: build ## unit and integration tests of every module, with the race detector
@@ -136,6 +136,10 @@ fuzz: build ## fuzz all that reads bytes from outside, each target for FUZZTIME 
 e2e: build $(IMAGES) ## end-to-end tests on a cluster of three nodes (RUN=regexp chooses)
 	@$(MAKE) -s images || echo "e2e: without the images redis and nginx two scripts of Workload will fail"
 	@cd hack && go test -count=1 -timeout 20m ./e2e -parallel 4 $(if $(RUN),-run '$(RUN)') -cluster=namespaces -v
+
+.PHONY: policy
+policy: build $(IMAGES) ## NetworkPolicy's documented cases, everybody to everybody (RUN=regexp chooses)
+	@cd hack && go test -count=1 -timeout 5m ./e2e/policy $(if $(RUN),-run 'TestPolicies/$(RUN)') -cluster=namespaces
 
 .PHONY: conformance
 conformance: build $(IMAGES) ## conformance rows, passed / total by area (RUN=regexp chooses)

@@ -80,15 +80,15 @@ func blockCases() []example {
 			allowed:  func(from, to pod, _ door) bool { return to.ns != "x" || from == pod{"w", "b"} },
 		}, {
 			name:     "a block with an exception",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: ["${w/b}", "${z/c}"]}}]}]}`}},
+			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: "${all}", except: ["${w/b}", "${z/c}"]}}]}]}`}},
 			allowed:  func(from, to pod, _ door) bool { return to.ns != "x" || from != pod{"w", "b"} && from != pod{"z", "c"} },
 		}, {
 			name:     "an exception is of its block only: another peer may allow it",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: ["${w/b}", "${z/c}"]}}, {namespaceSelector: {matchLabels: {ns: w}}}]}]}`}},
+			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: "${all}", except: ["${w/b}", "${z/c}"]}}, {namespaceSelector: {matchLabels: {ns: w}}}]}]}`}},
 			allowed:  func(from, to pod, _ door) bool { return to.ns != "x" || from != pod{"z", "c"} },
 		}, {
 			name:     "an exception is of its block only: another block may allow it",
-			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: ["${w/b}", "${z/c}"]}}]}, {from: [{ipBlock: {cidr: "${z/c}"}}], ports: [{port: 80}]}]}`}},
+			policies: []in{{"x", `{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: "${all}", except: ["${w/b}", "${z/c}"]}}]}, {from: [{ipBlock: {cidr: "${z/c}"}}], ports: [{port: 80}]}]}`}},
 			allowed: func(from, to pod, at door) bool {
 				return to.ns != "x" || from != pod{"w", "b"} && (from != pod{"z", "c"} || at == web)
 			},
@@ -100,7 +100,7 @@ func blockCases() []example {
 			},
 		}, {
 			name:     "egress to a block with an exception",
-			policies: []in{{"x", `{podSelector: {matchLabels: {pod: a}}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0, except: ["${w/b}"]}}]}]}`}},
+			policies: []in{{"x", `{podSelector: {matchLabels: {pod: a}}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: "${all}", except: ["${w/b}"]}}]}]}`}},
 			allowed:  func(from, to pod, _ door) bool { return from != pod{"x", "a"} || to != pod{"w", "b"} },
 		}, {
 			name:     "a block in which no pod is",

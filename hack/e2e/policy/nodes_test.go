@@ -85,7 +85,7 @@ func fromNodes(t *testing.T, w *world) {
 	reach("before any policy", func(int, pod, door) bool { return true })
 	// A node is no pod: whatever is on it has the node's address, and no selector selects that.
 	w.apply(t, in{"x", `{podSelector: {}, ingress: [{from: [{namespaceSelector: {}}]}]}`},
-		in{"w", fmt.Sprintf(`{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: %s/32}}], ports: [{port: 80}]}]}`, addresses[0])})
+		in{"w", fmt.Sprintf(`{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: "%s"}}], ports: [{port: 80}]}]}`, block(addresses[0]))})
 	reach("pods of all namespaces, or one node", func(node int, to pod, at door) bool { return to.ns == "z" || to.ns == "w" && node == 0 && at == web })
 	if slices.Contains(addresses, w.pods[pod{"x", "a"}].ip) {
 		t.Error("a pod has a node's address")

@@ -56,7 +56,8 @@ type rule func(from, to pod, at door) bool
 func everything(pod, pod, door) bool { return true }
 func nothing(pod, pod, door) bool    { return false }
 
-// in is a policy of a namespace: its spec as YAML, in which ${x/a} is the block of one pod's address, and ${x} the namespace's whole name.
+// in is a policy of a namespace: its spec as YAML, in which ${x/a} is the block of one pod's address, ${all} that of all, and ${x} the
+// namespace's whole name.
 type in struct{ ns, spec string }
 
 // example is policies and what they should allow.
@@ -229,18 +230,26 @@ func (w *world) spec(t *testing.T, p in) (spec networkingv1.NetworkPolicySpec) {
 	t.Helper()
 	text := os.Expand(p.spec, func(name string) string {
 		ns, one, isPod := strings.Cut(name, "/")
-		if !isPod {
-			return w.prefix + ns
+		switch {
+		case isPod:
+			return block(w.pods[pod{ns, one}].ip)
+		case name == "all" && strings.Contains(w.pods[pod{"x", "a"}].ip, ":"):
+			return "::/0"
+		case name == "all":
+			return "0.0.0.0/0"
 		}
-		ip := w.pods[pod{ns, one}].ip
-		bits := 32
-		if strings.Contains(ip, ":") {
-			bits = 128
-		}
-		return fmt.Sprintf("%s/%d", ip, bits)
+		return w.prefix + ns
 	})
 	check(t, yaml.UnmarshalStrict([]byte(text), &spec), "reading "+text)
 	return spec
+}
+
+// block is one address.
+func block(ip string) string {
+	if strings.Contains(ip, ":") {
+		return ip + "/128"
+	}
+	return ip + "/32"
 }
 
 // becomes waits until the matrix is as the rule says; else it prints it. Where the rule allows everything it looks for a second longer: so it
