@@ -28,6 +28,7 @@ type story struct {
 	kernel map[slot]string
 	spans  map[string][]placed
 	chains map[string]bool
+	asked  map[string]bool // maps of spans that the chains ask
 	serial int64
 }
 
@@ -35,7 +36,7 @@ func newStory(seed uint64) *story {
 	s := &story{
 		Rand: rand.New(rand.NewPCG(seed, 7)), now: time.Unix(1e9, 0), rules: newRuleset(),
 		cluster: cluster{namespaces: map[string]*corev1.Namespace{}, pods: map[string]*corev1.Pod{}, policies: map[string]*networkingv1.NetworkPolicy{}, node: "n1"},
-		kernel:  map[slot]string{}, spans: map[string][]placed{}, chains: map[string]bool{},
+		kernel:  map[slot]string{}, spans: map[string][]placed{}, chains: map[string]bool{}, asked: map[string]bool{},
 	}
 	for _, c := range s.rules.fixedChains() {
 		s.chains[c.name] = true
@@ -232,6 +233,7 @@ func (s *story) everything() News {
 // is not, or what is still referred to.
 func (s *story) take(t *testing.T, tr transaction) {
 	t.Helper()
+	s.unseen(t, tr)
 	for _, f := range tr.fill {
 		s.spans[f.set] = f.spans
 	}
@@ -264,6 +266,44 @@ func (s *story) take(t *testing.T, tr transaction) {
 	for k, v := range s.kernel {
 		if _, ok := parseGate(v); ok && !s.chains[v] {
 			t.Errorf("%s goes to %s, which is not there", element{k.set, k.key, v}.describe(), v)
+		}
+	}
+}
+
+// unseen checks what packets must not notice: the first step of a transaction
+// writes only what nobody asks for yet, and no set of ports is deleted that a
+// packet may ask for that read its number just before.
+func (s *story) unseen(t *testing.T, tr transaction) {
+	t.Helper()
+	asked := map[string]bool{} // numbers of sets of ports
+	for k, v := range s.kernel {
+		if k.set == setRights {
+			asked[v] = true
+		}
+	}
+	for _, f := range tr.fill {
+		if s.asked[f.set] {
+			t.Errorf("%s is written while it is asked", f.set)
+		}
+	}
+	for _, e := range tr.ahead {
+		if asked[e.key[:4]] {
+			t.Errorf("%s is added to what is asked for", e.describe())
+		}
+	}
+	for _, e := range tr.del {
+		if (e.set == setPorts || e.set == setPortRanges) && asked[e.key[:4]] {
+			t.Errorf("%s is deleted from what is asked for", e.describe())
+		}
+	}
+	for _, e := range tr.add {
+		if e.set == setPortRanges {
+			t.Errorf("%s is not written ahead", e.describe())
+		}
+	}
+	for i, f := range families {
+		for n, set := range spanSets {
+			s.asked[f.name(set)] = n == s.rules.active[i]
 		}
 	}
 }
