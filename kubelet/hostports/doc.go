@@ -5,7 +5,8 @@
 // a restart. Run looks now and then whether the kernel still holds what it should.
 //
 // A table of its own a family, kubelet-host-ports, that is there while a pod has a host port; look at it with `nft list table ip
-// kubelet-host-ports`. Only the first packet of a connection is looked at, before kube-proxy's rules see it:
+// kubelet-host-ports`. Only the first packet of a connection is looked at, and only if kube-proxy's rules, which see it before, lead it nowhere: a
+// Service's address may be one of the node's, too (a load balancer's, while this node answers for it), and is the Service's:
 //
 //	prerouting, output ── is the destination an address of this node? ── ports: two looks into hashes, however many ports there are
 //	                                                                       │ address, protocol, port  (in named)

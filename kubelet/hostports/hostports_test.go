@@ -127,6 +127,39 @@ func TestPackets(t *testing.T) {
 	}
 }
 
+// TestServicesComeFirst: an address of a Service is led where kube-proxy says, also while this node answers for it and a pod has that port of the node.
+func TestServicesComeFirst(t *testing.T) {
+	n := newNet(t)
+	for _, p := range n.pods {
+		p.serve(t, 80)
+	}
+	const balancer = "198.18.7.77"
+	n.node.inside(t, func() error {
+		for _, c := range []string{
+			"add table ip services",
+			"add chain ip services prerouting { type nat hook prerouting priority dstnat; }",
+			"add chain ip services output { type nat hook output priority -100; }",
+			"add rule ip services prerouting ip daddr " + balancer + " tcp dport 8080 dnat to 10.244.7.3:80",
+			"add rule ip services output ip daddr " + balancer + " tcp dport 8080 dnat to 10.244.7.3:80",
+		} {
+			if out, err := tool(c); err != nil {
+				return fmt.Errorf("%s: %w: %s", c, err, out)
+			}
+		}
+		if out, err := exec.Command("ip", "address", "add", balancer+"/32", "dev", "outside").CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return New(zaptest.NewLogger(t)).Set(pod(0, port("8080/TCP", 80)), at(0))
+	})
+	for _, from := range []place{n.host, n.node} {
+		for to, want := range map[string]string{balancer + ":8080": "pod1", "198.18.7.1:8080": "pod0"} {
+			if a, err := from.call("tcp", netip.MustParseAddrPort(to)); err != nil || a.from != want {
+				t.Errorf("%s calls %s: %+v, %v, want %s", from.name, to, a, err, want)
+			}
+		}
+	}
+}
+
 // TestLoopbackIsGuarded: a pod whose link forwards loopback addresses does not reach what listens on the node's.
 func TestLoopbackIsGuarded(t *testing.T) {
 	n := newNet(t)

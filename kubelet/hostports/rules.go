@@ -29,12 +29,16 @@ type rule struct {
 	exprs   []expr.Any
 }
 
-// before is by how much ours come before kube-proxy's, which are at the usual priorities.
-const before = 10
+// By how much ours come behind and before kube-proxy's, which are at the usual priorities. What a Service's address leads to is asked first: a load
+// balancer's address is one of the node's own while this node answers for it, and an external address may be.
+const (
+	behind = 10
+	before = 10
+)
 
 // chains are the same whatever ports there are. Those of type nat see the first packet of a connection and no other.
 func (f family) chains() []chain {
-	dest, source := *nft.ChainPriorityNATDest-before, *nft.ChainPriorityNATSource-before
+	dest, source := *nft.ChainPriorityNATDest+behind, *nft.ChainPriorityNATSource-before
 	out := []chain{
 		{name: chainPorts, rules: []rule{
 			{"an address of the node that a pod asked for", seq(f.load(f.destination, register), loadPort(register+f.words), f.lead(mapNamed))},
