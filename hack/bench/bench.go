@@ -86,7 +86,7 @@ func (b *bench) start(ctx context.Context) error {
 	if _, err := b.kubectl("-n", "demo", "rollout", "status", "deployment/hello", "--timeout=60s"); err != nil {
 		return err
 	}
-	b.report.add("From nothing, everything built, to …", row{"three nodes ready", seconds(up), "", ""},
+	b.report.add("From nothing, everything built, to …", row{"three nodes ready, names answered", seconds(up), "", ""},
 		row{"the demo answers at a node port", seconds(first), "aim: 10 s", ""},
 		row{"all three replicas available", seconds(time.Since(began)), "", ""})
 	if err := b.connect(); err != nil {

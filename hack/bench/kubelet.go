@@ -29,7 +29,7 @@ func (b *bench) kubelet(ctx context.Context) (err error) {
 	if err := b.cluster("down"); err != nil {
 		return err
 	}
-	if err := b.cluster("up", "-nodes", "1"); err != nil {
+	if err := b.cluster("up", "-nodes", "1", "-dns=false"); err != nil {
 		return err
 	}
 	if err := b.connect(); err != nil {

@@ -33,7 +33,7 @@ func (b *bench) network(ctx context.Context) error {
 	if err := b.cluster("down"); err != nil {
 		return err
 	}
-	if err := b.cluster("up", "-nodes", fmt.Sprint(networkNodes)); err != nil {
+	if err := b.cluster("up", "-nodes", fmt.Sprint(networkNodes), "-dns=false"); err != nil {
 		return err
 	}
 	if err := b.connect(); err != nil {
