@@ -229,6 +229,10 @@ func TestSharing(t *testing.T) {
 	say := func(key string, local bool, app string, ports ...string) share {
 		return share{key: key, local: local, selector: map[string]string{"app": app}, ports: ports}
 	}
+	in := func(namespace string, s share) share {
+		s.namespace = namespace
+		return s
+	}
 	for name, tc := range map[string]struct {
 		a, b share
 		want bool
@@ -242,10 +246,23 @@ func TestSharing(t *testing.T) {
 		"one is local":                {say("x", true, "a", "TCP/80"), say("x", false, "a", "TCP/81"), false},
 		"both are, on the same pods":  {say("x", true, "a", "TCP/80"), say("x", true, "a", "TCP/81"), true},
 		"both are, on different pods": {say("x", true, "a", "TCP/80"), say("x", true, "b", "TCP/81"), false},
+		"the same words elsewhere":    {in("x", say("z", true, "a", "TCP/80")), in("y", say("z", true, "a", "TCP/81")), false},
+		"elsewhere, and not local":    {in("x", say("z", false, "a", "TCP/80")), in("y", say("z", false, "a", "TCP/81")), true},
 	} {
 		if tc.a.with(tc.b) != tc.want || tc.b.with(tc.a) != tc.want {
 			t.Errorf("%s: %v %v, want %v", name, tc.a.with(tc.b), tc.b.with(tc.a), tc.want)
 		}
+	}
+
+	elsewhere := func(namespace string) share {
+		s := balanced(func(s *corev1.Service) {
+			s.Namespace, s.Annotations, s.Spec.Selector = namespace, map[string]string{shareAnnotation: "x"}, map[string]string{"app": "a"}
+			s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		})
+		return shareOf(s)
+	}
+	if elsewhere("a").with(elsewhere("b")) || !elsewhere("a").with(elsewhere("a")) {
+		t.Error("pods of two namespaces count as the same, or those of one do not")
 	}
 
 	// In the book: one of the same word with another port has the address, too; when its port becomes the same, the younger has to go.

@@ -14,10 +14,11 @@ const shareAnnotation = "metallb.io/allow-shared-ip"
 
 // share is what decides whether two services can have one address.
 type share struct {
-	key      string // empty: with nobody
-	ports    []string
-	local    bool // only nodes with a pod of it answer
-	selector map[string]string
+	key       string // empty: with nobody
+	ports     []string
+	local     bool   // only nodes with a pod of it answer
+	namespace string // of its pods
+	selector  map[string]string
 }
 
 func shareOf(s *corev1.Service) share {
@@ -25,7 +26,7 @@ func shareOf(s *corev1.Service) share {
 	if out.key == "" {
 		return share{}
 	}
-	out.selector = maps.Clone(s.Spec.Selector)
+	out.namespace, out.selector = s.Namespace, maps.Clone(s.Spec.Selector)
 	for _, p := range s.Spec.Ports {
 		out.ports = append(out.ports, fmt.Sprintf("%s/%d", p.Protocol, p.Port))
 	}
@@ -39,7 +40,7 @@ func (s share) with(o share) bool {
 	if s.key == "" || s.key != o.key || slices.ContainsFunc(s.ports, func(p string) bool { return slices.Contains(o.ports, p) }) {
 		return false
 	}
-	return !s.local && !o.local || s.local == o.local && len(s.selector) > 0 && maps.Equal(s.selector, o.selector)
+	return !s.local && !o.local || s.local == o.local && s.namespace == o.namespace && len(s.selector) > 0 && maps.Equal(s.selector, o.selector)
 }
 
 func (s share) equal(o share) bool {
