@@ -26,7 +26,7 @@ import (
 const (
 	// socketBuffer must hold the largest transaction: a load of 10,000 services is 6 MiB.
 	socketBuffer = 256 << 20
-	// patience is how long the kernel may take to answer.
+	// patience is how long the kernel may take to answer, at least; twice that at most.
 	patience = time.Minute
 )
 
@@ -39,6 +39,7 @@ type Conn struct {
 	socket     *netlink.Conn
 	generation uint32 // the kernel's count of transactions when last seen; 0: never yet
 	strangers  uint64
+	deadline   time.Time // of the socket
 }
 
 // New makes a Conn; it is opened by the first exchange. netns is the file
@@ -58,7 +59,7 @@ func (c *Conn) Close() {
 func (c *Conn) Read(ask func(*nft.Conn) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.exchangeLocked(ask)
+	return c.exchangeLocked(func() error { return ask(c.conn) })
 }
 
 // Write commits what say writes down: the kernel does all of it or nothing,
@@ -66,20 +67,17 @@ func (c *Conn) Read(ask func(*nft.Conn) error) error {
 func (c *Conn) Write(say func(*nft.Conn) error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.lookLocked(); err != nil {
-		return err
-	}
-	before := c.generation
-	err := c.exchangeLocked(func(conn *nft.Conn) error {
-		if err := say(conn); err != nil {
+	err := c.exchangeLocked(func() error {
+		if err := say(c.conn); err != nil {
 			return err
 		}
-		return conn.Flush()
+		return c.conn.Flush()
 	})
 	if err != nil {
 		return err
 	}
-	c.generation = before + 1
+	// Whoever came before, between or after: the count is one more than it should be.
+	c.generation = after(c.generation)
 	return c.lookLocked()
 }
 
@@ -96,7 +94,7 @@ func (c *Conn) Strangers() (uint64, error) {
 // lookLocked compares the kernel's generation with the one we expect.
 func (c *Conn) lookLocked() error {
 	var now uint32
-	err := c.exchangeLocked(func(*nft.Conn) (err error) {
+	err := c.exchangeLocked(func() (err error) {
 		now, err = c.askLocked()
 		return err
 	})
@@ -138,18 +136,18 @@ func (c *Conn) askLocked() (uint32, error) {
 }
 
 // exchangeLocked runs f over an open connection, which must be over soon.
-func (c *Conn) exchangeLocked(f func(*nft.Conn) error) error {
+func (c *Conn) exchangeLocked(f func() error) error {
 	if c.conn == nil {
 		if err := c.dialLocked(); err != nil {
 			c.closeLocked()
 			return err
 		}
 	}
-	if err := c.socket.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.deadlineLocked(); err != nil {
 		c.closeLocked()
-		return fmt.Errorf("setting a deadline: %w", err)
+		return err
 	}
-	if err := f(c.conn); err != nil {
+	if err := f(); err != nil {
 		c.closeLocked()
 		return err
 	}
@@ -182,5 +180,5 @@ func (c *Conn) closeLocked() {
 	if c.socket != nil {
 		_ = c.socket.Close() // it is of no more use either way
 	}
-	c.conn, c.socket = nil, nil
+	c.conn, c.socket, c.deadline = nil, nil, time.Time{}
 }

@@ -165,10 +165,40 @@ func eachMessage(all []element, values bool, send func(set string, es []nft.SetE
 
 // apply makes the changes of a transaction.
 func (k *kernel) apply(t transaction) error {
+	if e, ok := k.plain(t); ok {
+		return k.WriteElements(e)
+	}
 	return k.write(func(b *batch) error {
 		if err := b.picks(t.addChains); err != nil {
 			return err
 		}
 		return b.elements(t.del, t.add)
 	})
+}
+
+// plain is a transaction of elements without verdicts: nearly every one.
+func (k *kernel) plain(t transaction) (*nfconn.Elements, bool) {
+	if len(t.addChains) > 0 {
+		return nil, false
+	}
+	out := nfconn.NewElements()
+	for i, list := range [][]element{t.del, t.add} {
+		del := i == 0
+		for _, e := range list {
+			s := specOf(e.set)
+			if s.verdicts() {
+				return nil, false
+			}
+			out.To(byte(k.family.table), tableName, e.set, del)
+			key, end, value := e.key, "", e.value
+			if s.ranges {
+				key, end = e.key[:len(e.key)/2], e.key[len(e.key)/2:]
+			}
+			if del { // keys suffice
+				value = ""
+			}
+			out.Add(key, end, value)
+		}
+	}
+	return out, true
 }
