@@ -134,7 +134,8 @@ func serviceStatus(r *row) {
 	w := r.follow(client.Watch(r.ctx, labelled(label)))
 	_, err := client.Create(r.ctx, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: "one", Labels: map[string]string{rowLabel: label}},
-		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, Ports: []corev1.ServicePort{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP}}},
+		// Of a class that nobody serves: where addresses are given out, the status would be somebody else's, too.
+		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: new("conformance.example.com/nobody"), Ports: []corev1.ServicePort{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP}}},
 	}, metav1.CreateOptions{})
 	r.must(err, "creating")
 	w.next(watch.Added, "one", named("one"))
