@@ -83,6 +83,7 @@ type Syncer struct {
 	wish  nftables.Wish // last written
 	begun bool          // something was written
 	retry time.Duration // wait before the next try; 0: all is written
+	wrote time.Time     // when the last write, or try, was over
 }
 
 // New makes a Syncer.
@@ -104,15 +105,10 @@ func (s *Syncer) Run(ctx context.Context) error {
 	verify := time.NewTicker(s.periods.Verify)
 	defer verify.Stop()
 	for {
-		// Writes are apart by the pause; what wakes us meanwhile is written together.
-		pause := time.NewTimer(max(s.periods.Min, s.retry))
-		select {
-		case <-ctx.Done():
-			pause.Stop()
-			return nil
-		case <-pause.C:
-		}
 		if s.retry > 0 {
+			if !sleep(ctx, max(s.periods.Min, s.retry)) {
+				return nil
+			}
 			s.write()
 			continue
 		}
@@ -120,18 +116,47 @@ func (s *Syncer) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-s.parts.Table.Woken():
-			s.write()
 		case <-s.parts.Addresses.Woken():
-			s.write()
 		case <-verify.C:
 			s.verify()
+			continue
 		}
+		// Writes are apart by the pause; what wakes us meanwhile is written together.
+		if pause := s.periods.Min - time.Since(s.wrote); pause > 0 {
+			if !sleep(ctx, pause) {
+				return nil
+			}
+			drain(s.parts.Table.Woken())
+			drain(s.parts.Addresses.Woken())
+		}
+		s.write()
+	}
+}
+
+// drain takes the token, if there is one.
+func drain(woken <-chan struct{}) {
+	select {
+	case <-woken:
+	default:
+	}
+}
+
+// sleep waits; false: ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
 	}
 }
 
 // write has the newest table written.
 func (s *Syncer) write() {
 	start := time.Now()
+	defer func() { s.wrote = time.Now() }()
 	s.parts.Health.Queued(start)
 	table, news := s.parts.Table.Take()
 	s.meters.count(news)
