@@ -13,8 +13,13 @@ import (
 // drained says until when the containers of a pod that is to end are not told so: its deletion travels to the endpoints of its services and from
 // there to the rules of every node, and what connects meanwhile must find somebody. Only a pod that takes requests has that time: one that is ready
 // and that a service selects. It is part of the grace period, at most half of it. Containers with a preStop hook are ended as their hook says.
+// A pod that the node must have gone at once does not wait either
+// (https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#hard-eviction-thresholds).
 // Asked once, when the end is asked for; zero: there is nothing to wait for.
 func (w *worker) drained(s *state) time.Time {
+	if s.evicted != nil && !s.evicted.By.After(s.seen.Now) {
+		return time.Time{}
+	}
 	if s.gone || s.final != nil || w.cfg.Drain <= 0 || s.last == nil || !readyIn(s.last) {
 		return time.Time{}
 	}

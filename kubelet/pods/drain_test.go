@@ -30,6 +30,7 @@ func TestDrained(t *testing.T) {
 		grace    int64
 		change   func(*corev1.Pod)
 		gone     bool
+		evicted  bool // by the node, with that grace
 		want     time.Duration
 	}{
 		{name: "served", services: []*corev1.Service{elsewhere, selects(web)}, grace: 30, want: drain},
@@ -39,6 +40,8 @@ func TestDrained(t *testing.T) {
 		{name: "not ready", services: []*corev1.Service{selects(web)}, unready: true, grace: 30},
 		{name: "with a hook", services: []*corev1.Service{selects(web)}, change: func(p *corev1.Pod) { p.Spec.Containers[0].Lifecycle = hook }, grace: 30},
 		{name: "deleted by force", services: []*corev1.Service{selects(web)}, grace: 30, gone: true},
+		{name: "evicted with time", services: []*corev1.Service{selects(web)}, grace: 30, evicted: true, want: drain},
+		{name: "evicted at once", services: []*corev1.Service{selects(web)}, grace: 0, evicted: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -63,8 +66,14 @@ func TestDrained(t *testing.T) {
 				asked := time.Now()
 				ending := w.newest().DeepCopy()
 				ending.DeletionTimestamp, ending.DeletionGracePeriodSeconds = &metav1.Time{Time: asked.Add(time.Duration(c.grace) * time.Second)}, &c.grace
-				w.wish(ending, c.gone)
-				time.Sleep(time.Duration(c.grace) * time.Second)
+				if c.evicted {
+					w.post(func(s *state) {
+						s.evicted = &End{Phase: corev1.PodFailed, Reason: "Evicted", By: asked.Add(time.Duration(c.grace) * time.Second)}
+					})
+				} else {
+					w.wish(ending, c.gone)
+				}
+				time.Sleep(time.Duration(c.grace+1) * time.Second)
 				synctest.Wait()
 				if a.stopped.IsZero() {
 					t.Fatalf("it was not told to end: %q", a.noted())
@@ -89,4 +98,40 @@ func (a *drainStage) StopContainer(_ context.Context, id string, _ time.Duration
 	}
 	a.become(id, containers.Exited)
 	return nil
+}
+
+// A time that is shortened while a pod still takes requests counts for these, too.
+func TestDrainOfAShortenedEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		web := map[string]string{"app": "web"}
+		a := &drainStage{stage: &stage{}}
+		parts := a.parts()
+		parts.Containers, parts.Services = a, func() ([]*corev1.Service, error) {
+			return []*corev1.Service{{ObjectMeta: metav1.ObjectMeta{Namespace: "ns"}, Spec: corev1.ServiceSpec{Selector: web}}}, nil
+		}
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u", Labels: web}}
+		p.Spec.HostNetwork, p.Spec.RestartPolicy, p.Spec.DNSPolicy = true, corev1.RestartPolicyNever, corev1.DNSDefault
+		p.Spec.Containers = []corev1.Container{{Name: "c", Image: "i"}}
+		root := t.TempDir()
+		w := newWorker(p, &Config{Root: root, Logs: root, DNS: DNS{NodeFile: "/nowhere"}, Drain: 10 * time.Second}, parts, logging.ForTest(t))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { w.run(ctx); close(done) }()
+		defer func() { cancel(); <-done }()
+		synctest.Wait()
+		w.post(func(s *state) { s.ready["c-0"] = true })
+		synctest.Wait()
+		for _, grace := range []int64{30, 2} {
+			ending := w.newest().DeepCopy()
+			ending.DeletionTimestamp, ending.DeletionGracePeriodSeconds = &metav1.Time{Time: time.Now()}, &grace
+			w.wish(ending, false)
+			synctest.Wait()
+		}
+		shortened := time.Now()
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		if got := a.stopped.Sub(shortened); a.stopped.IsZero() || got != time.Second {
+			t.Errorf("told after %s (%v), want half of the 2s that it was left", got, a.stopped)
+		}
+	})
 }

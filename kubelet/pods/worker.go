@@ -266,6 +266,9 @@ func (w *worker) turn(s *state) Plan {
 		if !s.ending {
 			s.ending, s.from = true, w.drained(s)
 		}
+		if half := wish.End.By.Add(-s.endGrace / 2); s.from.After(half) {
+			s.from = half // the time was shortened since
+		}
 		if !s.gone {
 			wish.End.From = s.from
 		}
