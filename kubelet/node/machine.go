@@ -40,6 +40,9 @@ func tellImages(list []images.Image, most int) []corev1.ContainerImage {
 func (n *Node) wish(ctx context.Context) *corev1.Node {
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.cfg.Name, Labels: map[string]string{
 		corev1.LabelHostname: n.cfg.Name, corev1.LabelOSStable: runtime.GOOS, corev1.LabelArchStable: runtime.GOARCH,
+	}, Annotations: map[string]string{
+		// Every kubelet of today says so. There are clients that count on a node having some annotation (flannel does).
+		"volumes.kubernetes.io/controller-managed-attach-detach": "true",
 	}}}
 	maps.Copy(node.Labels, n.cfg.Labels)
 	node.Spec.Taints = n.cfg.Taints
