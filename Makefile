@@ -67,6 +67,16 @@ bin/staticcheck: hack/tools/staticcheck/go.mod
 	@echo "building staticcheck (once)"
 	@cd hack/tools/staticcheck && GOWORK=off go build -o $(CURDIR)/$@ honnef.co/go/tools/cmd/staticcheck
 
+# A pod network from elsewhere, for the test that runs it. Its backend udp is in C.
+bin/flannel: hack/tools/flannel/go.mod
+	@echo "building flannel (once; takes three minutes)"
+	@cd hack/tools/flannel && CGO_ENABLED=1 GOWORK=off go build -trimpath -tags netgo,osusergo -ldflags '-s -w -extldflags -static' \
+		-o $(CURDIR)/$@ github.com/flannel-io/flannel
+
+# Not among the images that every cluster gets.
+bin/flannel.tar: bin/flannel $(addprefix hack/images/,debian.go libraries.go flannel.go) | prereqs
+	@go run ./hack/images -out bin flannel
+
 # What a cluster has by itself: its name server, and what tests and the demo run.
 IMAGES := bin/images/testapp.tar bin/images/coredns.tar
 
@@ -143,7 +153,7 @@ policy: build $(IMAGES) ## NetworkPolicy's documented cases, everybody to everyb
 
 .PHONY: conformance
 conformance: build $(IMAGES) ## conformance rows, passed / total by area (RUN=regexp chooses)
-	@cd hack/e2e/conformance && go test -count=1 -timeout 10m -parallel 8 $(if $(RUN),-run 'TestConformance/$(RUN)') -cluster=namespaces
+	@cd hack/e2e/conformance && go test -count=1 -timeout 20m -parallel 8 $(if $(RUN),-run 'TestConformance/$(RUN)') -cluster=namespaces
 
 .PHONY: graph
 graph: ## print which controller is woken by what, from their tables
