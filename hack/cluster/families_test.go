@@ -173,18 +173,20 @@ func TestNodeWithAnotherAddress(t *testing.T) {
 			t.Errorf("%s: %v, want %q", list, err, words)
 		}
 	}
-	old := c.nodeIPs(n2)
-	ips, err := c.newAddresses(n2, a.hosts(100)[1].String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	n2.Addresses = ips
-	if err := netns.Do(c.nodeNetns(n2), func() error { return c.furnish(n2) }); err != nil {
-		t.Fatal(err)
-	}
-	for ip, there := range map[netip.Addr]bool{old[0]: true, old[1]: false, a.hosts(100)[1]: true} {
-		if err := dialFrom(c, n1, ip); refused(err) != there {
-			t.Errorf("calling %s: %v, want that it is there: %v", ip, err, there)
+	for i := range 2 {
+		old, next := c.nodeIPs(n2), a.hosts(100)[i]
+		ips, err := c.newAddresses(n2, next.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n2.Addresses = ips
+		if err := netns.Do(c.nodeNetns(n2), func() error { return c.furnish(n2) }); err != nil {
+			t.Fatal(err)
+		}
+		for ip, there := range map[netip.Addr]bool{old[1-i]: true, old[i]: false, next: true} {
+			if err := dialFrom(c, n1, ip); refused(err) != there {
+				t.Errorf("calling %s: %v, want that it is there: %v", ip, err, there)
+			}
 		}
 	}
 	if more, err := c.addNode(); err != nil || more.Index != 3 {

@@ -148,6 +148,10 @@ func (c *cluster) furnish(n *node) error {
 			return fmt.Errorf("raising %s: %w", l.Attrs().Name, err)
 		}
 	}
+	// First: of an address beside an older one of its range there would be nothing left when the older goes.
+	if err := c.dropAddresses(n, eth0); err != nil {
+		return err
+	}
 	if err := c.addAddresses(eth0, c.nodeIPs(n)); err != nil {
 		return err
 	}
@@ -159,7 +163,7 @@ func (c *cluster) furnish(n *node) error {
 			return fmt.Errorf("adding route %s: %w", r, err)
 		}
 	}
-	return c.dropAddresses(n, eth0)
+	return nil
 }
 
 func (c *cluster) nodeRoutes(n *node, eth0 int) (routes []*netlink.Route) {
