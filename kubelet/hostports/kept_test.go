@@ -101,6 +101,45 @@ func TestTheKernelRemembers(t *testing.T) {
 	})
 }
 
+// TestKeepIsNotForgotten: when the kernel refuses to be read or written at the start, the ports of pods that are gone go as soon as it does not.
+func TestKeepIsNotForgotten(t *testing.T) {
+	powerless := func(f func() error) func() error { // for the rest of the thread's life
+		return func() error {
+			head, data := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, [2]unix.CapUserData{}
+			if err := unix.Capset(&head, &data[0]); err != nil {
+				return err
+			}
+			if err := f(); err == nil {
+				return errors.New("the kernel let it pass: this test shows nothing")
+			}
+			return nil
+		}
+	}
+	for name, first := range map[string]func(*Ports) error{
+		"never read": func(*Ports) error { return nil },
+		"read once":  (*Ports).Mend,
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNet(t)
+			n.pods[0].serve(t, 80)
+			n.pods[1].serve(t, 80)
+			old, next := New(zaptest.NewLogger(t)), New(zaptest.NewLogger(t))
+			n.node.inside(t, func() error {
+				return errors.Join(old.Set(pod(0, port("8080/TCP", 80)), at(0)), old.Set(pod(1, port("8081/TCP", 80)), at(1)), first(next))
+			})
+			n.node.inside(t, powerless(func() error { return next.Keep([]string{"uid-1"}) }))
+			n.node.inside(t, next.Mend)
+			if a, err := n.host.call("tcp", netip.MustParseAddrPort("198.18.7.1:8080")); !errors.Is(err, unix.ECONNREFUSED) {
+				t.Errorf("its pod lives no more: %+v, %v", a, err)
+			}
+			if a, err := n.host.call("tcp", netip.MustParseAddrPort("198.18.7.1:8081")); err != nil || a.from != "pod1" {
+				t.Errorf("its pod lives: %+v, %v", a, err)
+			}
+			n.node.inside(t, func() error { return next.Set(pod(1, port("8080/TCP", 80)), at(1)) })
+		})
+	}
+}
+
 // TestUDPFlowsAreForgotten: a client that keeps its socket is led to the new holder, and not to the old one.
 func TestUDPFlowsAreForgotten(t *testing.T) {
 	n := newNet(t)

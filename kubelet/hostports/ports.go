@@ -23,7 +23,8 @@ type Ports struct {
 	mu     sync.Mutex // guards what follows, and serializes talks with the kernel
 	book   book       // nil until the kernel's table was read
 	kernel kernel
-	unled  bool // it was said that 127.0.0.1 cannot be led to pods
+	unled  bool      // it was said that 127.0.0.1 cannot be led to pods
+	living *[]string // whose ports are still to be kept, all others' given up; nil: that is done
 }
 
 var _ network.HostPorts = (*Ports)(nil)
@@ -45,7 +46,7 @@ func (p *Ports) Set(pod network.Pod, at network.Attachment) error {
 	if err := p.lookLocked(); err != nil {
 		return err
 	}
-	next, err := p.book.with(pod.Key, want)
+	next, err := p.keptLocked().with(pod.Key, want)
 	if err != nil {
 		return err
 	}
@@ -68,17 +69,26 @@ func (p *Ports) Remove(podKey string) error {
 	if err := p.lookLocked(); err != nil {
 		return err
 	}
-	return p.turnLocked(p.book.without(func(o owner) bool { return o.key == podKey }))
+	return p.turnLocked(p.keptLocked().without(func(o owner) bool { return o.key == podKey }))
 }
 
 // Keep is that of network.HostPorts.
 func (p *Ports) Keep(podKeys []string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.living = &podKeys // where the kernel refuses now, whoever comes next tries again
 	if err := p.lookLocked(); err != nil {
 		return err
 	}
-	return p.turnLocked(p.book.without(func(o owner) bool { return !slices.Contains(podKeys, o.key) }))
+	return p.turnLocked(p.keptLocked())
+}
+
+// keptLocked is the book without what is to be given up since Keep.
+func (p *Ports) keptLocked() book {
+	if p.living == nil {
+		return p.book
+	}
+	return p.book.without(func(o owner) bool { return !slices.Contains(*p.living, o.key) })
 }
 
 // Run mends what others changed in the kernel's tables, until the context ends. The tables stay: pods go on without us.
@@ -104,7 +114,7 @@ func (p *Ports) Mend() error {
 	if err := p.lookLocked(); err != nil {
 		return err
 	}
-	return p.turnLocked(p.book)
+	return p.turnLocked(p.keptLocked())
 }
 
 // lookLocked asks what the kernel holds; the first time that becomes the book.
@@ -139,7 +149,7 @@ func (p *Ports) turnLocked(next book) error {
 		}
 	}
 	was := p.book
-	p.book = next
+	p.book, p.living = next, nil
 	if n, err := forget(was, next); err != nil {
 		p.log.Warn("forgetting UDP flows of host ports", zap.Error(err)) // they end when their clients are silent for a while
 	} else if n > 0 {

@@ -15,7 +15,7 @@ type HostPorts interface {
 	Set(pod Pod, at Attachment) error
 	// Remove gives up the ports of a pod; one that has none is no error.
 	Remove(podKey string) error
-	// Keep gives up the ports of all pods but these.
+	// Keep gives up the ports of all pods but these; after an error it is tried again with whatever comes next.
 	Keep(podKeys []string) error
 }
 
@@ -58,7 +58,7 @@ func (l *living) add(held []Held) []string {
 	return slices.Clone(l.keys)
 }
 
-// keepPorts gives up host ports of pods that are no more. What fails is left to the next start; a pod that wants such a port is told whose it is.
+// keepPorts gives up host ports of pods that are no more. What fails is tried again.
 func (n *Network) keepPorts(held []Held) {
 	keys := n.living.add(held)
 	n.cni.restored(keys)
