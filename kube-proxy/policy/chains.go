@@ -30,6 +30,9 @@ const (
 	chainDeny    = "deny"
 )
 
+// chainUnknown are, by direction, where packets of unknown pods end.
+var chainUnknown = [2]string{"unknown-receives", "unknown-sends"}
+
 // baseChains are where packets come in.
 var baseChains = []struct {
 	name string
@@ -154,8 +157,8 @@ func (r *ruleset) fixedChains() []chain {
 			chain{f.name(chainIngress), []line{{"pods of this node that receive", seq(f.loadDestination(register), obeyVerdict(f.name(setReceivers)))}}})
 		if local := f.of(r.local); local.IsValid() {
 			n := len(out)
-			out[n-2].rules = append(out[n-2].rules, line{"a pod of this node that nobody knows yet", seq(f.inPrefix(f.loadSource, local), drop())})
-			out[n-1].rules = append(out[n-1].rules, line{"a pod of this node that nobody knows yet", seq(f.inPrefix(f.loadDestination, local), drop())})
+			out[n-2].rules = append(out[n-2].rules, line{"a pod of this node that nobody knows yet", seq(f.inPrefix(f.loadSource, local), goTo(chainUnknown[egress]))})
+			out[n-1].rules = append(out[n-1].rules, line{"a pod of this node that nobody knows yet", seq(f.inPrefix(f.loadDestination, local), goTo(chainUnknown[ingress]))})
 		}
 		spans := f.name(spanSets[r.active[i]])
 		out = append(out,
@@ -165,6 +168,13 @@ func (r *ruleset) fixedChains() []chain {
 	}
 	for _, f := range families { // for groups that there was no number for: closed
 		out = append(out, gate{f, ingress, 0}.chain(), gate{f, egress, 0}.chain())
+	}
+	for d, name := range chainUnknown {
+		c := chain{name: name}
+		if r.closed[d] {
+			c.rules = []line{{"held back", drop()}}
+		}
+		out = append(out, c)
 	}
 	return append(out, chain{chainDeny, append(deny, line{"dropped", drop()})})
 }

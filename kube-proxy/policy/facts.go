@@ -22,7 +22,7 @@ type Name struct{ Namespace, Name string }
 // INVARIANT: it is never changed. Texts that many pods share are kept once.
 type Pod struct {
 	Name      Name
-	Addresses []netip.Addr // at most one a family
+	Addresses []netip.Addr // at most one a family; none: of this node, and has none yet
 	Local     bool         // it runs on this node
 	Created   int64        // of two that claim one address the younger has it
 
@@ -31,7 +31,7 @@ type Pod struct {
 }
 
 // podOf is the fact of a pod, or nil if policies have nothing to do with it: it
-// has no address, or the node's, or has ended.
+// has no address and is not of this node, or has the node's, or has ended.
 func podOf(p *corev1.Pod, node string) *Pod {
 	if p.Spec.HostNetwork || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return nil
@@ -48,7 +48,7 @@ func podOf(p *corev1.Pod, node string) *Pod {
 			out.Addresses = append(out.Addresses, a.Unmap())
 		}
 	}
-	if len(out.Addresses) == 0 {
+	if len(out.Addresses) == 0 && !out.Local {
 		return nil
 	}
 	return out

@@ -164,6 +164,18 @@ func TestUnknownPodsAreHeldBack(t *testing.T) {
 			{"node", "z/c", "80/tcp", v6}, {"z/b", "x/a", "80/tcp", v6}, {"z/b", "host", "80/tcp", v6}, {"host", "z/b", "80/udp", v6},
 		}, func(from, to, port string) bool { return from == "node" || from != "z/c" && to != "z/c" })
 	}
+
+	// It was heard of, but not where it is, and no policy isolates it: it need not wait.
+	expected := stranger.DeepCopy()
+	expected.Status.PodIPs = nil
+	m.setPod(expected)
+	m.write(t)
+	m.check(t, []probe{{"z/c", "z/b", "80/tcp", false}, {"z/b", "z/c", "80/tcp", true}, {"z/c", "host", "80/tcp", false}}, all)
+	// For one that is isolated, all that are not known wait, in the direction that it is isolated for.
+	m.apply(t, "z/p", `{podSelector: {matchLabels: {pod: c}}, ingress: [{}]}`)
+	m.write(t)
+	m.check(t, []probe{{"z/c", "z/b", "80/tcp", false}, {"z/b", "z/c", "80/tcp", true}, {"z/c", "host", "80/tcp", false}},
+		func(from, to, port string) bool { return to != "z/c" })
 	m.setPod(stranger)
 	m.write(t)
 	m.check(t, []probe{{"z/c", "z/b", "80/tcp", false}, {"z/b", "z/c", "80/tcp", true}, {"z/c", "host", "80/tcp", false}}, all)

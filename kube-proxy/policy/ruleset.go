@@ -32,6 +32,7 @@ type ruleset struct {
 	lastID   int                             // of a policy's content
 	spaces   map[string]*space
 	pods     map[Name]*pod
+	expected map[*pod]struct{} // of this node, without an address yet
 
 	// What it comes to.
 	peers      map[string]*namedPeer
@@ -40,6 +41,7 @@ type ruleset struct {
 	addresses  map[netip.Addr]*address
 	spans      [2][]placed // of IPv4 and IPv6
 	active     [2]int      // which of a family's two maps of spans is asked
+	closed     [2]bool     // to addresses of this node that no pod is known to have, by direction
 	identities *catalog[who]
 	groups     *catalog[*group]
 	rights     *catalog[portSet]
@@ -81,6 +83,8 @@ func newRuleset() *ruleset {
 		policies:   map[string]map[string]*numbered{},
 		spaces:     map[string]*space{},
 		pods:       map[Name]*pod{},
+		expected:   map[*pod]struct{}{},
+		closed:     [2]bool{true, true},
 		peers:      map[string]*namedPeer{},
 		chains:     map[string]bool{},
 		names:      map[portName]int{},
@@ -119,6 +123,7 @@ func (r *ruleset) advance(n News) *difference {
 	}
 	d.place()
 	d.turn()
+	d.close()
 	r.identities.numbers.settle()
 	r.groups.numbers.settle()
 	r.rights.numbers.settle()
@@ -293,6 +298,9 @@ func (d *difference) setPod(name Name, now *Pod) {
 	p := &pod{Pod: now, class: d.classOf(now)}
 	d.pods[name] = p
 	p.class.pods[p] = struct{}{}
+	if p.Local && len(p.Addresses) == 0 {
+		d.expected[p] = struct{}{}
+	}
 	if p.Local {
 		if p.class.local++; p.class.local == 1 {
 			p.class.selectors()
@@ -313,6 +321,7 @@ func (d *difference) setPod(name Name, now *Pod) {
 func (d *difference) leave(p *pod) {
 	c := p.class
 	delete(c.pods, p)
+	delete(d.expected, p)
 	if p.Local {
 		c.local--
 	}
@@ -362,6 +371,23 @@ func (d *difference) turn() {
 		}
 		d.active[i] = 1 - d.active[i]
 		d.rewrite = append(d.rewrite, f.name(chainWhoFrom), f.name(chainWhoTo))
+	}
+}
+
+// close decides what to do with addresses of this node that no pod is known to
+// have: a new pod must not send or receive before we know whether it may. If some
+// pod is expected here, it is likely theirs; and they are open to all if none of
+// those is isolated.
+func (d *difference) close() {
+	for _, dir := range []direction{ingress, egress} {
+		closed := len(d.expected) == 0
+		for p := range d.expected {
+			closed = closed || p.class.groupKey(dir) != ""
+		}
+		if closed != d.closed[dir] {
+			d.closed[dir] = closed
+			d.rewrite = append(d.rewrite, chainUnknown[dir])
+		}
 	}
 }
 
