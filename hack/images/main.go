@@ -1,6 +1,6 @@
 // Command images builds the container images that tests and demos use, without a registry and without a container tool: busybox
 // from Debian's static package, testapp, a Go program made for the purpose, and testcsi, a storage driver; and, when they are named, coredns, the cluster's
-// name server, and redis and nginx, programs that the world runs, from Debian packages that need not be installed. Each is written as an OCI archive.
+// name server, flannel, a pod network from elsewhere, and redis and nginx, programs that the world runs, from Debian packages that need not be installed. Each is written as an OCI archive.
 package main
 
 import (
@@ -44,6 +44,7 @@ func run(c *cli.Context) error {
 		{"testcsi", false, func() ([]archive.Image, error) { return latest("testcsi")(single(tmp, "pilothouse.dev/hack/testcsi")) }},
 		{"testapp", false, func() ([]archive.Image, error) { return testapps(tmp) }},
 		{"coredns", true, func() ([]archive.Image, error) { return coredns(c.String(flagCoreDNS)) }},
+		{"flannel", true, func() ([]archive.Image, error) { return flannel(debian, c.String(flagFlannel)) }},
 		{"redis", true, func() ([]archive.Image, error) { return latest("redis")(redis(debian)) }},
 		{"nginx", true, func() ([]archive.Image, error) { return latest("nginx")(nginx(debian)) }},
 	}
