@@ -170,7 +170,7 @@ func blockOf(b *networkingv1.IPBlock) (peer, error) {
 	return out, nil
 }
 
-// isolates tells whether the policy isolates the pods it selects in a direction.
+// side is what the policy allows in a direction; nil: it does not isolate for it.
 func (p *Policy) side(d direction) *side {
 	if d == ingress {
 		return p.in

@@ -46,22 +46,21 @@ func Remove(conn *nfconn.Conn) error {
 // there is no table.
 func (w *Writer) Set(n News) (Stats, error) {
 	var have *found
+	var lookErr error
 	if w.rules == nil {
-		var err error
-		if have, err = w.look(); err != nil {
-			return Stats{}, err
-		}
 		w.rules = newRuleset()
-		if have.usable {
-			if err := w.rules.inherit(have); err != nil {
-				return Stats{}, err
-			}
+		if have, lookErr = w.look(); lookErr == nil && have.usable {
+			lookErr = w.rules.inherit(have)
 		}
 	}
 	d := w.rules.advance(n)
 	w.rules.found = nil
 	if d.short {
 		w.log.Error("there are more groups of pods, or of peers, than numbers: some traffic that policies allow is dropped")
+	}
+	if lookErr != nil { // the news are taken in; the next call looks again
+		w.current = false
+		return Stats{}, lookErr
 	}
 	if !w.rules.wanted() {
 		return w.clear()
