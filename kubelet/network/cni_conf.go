@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -64,7 +65,11 @@ func single(path string) (*libcni.NetworkConfigList, error) {
 	if one.Network.Name == "" {
 		return nil, errors.New("error parsing configuration: missing 'name'")
 	}
-	return libcni.ConfListFromConf(one)
+	list, err := json.Marshal(map[string]any{"name": one.Network.Name, "cniVersion": one.Network.CNIVersion, "plugins": []json.RawMessage{text}})
+	if err != nil {
+		return nil, err
+	}
+	return libcni.NetworkConfFromBytes(list)
 }
 
 // missing says which plugin of a configuration, or of its address management, is not installed.

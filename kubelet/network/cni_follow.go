@@ -84,7 +84,7 @@ type state struct{ name, wrong string }
 func (p *plugins) look(ctx context.Context) (state, time.Duration) {
 	list, err := p.installed()
 	again := time.Duration(0)
-	if list != nil && since(list, "1.1.0") {
+	if err == nil && list != nil && since(list, "1.1.0") {
 		p.askStatus(ctx, list)
 		again = statusAgain
 	}
@@ -92,8 +92,8 @@ func (p *plugins) look(ctx context.Context) (state, time.Duration) {
 	if list != nil {
 		now.name = list.Name
 	}
-	if _, err = p.ready(); err != nil {
-		now.wrong = err.Error()
+	if _, wrong := p.ready(); wrong != nil {
+		now.wrong = wrong.Error()
 		again = wrongAgain
 	}
 	return now, again
