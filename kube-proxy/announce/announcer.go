@@ -55,8 +55,9 @@ type Announcer struct {
 	mu        sync.Mutex
 	services  map[types.NamespacedName]balanced
 	nodes     map[string]node
-	complete  bool         // all nodes were heard of
-	addresses []netip.Addr // this node's own
+	complete  bool                    // all nodes were heard of
+	owned     map[string][]netip.Addr // what is a node's own, by node; only in our ranges
+	addresses []netip.Addr            // this node's own
 	pulses    *pulses
 	recheck   bool    // the machine lost an address
 	written   [2]bool // the rules of IPv4, of IPv6
@@ -71,7 +72,7 @@ func New(cfg Config, parts Parts, log *zap.Logger) *Announcer {
 	return &Announcer{
 		cfg: cfg, parts: parts, log: log, kernel: kernel{cfg.NetNS},
 		woken: make(chan struct{}, 1), begun: make(chan struct{}),
-		services: map[types.NamespacedName]balanced{}, nodes: map[string]node{},
+		services: map[types.NamespacedName]balanced{}, nodes: map[string]node{}, owned: map[string][]netip.Addr{},
 		pulses: newPulses(cfg.Node), held: map[netip.Addr]*holding{}, failed: map[netip.Addr]*failure{},
 	}
 }
@@ -224,7 +225,14 @@ func (w *wish) narrow(to map[string]bool) {
 func (a *Announcer) turn(ctx context.Context, s *session, wishes map[netip.Addr]*wish) time.Time {
 	a.mu.Lock()
 	complete, recheck, written := a.complete, a.recheck, a.written
-	a.recheck = false
+	if complete {
+		a.recheck = false
+		for _, own := range a.owned { // that node answers for it as it does anyway
+			for _, addr := range own {
+				delete(wishes, addr)
+			}
+		}
+	}
 	a.mu.Unlock()
 	if !complete {
 		return time.Time{} // it wakes us
@@ -237,7 +245,7 @@ func (a *Announcer) turn(ctx context.Context, s *session, wishes map[netip.Addr]
 
 	for _, addr := range slices.SortedFunc(maps.Keys(a.held), netip.Addr.Compare) {
 		if w := wishes[addr]; w == nil {
-			a.drop(addr, "removed", "no service has it")
+			a.drop(addr, "removed", "no service has it, or it is a node's own")
 		} else if roles[addr].part == nobody {
 			a.drop(addr, "removed", "no node may answer for it")
 		}

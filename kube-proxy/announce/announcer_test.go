@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -246,4 +248,55 @@ func TestWithoutTheAPIServer(t *testing.T) {
 	heir.proxy()
 	l.eventually("the API server is back", four, owner.name)
 	l.eventually("the API server is back", six, l.order(six)[0].name)
+}
+
+// An address of a node's own is that node's, whatever services say: no other takes it away, and the node itself keeps it as it is.
+func TestNodesKeepTheirOwn(t *testing.T) {
+	l := newLab(t)
+	own := map[string]*member{four: l.order(four)[1], six: l.order(six)[0]}
+	for a, m := range own { // as their administrator gave them
+		l.in(m.ns, func() error {
+			eth0, err := netlink.LinkByName("eth0")
+			if err != nil {
+				return err
+			}
+			addr, err := netlink.ParseAddr(fmt.Sprintf("%s/%d", a, netip.MustParseAddr(a).BitLen()))
+			if err != nil {
+				return err
+			}
+			addr.Flags = unix.IFA_F_NODAD
+			return netlink.AddrAdd(eth0, addr)
+		})
+		m.patch(`{"status":{"addresses":[{"type":"ExternalIP","address":"`+a+`"}]}}`, "status")
+	}
+	l.service("web", false, four, six)
+	l.start()
+	for i := range 20 { // who would have taken those has decided when he takes one of these
+		a := fmt.Sprintf("198.18.9.%d", 232+i)
+		l.service(fmt.Sprintf("other-%d", i), false, a)
+		l.eventually("another address", a, l.order(a)[0].name)
+	}
+	for a, m := range own {
+		l.eventually("a node's own address", a, m.name)
+		for _, n := range l.nodes {
+			all, err := n.kernel.addresses()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, have := range all {
+				if have.prefix.Addr().String() == a && (have.ours || n != m) {
+					t.Errorf("%s has %+v", n.name, have)
+				}
+			}
+		}
+	}
+	for _, name := range []string{"web", "other-0"} {
+		if err := l.api.Kube.CoreV1().Services("default").Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.eventually("another address, without its service", "198.18.9.232", "")
+	for a, m := range own {
+		l.eventually("a node's own address, when no service has it any more", a, m.name)
+	}
 }

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"go.uber.org/zap"
 )
 
 func never(string) bool { return false }
@@ -179,5 +182,17 @@ func BenchmarkDecide1000AddressesOf5000Nodes(b *testing.B) {
 		for _, a := range addresses {
 			role(rank(a, may, nil, 2), "node1", never)
 		}
+	}
+}
+
+// What the kernel refused is tried again, also if its time comes between the question whether to try and the one when.
+func TestRetriesAreNotLost(t *testing.T) {
+	a := New(Config{}, Parts{}, zap.NewNop())
+	a.failed[netip.MustParseAddr("198.18.9.230")] = &failure{until: time.Now().Add(-time.Nanosecond)}
+	if a.retries().IsZero() {
+		t.Error("nobody tries again")
+	}
+	if !a.retries().IsZero() {
+		t.Error("and again without end")
 	}
 }

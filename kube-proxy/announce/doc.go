@@ -9,6 +9,7 @@
 // What always holds:
 //   - An address that a node answers for is one of the node's addresses, in the kernel, marked as ours. It stays when kube-proxy
 //     ends or dies, and the next one finds it by the mark.
+//   - An address that a node reports as its own is left to that node, whatever services say.
 //   - A node begins to answer only after its rules are written, and not while it is cut off from the API server.
 //   - A node stops answering when no service has the address any more, or when it hears another node answer that it knows, or in
 //     its own deafness must suppose, to come first.

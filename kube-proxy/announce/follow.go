@@ -101,7 +101,16 @@ func (a *Announcer) setNode(n *corev1.Node) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if n.Name == a.cfg.Node {
-		a.addresses = internalAddresses(n)
+		a.addresses = addressesOf(n, corev1.NodeInternalIP)
+	}
+	own := slices.DeleteFunc(addressesOf(n, corev1.NodeInternalIP, corev1.NodeExternalIP), func(ip netip.Addr) bool { return !a.inRanges(ip) })
+	if !slices.Equal(own, a.owned[n.Name]) {
+		delete(a.owned, n.Name)
+		if len(own) > 0 {
+			a.owned[n.Name] = own
+			a.log.Warn("a node has addresses that are for load balancers: they are left to it", zap.String("node", n.Name), zap.Stringers("addresses", own))
+		}
+		a.wake()
 	}
 	if have, had := a.nodes[n.Name]; had && have == now {
 		return
@@ -114,6 +123,7 @@ func (a *Announcer) dropNode(name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.nodes, name)
+	delete(a.owned, name)
 	a.wake()
 }
 
@@ -214,15 +224,21 @@ func (a *Announcer) strip(o any) (any, error) {
 			out.Status.Conditions = []corev1.NodeCondition{{Type: c.Type, Status: c.Status}}
 		}
 	}
-	if n.Name == a.cfg.Node {
-		out.Status.Addresses = n.Status.Addresses
-	}
+	out.Status.Addresses = slices.DeleteFunc(slices.Clone(n.Status.Addresses), func(at corev1.NodeAddress) bool {
+		ip, err := netip.ParseAddr(at.Address)
+		return n.Name != a.cfg.Node && (err != nil || !a.inRanges(ip.Unmap()))
+	})
 	return out, nil
+}
+
+// inRanges says whether an address is one that may be announced.
+func (a *Announcer) inRanges(ip netip.Addr) bool {
+	return slices.ContainsFunc(a.cfg.Ranges, func(r netip.Prefix) bool { return r.Contains(ip) })
 }
 
 // lost hears of an address that the machine has no more: if it was to have it, it is given back.
 func (a *Announcer) lost(ip netip.Addr) {
-	if slices.ContainsFunc(a.cfg.Ranges, func(r netip.Prefix) bool { return r.Contains(ip) }) {
+	if a.inRanges(ip) {
 		a.mu.Lock()
 		a.recheck = true
 		a.mu.Unlock()
@@ -239,6 +255,7 @@ func (a *Announcer) end(s *session) {
 	defer a.mu.Unlock()
 	a.complete = false
 	clear(a.nodes)
+	clear(a.owned)
 	a.pulses = newPulses(a.cfg.Node)
 }
 

@@ -1,6 +1,7 @@
 package announce
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -65,6 +66,9 @@ func (a *Announcer) unanswered(addr netip.Addr) bool {
 	return true
 }
 
+// errOwn is why the kernel is not asked for an address: to take and give it back would change the machine's own one.
+var errOwn = errors.New("it is one of this machine's own addresses, which it answers for anyway")
+
 // take begins to answer for an address.
 func (a *Announcer) take(addr netip.Addr) bool {
 	if f := a.failed[addr]; f != nil && time.Now().Before(f.until) {
@@ -76,9 +80,12 @@ func (a *Announcer) take(addr netip.Addr) bool {
 			return err
 		}
 		a.mu.Lock()
-		own := a.addresses
+		mine := a.addresses
 		a.mu.Unlock()
-		link, err := linkFor(addr, all, own)
+		if slices.ContainsFunc(all, func(have own) bool { return !have.ours && have.prefix.Addr() == addr }) {
+			return errOwn
+		}
+		link, err := linkFor(addr, all, mine)
 		if err != nil {
 			return err
 		}
@@ -143,7 +150,8 @@ func (a *Announcer) retries() time.Time {
 		if f.until.After(time.Now()) {
 			next = earliest(next, f.until)
 		} else if a.held[addr] == nil {
-			delete(a.failed, addr) // it is no longer wanted, else it would have been tried
+			delete(a.failed, addr) // it is no longer wanted, or its time came after it was asked about
+			next = earliest(next, time.Now())
 		}
 	}
 	return next

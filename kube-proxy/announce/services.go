@@ -69,11 +69,11 @@ func readNode(n *corev1.Node) node {
 	return out
 }
 
-// internalAddresses are those by which a node's link is found.
-func internalAddresses(n *corev1.Node) []netip.Addr {
+// addressesOf are a node's addresses of some kinds: by the internal ones its link is found.
+func addressesOf(n *corev1.Node, kinds ...corev1.NodeAddressType) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range n.Status.Addresses {
-		if ip, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
+		if ip, err := netip.ParseAddr(a.Address); err == nil && slices.Contains(kinds, a.Type) {
 			out = append(out, ip.Unmap())
 		}
 	}
