@@ -142,7 +142,8 @@ func (f *feed) Delete(o any) error {
 	return nil
 }
 
-// Replace passes on all there is, at the start and after a gap in the watch.
+// Replace passes on all there is, at the start and after a gap in the watch. What
+// came through the Transformer was passed on already.
 func (f *feed) Replace(all []any, _ string) error {
 	names := make(map[types.NamespacedName]bool, len(all))
 	for _, o := range all {
@@ -151,6 +152,9 @@ func (f *feed) Replace(all []any, _ string) error {
 			return fmt.Errorf("following %T: heard of a %T", f.kind, o)
 		}
 		names[types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}] = true
+		if _, passed := o.(*passed); passed {
+			continue
+		}
 		if err := f.Add(o); err != nil {
 			return err
 		}
@@ -165,19 +169,25 @@ func (f *feed) Replace(all []any, _ string) error {
 // Resync has nothing to do: what was told is told.
 func (f *feed) Resync() error { return nil }
 
-// Transformer makes what the reflector gathers before the first Replace smaller.
+// passed is what the reflector keeps of an object that was passed on: its name and
+// version.
+type passed struct{ metav1.ObjectMeta }
+
+// Transformer passes on what a reflector gathers before it calls Replace, so that
+// thousands of objects never lie there together. Each is what was so at some moment
+// not before the one told last, as in a watch; which have gone Replace tells.
 func (f *feed) Transformer() cache.TransformFunc {
 	return func(o any) (any, error) {
-		switch o := o.(type) {
-		case *corev1.Service:
-			o.ManagedFields = nil
-		case *discoveryv1.EndpointSlice:
-			o.ManagedFields, o.OwnerReferences = nil, nil
-			for i := range o.Endpoints {
-				e := &o.Endpoints[i]
-				e.TargetRef, e.Hostname, e.Zone, e.DeprecatedTopology = nil, nil, nil, nil
-			}
+		m, ok := o.(metav1.Object)
+		if !ok {
+			return nil, fmt.Errorf("following %T: heard of a %T", f.kind, o)
 		}
-		return o, nil
+		if p, again := o.(*passed); again {
+			return p, nil
+		}
+		if err := f.Add(o); err != nil {
+			return nil, err
+		}
+		return &passed{metav1.ObjectMeta{Namespace: m.GetNamespace(), Name: m.GetName(), ResourceVersion: m.GetResourceVersion()}}, nil
 	}
 }
