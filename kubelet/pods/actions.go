@@ -234,7 +234,7 @@ func removeLog(path string) error {
 
 // rebuild takes a dead sandbox away, so that the start steps make another.
 func (w *worker) rebuild(ctx context.Context, a Action, in input) (func(*state), error) {
-	if err := w.removeSandboxes(ctx); err != nil {
+	if err := w.removeSandboxes(ctx, in.pod); err != nil {
 		return nil, err
 	}
 	w.tell(in.pod, "", corev1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")

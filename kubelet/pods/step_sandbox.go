@@ -99,13 +99,21 @@ func groupNow(ctx context.Context, w *worker, in input) (string, error) {
 	return found.group, nil
 }
 
-func undoSandbox(ctx context.Context, w *worker, _ input) error { return w.removeSandboxes(ctx) }
+func undoSandbox(ctx context.Context, w *worker, in input) error {
+	return w.removeSandboxes(ctx, in.pod)
+}
 
-// removeSandboxes takes all sandboxes of the pod away, with what still runs in them.
-func (w *worker) removeSandboxes(ctx context.Context) error {
+// removeSandboxes takes all sandboxes of the pod away, with what still runs in them. One that was not made to the end may have left the pod in the
+// network.
+func (w *worker) removeSandboxes(ctx context.Context, p *corev1.Pod) error {
 	l, err := w.parts.Observer.ListPod(ctx, string(w.uid))
 	if err != nil {
 		return err
+	}
+	if len(l.Sandboxes) == 0 && !p.Spec.HostNetwork {
+		if err := w.parts.Network.Teardown(ctx, "", string(w.uid)); err != nil {
+			return fmt.Errorf("taking the pod off the network: %w", err)
+		}
 	}
 	for _, box := range l.Sandboxes {
 		if !box.HostNetwork {
