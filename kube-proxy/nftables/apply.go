@@ -141,17 +141,26 @@ func eachMessage(all []element, values bool, send func(set string, es []nft.SetE
 			n++
 		}
 		es := make([]nft.SetElement, 0, n)
+		size := 0
 		for _, e := range all[:n] {
-			x := nft.SetElement{Key: []byte(e.key)}
+			size += len(e.key) + len(e.value)
+		}
+		raw := make([]byte, 0, size) // all keys and values lie here
+		bytes := func(s string) []byte {
+			raw = append(raw, s...)
+			return raw[len(raw)-len(s) : len(raw) : len(raw)]
+		}
+		for _, e := range all[:n] {
+			x := nft.SetElement{Key: bytes(e.key)}
 			if half := len(e.key) / 2; ranges {
-				x.Key, x.KeyEnd = []byte(e.key[:half]), []byte(e.key[half:])
+				x.Key, x.KeyEnd = x.Key[:half:half], x.Key[half:]
 			}
 			switch {
 			case !values:
 			case verdicts:
 				x.VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: e.value}
 			default:
-				x.Val = []byte(e.value)
+				x.Val = bytes(e.value)
 			}
 			es = append(es, x)
 		}

@@ -89,6 +89,8 @@ func (r *ruleset) inherit(elements map[frontKey]string) {
 // begin moves a new ruleset to its first wish; the difference to nothing is of no
 // interest.
 func (r *ruleset) begin(w Wish) {
+	n := w.Table.Len()
+	r.services, r.owner, r.shared = make(map[changes.Name]*rendered, n), make(map[frontKey]changes.Name, n), make(map[element]int, n)
 	r.move(&difference{ruleset: r}, w)
 	r.found = nil
 }
@@ -348,14 +350,22 @@ func (r *ruleset) elements() iter.Seq[element] {
 // compareElements finds what must go and what must come. It leaves in have what
 // must go.
 func compareElements(have map[frontKey]string, want iter.Seq[element]) (del, add []element) {
-	for e := range want {
-		k := frontKey{e.set, e.key}
-		switch v, there := have[k]; {
-		case there && v == e.value:
-			delete(have, k)
-		default:
-			add = append(add, e)
+	if len(have) == 0 { // a load
+		n := 0
+		for range want {
+			n++
 		}
+		add = make([]element, 0, n)
+	}
+	for e := range want {
+		if len(have) > 0 {
+			k := frontKey{e.set, e.key}
+			if v, there := have[k]; there && v == e.value {
+				delete(have, k)
+				continue
+			}
+		}
+		add = append(add, e)
 	}
 	for k, v := range have {
 		del = append(del, element{k.set, k.key, v})
@@ -366,13 +376,20 @@ func compareElements(have map[frontKey]string, want iter.Seq[element]) (del, add
 // bySet brings elements of one set together; their order within it is of no
 // interest to the kernel.
 func bySet(all []element) []element {
-	buckets := map[string][]element{}
+	counts := make(map[string]int, len(setSpecs))
 	for _, e := range all {
-		buckets[e.set] = append(buckets[e.set], e)
+		counts[e.set]++
 	}
-	out := all[:0]
+	at, next := make(map[string]int, len(setSpecs)), 0
 	for _, s := range setSpecs {
-		out = append(out, buckets[s.name]...)
+		at[s.name] = next
+		next += counts[s.name]
+	}
+	out := make([]element, len(all))
+	for _, e := range all {
+		i := at[e.set]
+		out[i] = e
+		at[e.set] = i + 1
 	}
 	return out
 }

@@ -100,6 +100,7 @@ func (r *rendered) add(f family, set string, p pick, where netip.Addr, over chan
 
 // number adds a front's endpoints, numbered from first.
 func (f *renderedFront) number(n numbers, first uint32, where netip.Addr, over changes.Protocol, at uint16) {
+	f.elements = slices.Grow(f.elements, len(n.drawn)+len(n.names))
 	for i, e := range n.drawn {
 		number := first + uint32(i)
 		if n.names != nil {

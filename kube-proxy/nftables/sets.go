@@ -137,22 +137,29 @@ type element struct {
 // join makes a key or value of fields: netip.Addr, changes.Protocol, uint16 for
 // ports, uint32 for numbers, and pick for ways.
 func join(fields ...any) string {
-	var b []byte
+	var room [64]byte // enough for each
+	b := room[:0]
 	for _, f := range fields {
 		switch v := f.(type) {
 		case netip.Addr:
-			b = append(b, v.AsSlice()...)
+			if v.Is4() {
+				a := v.As4()
+				b = append(b, a[:]...)
+			} else {
+				a := v.As16()
+				b = append(b, a[:]...)
+			}
 		case changes.Protocol:
 			b = append(b, byte(v), 0, 0, 0)
 		case uint16:
 			b = binary.BigEndian.AppendUint16(b, v)
 			b = append(b, 0, 0)
 		case uint32:
-			b = append(b, binaryutil.NativeEndian.PutUint32(v)...)
+			b = binary.NativeEndian.AppendUint32(b, v)
 		case pick:
-			b = append(b, binaryutil.NativeEndian.PutUint32(v.way())...)
+			b = binary.NativeEndian.AppendUint32(b, v.way())
 		default:
-			panic(fmt.Sprintf("nftables: no field is a %T", f))
+			panic("nftables: no field is of such a type") // telling it would cost each field an allocation
 		}
 	}
 	return string(b)
