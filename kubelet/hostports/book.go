@@ -62,7 +62,8 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("host port %s is held by pod %s (UID %s)", e.Port, e.Holder, e.Key)
 }
 
-// fronts are what a pod with these addresses asks for. A port without an address is asked for in each family that the pod has an address of.
+// fronts are what a pod with these addresses asks for. A port without an address is asked for in each family that the pod has an address of,
+// one with 0.0.0.0 or :: on all addresses of that family, as CNI's portmap does.
 func fronts(pod network.Pod, at network.Attachment) (book, error) {
 	out := book{}
 	for _, h := range pod.HostPorts {
@@ -73,7 +74,7 @@ func fronts(pod network.Pod, at network.Attachment) (book, error) {
 		host := h.HostIP.Unmap().WithZone("")
 		for _, ip := range at.Addresses() {
 			at := host
-			if !host.IsValid() || host.IsUnspecified() {
+			if !host.IsValid() {
 				at = unspecified(ip)
 			}
 			if at.Is4() == ip.Is4() {

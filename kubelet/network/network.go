@@ -49,7 +49,7 @@ type Pod struct {
 
 // HostPort is a port of the node that leads into a pod.
 type HostPort struct {
-	HostIP        netip.Addr // invalid or unspecified: all addresses of the node, of both families
+	HostIP        netip.Addr // invalid: all addresses of the node, of both families; unspecified: of its own
 	Protocol      corev1.Protocol
 	Port          uint16 // on the node
 	ContainerPort uint16
@@ -355,6 +355,6 @@ func (n *Network) Remove(ctx context.Context) error {
 	defer n.mu.Unlock()
 	n.families, n.joined, n.pools = nil, map[string]*member{}, map[bool]*pool{true: newPool(), false: newPool()}
 	n.restored, n.swept = true, false
-	err := n.sweepLocked()
-	return errors.Join(err, n.setRoutesLocked(nil), removeLinks(tunnelLink))
+	_, err := n.setRoutesLocked(nil)
+	return errors.Join(err, n.sweepLocked())
 }
