@@ -161,7 +161,7 @@ func (e end) up(t *testing.T) {
 }
 
 // uplink gives the caller's namespace a link to elsewhere, up0, which leads nowhere.
-func uplink(t *testing.T, mtu int, addrs string) netlink.Link {
+func uplink(t testing.TB, mtu int, addrs string) netlink.Link {
 	t.Helper()
 	up := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "up0", MTU: mtu}, PeerName: "elsewhere"}
 	err := netlink.LinkAdd(up)
@@ -201,7 +201,7 @@ func (p *pod) has(t *testing.T, ips ...netip.Addr) {
 	}
 }
 
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -11,37 +11,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lostLocked are the pods that were joined and have no route any more: somebody took it away, or the link, or gave the node another address. What
-// earlier lives left behind is removed on the way.
-func (n *Network) lostLocked() (lost []string, err error) {
-	if !n.restored {
-		return nil, nil
-	}
-	if err := n.sweepLocked(); err != nil {
-		return nil, err
-	}
-	if n.bridge {
-		if n.bridge, err = dropBridge(); err != nil {
-			return nil, err
-		}
-	}
-	have, err := ownRoutes()
-	if err != nil {
-		return nil, err
-	}
-	there := make(map[netip.Addr]netip.Addr, len(have)) // and from which address the node speaks to it
+// lostLocked are the pods that were joined and have no route among those that there are: somebody took it away, or the link.
+func (n *Network) lostLocked(have []route) (lost []string, err error) {
+	there := make(map[netip.Addr]route, len(have))
 	for _, r := range have {
 		if r.toPod() {
-			there[r.to.Addr()] = r.from
+			there[r.to.Addr()] = r
 		}
 	}
+	b := &batch{}
 	for key, m := range n.joined {
 		for _, ip := range m.ips {
-			if from, ok := there[ip]; !ok || from != n.from[ip.Is4()] {
+			r, ok := there[ip]
+			if !ok {
 				lost = append(lost, key)
 				break
 			}
+			if from := n.from[ip.Is4()]; r.from != from { // the node has another address than before
+				b.route(podRoute(ip, r.link, from))
+			}
 		}
+	}
+	if err := b.onHost(); err != nil {
+		return nil, err
 	}
 	return lost, nil
 }
@@ -137,6 +129,14 @@ func (n *Network) sweepLocked() error {
 
 // oldBridge joined the pods of an earlier version.
 const oldBridge = "pilot0"
+
+// bridgeLocked looks after it as long as it is there.
+func (n *Network) bridgeLocked() (err error) {
+	if n.bridge {
+		n.bridge, err = dropBridge()
+	}
+	return err
+}
 
 func hasBridge() (bool, error) {
 	l, err := netlink.LinkByName(oldBridge)

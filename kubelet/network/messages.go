@@ -159,9 +159,9 @@ func (b *batch) lookup(ip netip.Addr) {
 
 // way is how the kernel reaches an address.
 type way struct {
-	kind    uint8 // RTN_UNICAST, RTN_LOCAL …
-	link    int
-	gateway bool // it is behind a router
+	kind   uint8 // RTN_UNICAST, RTN_LOCAL …
+	link   int
+	behind bool // a router
 }
 
 func wayOf(a answer) (way, error) {
@@ -177,7 +177,7 @@ func wayOf(a answer) (way, error) {
 		case unix.RTA_OIF:
 			w.link = int(binary.NativeEndian.Uint32(attr.value))
 		case unix.RTA_GATEWAY, unix.RTA_VIA:
-			w.gateway = true
+			w.behind = true
 		}
 	}
 	return w, nil
@@ -249,6 +249,7 @@ func ownRoutes() (found []route, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing routes: %w", err)
 	}
+	found = []route{}
 	for _, l := range list {
 		if l.Dst == nil {
 			continue

@@ -47,6 +47,7 @@ func TestPodsOnANode(t *testing.T) {
 		s, err := rt.CreateSandbox(ctx, containers.SandboxSpec{
 			PodUID:   uid,
 			Hostname: uid,
+			Sysctls:  map[string]string{"net.ipv4.ip_unprivileged_port_start": "77", "net.ipv4.conf.default.accept_redirects": "0"},
 			Connect: func(ctx context.Context, netns string) ([]netip.Addr, error) {
 				a, err := net.Setup(ctx, network.Pod{Key: uid, NetNS: netns})
 				return a.Addresses(), err
@@ -73,6 +74,12 @@ func TestPodsOnANode(t *testing.T) {
 		return out.String()
 	}
 	one, inOne := pod(net, "one")
+	// What the pod asked for is so in its namespace, and on the link that was made there afterwards.
+	for _, name := range []string{"ip_unprivileged_port_start", "conf/eth0/accept_redirects"} {
+		if got, want := strings.TrimSpace(exec(inOne, "cat", "/proc/sys/net/ipv4/"+name)), map[bool]string{true: "77", false: "0"}[name[0] == 'i']; got != want {
+			t.Errorf("%s is %s in the pod, want %s", name, got, want)
+		}
+	}
 	two, inTwo := pod(net, "two")
 	for id, ip := range map[string]netip.Addr{inOne: two.IPs[0], inTwo: one.IPs[0]} {
 		if out := exec(id, "ping", "-c", "1", "-W", "5", ip.String()); !strings.Contains(out, " 0% packet loss") {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,12 +31,12 @@ func (n *Network) SetRoutes(ctx context.Context, peers []Peer) error {
 		peers = nil
 	}
 	n.mu.Lock()
-	err = n.setRoutesLocked(peers)
+	have, err := n.setRoutesLocked(peers)
 	var lost []string
-	if list == nil {
+	if list == nil && n.restored && have != nil {
 		var lostErr error
-		lost, lostErr = n.lostLocked()
-		err = errors.Join(err, lostErr)
+		lost, lostErr = n.lostLocked(have)
+		err = errors.Join(err, n.sweepLocked(), n.bridgeLocked(), lostErr)
 	}
 	n.mu.Unlock()
 	for _, key := range lost {
@@ -44,21 +45,21 @@ func (n *Network) SetRoutes(ctx context.Context, peers []Peer) error {
 	return err
 }
 
-// setRoutesLocked does all of SetRoutes but what belongs to single pods.
-func (n *Network) setRoutesLocked(peers []Peer) error {
+// setRoutesLocked does all of SetRoutes but what belongs to single pods, and returns the routes that were there, nil if they could not be read.
+func (n *Network) setRoutesLocked(peers []Peer) (have []route, err error) {
 	s, err := openSocket()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer s.close()
 	ways, err := waysTo(s, peers)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	direct, far, failed := choose(peers, ways, n.underlay())
 	n.tunnel = len(far) > 0
 	if err := n.measureLocked(); err != nil {
-		return err
+		return nil, err
 	}
 	want := n.rangesLocked()
 	for _, r := range direct {
@@ -72,9 +73,8 @@ func (n *Network) setRoutesLocked(peers []Peer) error {
 		}
 		want = append(want, through...)
 	}
-	have, err := ownRoutes()
-	if err != nil {
-		return errors.Join(append(failed, err)...)
+	if have, err = ownRoutes(); err != nil {
+		return nil, errors.Join(append(failed, err)...)
 	}
 	b := &batch{}
 	add, remove := routeChanges(have, want)
@@ -90,7 +90,7 @@ func (n *Network) setRoutesLocked(peers []Peer) error {
 	if !n.tunnel {
 		failed = append(failed, removeLinks(tunnelLink))
 	}
-	return errors.Join(failed...)
+	return have, errors.Join(failed...)
 }
 
 // toPod says whether this is a route to a pod of this node.
@@ -127,11 +127,35 @@ func waysTo(s socket, peers []Peer) (map[netip.Addr]found, error) {
 	if err != nil {
 		return nil, err
 	}
+	bare := map[int]bool{}
 	for i, a := range answers {
 		w, err := wayOf(a)
+		if err == nil && w.kind == unix.RTN_UNICAST && !w.behind {
+			if w.behind, err = isBare(bare, w.link); err != nil {
+				return nil, err
+			}
+		}
 		ways[asked[i]] = found{w, err}
 	}
 	return ways, nil
+}
+
+// isBare says whether a link (of WireGuard and its like) knows no hardware addresses: who is at its other end takes packets for himself only, so his pods
+// are as far as if he were behind a router. What is known already is in bare.
+func isBare(bare map[int]bool, index int) (bool, error) {
+	is, known := bare[index]
+	if !known {
+		link, err := netlink.LinkByIndex(index)
+		if errors.As(err, new(netlink.LinkNotFoundError)) {
+			return false, nil // it went this moment; the route will say so
+		}
+		if err != nil {
+			return false, fmt.Errorf("finding link %d: %w", index, err)
+		}
+		is = link.Attrs().RawFlags&unix.IFF_NOARP != 0
+		bare[index] = is
+	}
+	return is, nil
 }
 
 // found is a way, or why there is none.
@@ -155,7 +179,7 @@ func choose(peers []Peer, ways map[netip.Addr]found, under netip.Addr) (direct [
 			taken[c] = true
 			via := of(p.IPs, c.Addr().Is4())
 			switch w := ways[via]; {
-			case !via.IsValid() || w.err == nil && w.gateway:
+			case !via.IsValid() || w.err == nil && w.behind:
 				hidden = append(hidden, c)
 			case w.err != nil:
 				failed = append(failed, fmt.Errorf("node %s cannot be reached at %s: %w; its pods (%s) wait for a route from this machine to it", p.Name, via, w.err, c))

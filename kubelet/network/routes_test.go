@@ -77,6 +77,24 @@ func TestSetRoutes(t *testing.T) {
 	})
 }
 
+// TestBareLink: over a link without hardware addresses a node is reached through a tunnel, which is the only way for packets of its pods.
+func TestBareLink(t *testing.T) {
+	inNamespace(t, func() {
+		wg := &netlink.Ifb{LinkAttrs: netlink.LinkAttrs{Name: "wg0", MTU: 1420}}
+		if err := errors.Join(netlink.LinkAdd(wg), netlink.AddrAdd(wg, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("10.7.0.1/24"))}), netlink.LinkSetUp(wg)); err != nil {
+			t.Error(err)
+		}
+		n := New(Config{NodeIPs: addresses("10.7.0.1")}, zaptest.NewLogger(t))
+		if err := errors.Join(n.SetPodCIDRs(context.Background(), prefixes("10.244.1.0/24")),
+			n.SetRoutes(context.Background(), []Peer{{"n2", prefixes("10.244.2.0/24"), addresses("10.7.0.2")}})); err != nil {
+			t.Error(err)
+		}
+		if _, err := netlink.LinkByName(tunnelLink); err != nil || n.mtu != 1370 {
+			t.Errorf("%v, pods' links carry %d", err, n.mtu)
+		}
+	})
+}
+
 // TestNodeWithoutAddress: a node that has no address of a family speaks to pods of it all the same, and gives the address back that it lent itself.
 func TestNodeWithoutAddress(t *testing.T) {
 	p := newPod(t)
