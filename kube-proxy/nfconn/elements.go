@@ -38,9 +38,10 @@ type group struct {
 	table, set string
 }
 
-// NewElements begins a transaction that does nothing.
-func NewElements() *Elements {
-	e := &Elements{buf: make([]byte, 0, 1<<10)}
+// NewElements begins a transaction that does nothing, with room for about so many
+// elements.
+func NewElements(many int) *Elements {
+	e := &Elements{buf: make([]byte, 0, 512+many*96)}
 	e.message(unix.NFNL_MSG_BATCH_BEGIN, 0, 0, unix.NFNL_SUBSYS_NFTABLES)
 	at := e.open(batchGenID)
 	e.buf = append(e.buf, 0, 0, 0, 0) // set when it is sent

@@ -69,11 +69,11 @@ func TestElements(t *testing.T) {
 	}
 	start := strangers()
 
-	if err := ours.WriteElements(nfconn.NewElements()); err != nil {
+	if err := ours.WriteElements(nfconn.NewElements(3)); err != nil {
 		t.Errorf("nothing: %v", err)
 	}
 	const many = 1000 // of several messages
-	e := nfconn.NewElements()
+	e := nfconn.NewElements(3)
 	for i := range many {
 		e.To(unix.NFPROTO_IPV4, "t", "a", false)
 		e.Add(word(i), "", word(i+1))
@@ -97,7 +97,7 @@ func TestElements(t *testing.T) {
 	if err := other.Write(addTable("theirs")); err != nil {
 		t.Fatal(err)
 	}
-	e = nfconn.NewElements()
+	e = nfconn.NewElements(3)
 	e.To(unix.NFPROTO_IPV4, "t", "a", true)
 	for i := 1; i < many; i++ {
 		e.Add(word(i), "", "")
@@ -117,7 +117,7 @@ func TestElements(t *testing.T) {
 	}
 
 	// One of several messages is refused: nothing is done, and the next goes.
-	e = nfconn.NewElements()
+	e = nfconn.NewElements(3)
 	e.To(unix.NFPROTO_IPV4, "t", "a", false)
 	e.Add(word(5), "", word(5))
 	e.To(unix.NFPROTO_IPV4, "t", "nowhere", false)
@@ -130,7 +130,7 @@ func TestElements(t *testing.T) {
 	if got := held(t, ours); len(got["a"]) != 1 || len(got["b"]) != 1 {
 		t.Errorf("after a refusal there are %v", got)
 	}
-	e = nfconn.NewElements()
+	e = nfconn.NewElements(3)
 	e.To(unix.NFPROTO_IPV4, "t", "b", false)
 	e.Add(word(5), "", word(5))
 	if err := ours.WriteElements(e); err != nil {

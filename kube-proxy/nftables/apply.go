@@ -190,7 +190,7 @@ func (k *kernel) plain(t transaction) (*nfconn.Elements, bool) {
 	if len(t.addChains) > 0 {
 		return nil, false
 	}
-	out := nfconn.NewElements()
+	out := nfconn.NewElements(len(t.del) + len(t.add))
 	for i, list := range [][]element{t.del, t.add} {
 		del := i == 0
 		for _, e := range list {

@@ -347,15 +347,22 @@ func (r *ruleset) elements() iter.Seq[element] {
 	}
 }
 
-// compareElements finds what must go and what must come. It leaves in have what
-// must go.
-func compareElements(have map[frontKey]string, want iter.Seq[element]) (del, add []element) {
-	if len(have) == 0 { // a load
-		n := 0
-		for range want {
-			n++
+// count is how many elements there are, or a few less.
+func (r *ruleset) count() int {
+	n := len(r.shared) + len(r.picks) + len(r.nodes)
+	for _, s := range r.services {
+		for _, f := range s.fronts {
+			n += 1 + len(f.elements)
 		}
-		add = make([]element, 0, n)
+	}
+	return n
+}
+
+// compareElements finds what must go and what must come; many is about how many
+// are wanted. It leaves in have what must go.
+func compareElements(have map[frontKey]string, want iter.Seq[element], many int) (del, add []element) {
+	if len(have) == 0 { // a load
+		add = make([]element, 0, many)
 	}
 	for e := range want {
 		if len(have) > 0 {

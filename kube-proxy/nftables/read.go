@@ -19,6 +19,7 @@ type found struct {
 	// usable: the sets and base chains are ours, so elements and rules can be
 	// mended in place. Otherwise the table is replaced.
 	usable   bool
+	absent   bool                // no chain is there: no packet meets anything of ours
 	chains   map[string][][]byte // the stamps of each chain's rules
 	elements map[frontKey]string
 }
@@ -47,6 +48,7 @@ func (k *kernel) readTable(conn *nft.Conn) (found, error) {
 		return out, fmt.Errorf("listing chains: %w", err)
 	}
 	chains = slices.DeleteFunc(chains, func(c *nft.Chain) bool { return c.Table.Name != tableName })
+	out.absent = len(chains) == 0
 	if !sameDoors(chains) {
 		return out, errForeign
 	}

@@ -133,11 +133,18 @@ func (w *Writer) mend(have found, r *ruleset) (Stats, error) {
 		return Stats{}, err
 	}
 	var t transaction
-	t.del, t.add = compareElements(have.elements, r.elements())
+	t.del, t.add = compareElements(have.elements, r.elements(), r.count())
 	if have.usable && same && len(t.del)+len(t.add) == 0 {
 		return Stats{}, nil
 	}
 	stats := Stats{Elements: len(t.del) + len(t.add), Repaired: true}
+	// Where no table is, one with empty maps does as little. So the many elements
+	// may follow by themselves, which is quicker.
+	var later transaction
+	if have.absent {
+		later.add = slices.DeleteFunc(slices.Clone(t.add), func(e element) bool { return e.set == setWays })
+		t.add = slices.DeleteFunc(t.add, func(e element) bool { return e.set != setWays })
+	}
 	err = w.kernel.write(func(b *batch) error {
 		if !have.usable {
 			if err := b.replaceTable(); err != nil {
@@ -164,6 +171,9 @@ func (w *Writer) mend(have found, r *ruleset) (Stats, error) {
 		b.deleteChains(foreign)
 		return nil
 	})
+	if err == nil && !later.empty() {
+		err = w.kernel.apply(later)
+	}
 	return stats, err
 }
 
