@@ -22,7 +22,8 @@ const (
 // letsIn asks whether a new pod may run here. A critical pod that only lacks resources has others ended for it; their room counts as free at once,
 // since the node is asked for what pods request, not for what they use.
 func (ws *Workers) letsIn(p *corev1.Pod, n *corev1.Node) *rejection {
-	here := slices.DeleteFunc(ws.held(), func(o *corev1.Pod) bool { return ws.preempted[o.UID] })
+	forced := ws.forced()
+	here := slices.DeleteFunc(ws.held(), func(o *corev1.Pod) bool { return ws.preempted[o.UID] || forced[o.UID] })
 	no := admit(&ws.cfg, p, n, here, ws.parts.guards())
 	if no == nil || !pod.Critical(p) {
 		return no
@@ -50,6 +51,18 @@ func (ws *Workers) letsIn(p *corev1.Pod, n *corev1.Node) *rejection {
 		ws.Evict(v.UID, preempting, preemptingMessage, grace(v), preemptedMessage)
 	}
 	return nil
+}
+
+// forced are the pods that end here and of which nobody else knows any more: deleted by force, or their file is gone. The scheduler counts them no
+// longer, so whom it sends is not refused for them; it waits for their host ports.
+func (ws *Workers) forced() map[types.UID]bool {
+	out := map[types.UID]bool{}
+	for _, w := range ws.all() {
+		w.mu.Lock()
+		out[w.uid] = w.gone
+		w.mu.Unlock()
+	}
+	return out
 }
 
 // demand is how much more of each resource must be free.
