@@ -24,6 +24,8 @@ require (
 	pilothouse.dev/pkg v0.0.0
 )
 
+require github.com/mdlayher/socket v0.5.0 // indirect
+
 require (
 	github.com/AdaLogics/go-fuzz-headers v0.0.0-20230811130428-ced1acdcaa24 // indirect
 	github.com/AdamKorcz/go-118-fuzz-build v0.0.0-20230306123547-8075edf89bb0 // indirect
