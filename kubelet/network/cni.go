@@ -108,6 +108,38 @@ func (p *plugins) add(ctx context.Context, list *libcni.NetworkConfigList, pod P
 	return p.attachmentOf(result)
 }
 
+// strangeTries is how often plugins are asked for an address again that no other pod has.
+const strangeTries = 16
+
+// joinByPlugins joins a pod by the plugins of a configuration. They do not know the addresses of pods that the built-in network joined before it was
+// installed, and that still live: while they give one of these, it is given back, and they are asked again.
+func (n *Network) joinByPlugins(ctx context.Context, list *libcni.NetworkConfigList, pod Pod) (at Attachment, err error) {
+	for range strangeTries {
+		if at, err = n.cni.add(ctx, list, pod); err != nil {
+			return Attachment{}, err
+		}
+		if err = n.foreign(pod.Key, at); err == nil {
+			return at, nil
+		}
+		if undo := n.cni.remove(ctx, pod.NetNS, pod.Key); undo != nil {
+			return Attachment{}, errors.Join(err, undo)
+		}
+	}
+	return Attachment{}, err
+}
+
+// foreign says which of the addresses is another pod's.
+func (n *Network) foreign(key string, at Attachment) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, ip := range at.Addresses() {
+		if holder, held := n.pools[ip.Is4()].taken[ip]; held && holder != key {
+			return fmt.Errorf("CNI plugins gave the address %s, which pod %s has from the built-in network", ip, holder)
+		}
+	}
+	return nil
+}
+
 // joinedBefore is the pod's place if it has one, and if its plugins, asked where the configuration lets them be, say that it is well.
 func (p *plugins) joinedBefore(ctx context.Context, list *libcni.NetworkConfigList, conf *libcni.RuntimeConf) (Attachment, bool) {
 	known, err := p.lib.GetNetworkListCachedResult(list, conf)

@@ -339,3 +339,24 @@ func TestAddressesOfAPod(t *testing.T) {
 		}
 	})
 }
+
+// TestPluginsGiveTheAddressOfAnother: of a pod that was joined before the configuration was there.
+func TestPluginsGiveTheAddressOfAnother(t *testing.T) {
+	i := install(t, "one")
+	i.conf("1.0.0")
+	inNamespace(t, func() {
+		n := New(i.config, zaptest.NewLogger(t))
+		n.Restore([]Held{{PodKey: "uid-a", IP: netip.MustParseAddr("10.99.0.9")}})
+		if _, err := n.Setup(t.Context(), Pod{Key: "uid-b", NetNS: i.ns("b")}); err == nil || !strings.Contains(err.Error(), "gave the address 10.99.0.9, which pod uid-a has") {
+			t.Errorf("got %v", err)
+		}
+		var want []string
+		for range strangeTries {
+			want = append(want, "ADD one uid-b eth0 b "+strings.NewReplacer("uid-a", "uid-b", "=ns", "=", "NAME=a", "NAME=").Replace(argsOfA), "DEL one uid-b eth0 b")
+		}
+		i.asked("each is given back", want...)
+		if _, err := n.Setup(t.Context(), Pod{Key: "uid-a", NetNS: i.ns("a")}); err != nil {
+			t.Errorf("its own: %v", err)
+		}
+	})
+}

@@ -238,7 +238,7 @@ func (n *Network) Setup(ctx context.Context, pod Pod) (_ Attachment, err error) 
 		return Attachment{}, err
 	}
 	if list != nil {
-		return n.cni.add(ctx, list, pod)
+		return n.joinByPlugins(ctx, list, pod)
 	}
 	n.mu.Lock()
 	ips, fresh, err := n.takeLocked(pod.Key)
