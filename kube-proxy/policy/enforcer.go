@@ -216,8 +216,8 @@ func (e *Enforcer) verify(ctx context.Context, running *sync.WaitGroup) {
 	verified(start)
 }
 
-// note tells of a repair: on the first write it is the rule, later somebody has
-// been at the table.
+// note tells of a repair: an older run left other rules, or somebody has been at
+// the table.
 func (e *Enforcer) note(stats Stats) {
 	if !stats.Repaired {
 		return

@@ -32,7 +32,7 @@ var (
 	})
 	repairs = promauto.NewCounter(prometheus.CounterOpts{
 		Name: "kubeproxy_network_policy_repairs_total",
-		Help: "Times the kernel did not hold the policies' rules: once at the start, later after tampering.",
+		Help: "Times the kernel held other rules for policies than it should: those of an older run, or after tampering.",
 	})
 )
 

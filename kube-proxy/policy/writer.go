@@ -83,7 +83,10 @@ func (w *Writer) Set(n News) (Stats, error) {
 			return Stats{}, err
 		}
 	}
-	return w.repair(have)
+	first := have.absent && !w.present
+	stats, err := w.repair(have)
+	stats.Repaired = stats.Repaired && !first
+	return stats, err
 }
 
 // Verify repairs the table if somebody else touched it since the last call.
