@@ -157,7 +157,7 @@ func TestContribute(t *testing.T) {
 type still struct{}
 
 func (still) SetPodCIDRs(context.Context, []netip.Prefix) error { return nil }
-func (still) SetRoutes(context.Context, []network.Peer) error    { return nil }
+func (still) SetRoutes(context.Context, []network.Peer) error   { return nil }
 func (still) Ready() error                                      { return nil }
 func (still) Version(context.Context) (string, error)           { return "containerd://1", nil }
 

@@ -15,9 +15,9 @@ type (
 	}
 	// Route is one of a table.
 	Route struct {
-		RouteId                                                  *uint64
+		RouteId                                                 *uint64
 		DestinationCidrBlock, GatewayType, GatewayId, RouteType *string
-		Enabled                                                  *bool
+		Enabled                                                 *bool
 	}
 	// RouteTable is a table.
 	RouteTable struct {
