@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +47,7 @@ func TestPeers(t *testing.T) {
 
 // net remembers what it was told, and when; as long as ill is set it does not do it.
 type net struct {
+	mu     sync.Mutex
 	ranges string
 	peers  string
 	told   time.Time
@@ -53,17 +56,33 @@ type net struct {
 }
 
 func (n *net) SetPodCIDRs(_ context.Context, cidrs []netip.Prefix) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.ranges = fmt.Sprint(cidrs)
 	return n.ill
 }
 
 func (n *net) SetRoutes(_ context.Context, peers []network.Peer) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.peers, n.told = fmt.Sprint(peers), time.Now()
 	n.times++
 	return n.ill
 }
 
 func (n *net) Ready() error { return nil }
+
+func (n *net) is() (ranges, peers string, told time.Time, times int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.ranges, n.peers, n.told, n.times
+}
+
+func (n *net) fall(ill error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ill = ill
+}
 
 // TestRoutesFollowNodes: whatever happens to nodes, the network knows it within a second, and what fails is tried until it does not.
 func TestRoutesFollowNodes(t *testing.T) {
@@ -72,9 +91,9 @@ func TestRoutesFollowNodes(t *testing.T) {
 		source := fcache.NewFakeControllerSource()
 		nodes := cache.NewSharedIndexInformer(source, &corev1.Node{}, 0, cache.Indexers{})
 		n := &net{}
-		var failures []error
+		var failures atomic.Int32
 		c := newConnector("n1", nodes, n, zaptest.NewLogger(t))
-		c.failed = func(err error) { failures = append(failures, err) }
+		c.failed = func(error) { failures.Add(1) }
 		stop, err := c.listen()
 		if err != nil {
 			t.Fatal(err)
@@ -85,8 +104,8 @@ func TestRoutesFollowNodes(t *testing.T) {
 			t.Helper()
 			time.Sleep(time.Second)
 			synctest.Wait()
-			if n.ranges != ranges || n.peers != peers {
-				t.Errorf("%s: after a second ranges are %s, peers %s; want %s, %s", what, n.ranges, n.peers, ranges, peers)
+			if gotRanges, gotPeers, _, _ := n.is(); gotRanges != ranges || gotPeers != peers {
+				t.Errorf("%s: after a second ranges are %s, peers %s; want %s, %s", what, gotRanges, gotPeers, ranges, peers)
 			}
 		}
 		expect("nothing is known", "", "")
@@ -105,23 +124,25 @@ func TestRoutesFollowNodes(t *testing.T) {
 		source.Delete(other)
 		expect("it goes", "[10.244.1.0/24 fd00:1::/64]", "[]")
 
-		calm := n.times
+		_, _, _, before := n.is()
 		time.Sleep(time.Minute)
-		if turns := n.times - calm; turns < 5 || turns > 7 {
-			t.Errorf("looked %d times in a minute without news", turns)
+		synctest.Wait()
+		if _, _, _, after := n.is(); after-before < 5 || after-before > 7 {
+			t.Errorf("looked %d times in a minute without news", after-before)
 		}
-		n.ill = errors.New("no route to host")
+		n.fall(errors.New("no route to host"))
 		source.Add(other)
 		expect("a node that cannot be reached", "[10.244.1.0/24 fd00:1::/64]", "[{n2 [10.244.2.0/24] [198.18.0.12]}]")
 		time.Sleep(time.Minute)
-		if len(failures) != 1 {
-			t.Errorf("told of the same %d times", len(failures))
+		synctest.Wait()
+		if told := failures.Load(); told != 1 {
+			t.Errorf("told of the same %d times", told)
 		}
-		n.ill = nil
+		n.fall(nil)
 		then := time.Now()
 		time.Sleep(resync + gather)
 		synctest.Wait()
-		if !n.told.After(then) {
+		if _, _, told, _ := n.is(); !told.After(then) {
 			t.Error("what failed is not tried again")
 		}
 		stop()
