@@ -243,7 +243,7 @@ func TestInstalledConfigurationWins(t *testing.T) {
 		i.asked("failed", "ADD one uid-a eth0 a "+argsOfA, "DEL two uid-a eth0 a", "DEL one uid-a eth0 a")
 
 		i.conf("1.0.0", `"hang":["ADD"]`)
-		n.cni.patience = 300 * time.Millisecond
+		n.cni.patience = 5 * time.Second // others must be called, too, and are not quick with the race detector
 		if err := setup(a); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "plugin one gave no answer within") {
 			t.Errorf("a hanging plugin: %v", err)
 		}
