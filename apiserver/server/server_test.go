@@ -449,7 +449,8 @@ func testAuthorization(t *testing.T, a *api) {
 		{"system:kube-scheduler", "", "GET", "/api/v1/pods", 200},
 		{"system:kube-scheduler", "", "GET", "/api/v1/secrets", 403},
 		{"system:kube-proxy", "", "GET", "/api/v1/services", 200},
-		{"system:kube-proxy", "", "GET", "/api/v1/pods", 403},
+		{"system:kube-proxy", "", "GET", "/api/v1/pods", 200}, // whom policies select
+		{"system:kube-proxy", "", "GET", "/api/v1/secrets", 403},
 		{"system:node:n1", "system:nodes", "GET", "/api/v1/services", 200},
 		{"system:node:n1", "system:nodes", "GET", "/api/v1/nodes", 200}, // for its routes to the others
 		{"system:node:n1", "system:nodes", "GET", "/api/v1/pods", 403},
