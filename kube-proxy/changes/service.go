@@ -89,7 +89,7 @@ type Service struct {
 	// LocalEndpoints answer where a policy says Local; empty if none does.
 	LocalEndpoints []Endpoint
 	// Leaving are endpoints of a UDP service that still serve though no new flow is
-	// sent to them: a flow they have is kept. Sorted.
+	// sent to them: a stream they have is kept. Sorted.
 	Leaving []netip.AddrPort
 }
 

@@ -68,17 +68,23 @@ func (t *Table) open() (*netlink.Handle, error) {
 }
 
 // MatchConntrackFlow tells whether the flow must be forgotten.
-func (l look) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
-	if flow.Forward.Protocol != unix.IPPROTO_UDP {
+func (l look) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	if f.Forward.Protocol != unix.IPPROTO_UDP {
 		return false
 	}
-	asked, ok := addrPort(flow.Forward.DstIP, flow.Forward.DstPort)
+	asked, ok := addrPort(f.Forward.DstIP, f.Forward.DstPort)
 	if !ok {
 		return false
 	}
-	answers, ok := addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
-	return ok && l.match(asked, answers)
+	answers, ok := addrPort(f.Reverse.SrcIP, f.Reverse.SrcPort)
+	return ok && l.match(flow{asked, answers, f.TimeOut <= briefTimeout})
 }
+
+// briefTimeout is nf_conntrack_udp_timeout, in seconds, what the kernel lets live a
+// flow that is no stream; a stream, one that went to and fro for two seconds, it
+// lets live for 120 (https://docs.kernel.org/networking/nf_conntrack-sysctl.html).
+// A stream that was silent for so long that it has no more is taken for brief.
+const briefTimeout = 30
 
 func addrPort(ip []byte, port uint16) (netip.AddrPort, bool) {
 	a, ok := netip.AddrFromSlice(ip)

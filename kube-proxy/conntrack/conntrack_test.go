@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"go.uber.org/zap/zaptest"
 
@@ -140,20 +141,27 @@ func TestFlowsAreMoved(t *testing.T) {
 	})
 }
 
-// An endpoint that serves keeps its flows, though new ones go elsewhere; once it is
-// gone they move.
+// An endpoint that serves keeps its streams, though new flows go elsewhere; once it
+// is gone they move. What asked it only once goes elsewhere at once: its port may
+// be another's the next time.
 func TestFlowsOfAnEndpointThatLeaves(t *testing.T) {
 	eachFamily(t, func(t *testing.T, n *node) {
 		n.forget(n.offer(n.service(changes.UDP, n.Pods[0])), 0)
-		c := n.flow(netip.AddrPortFrom(n.cluster, 53))
-		n.ask(c, n.Pods[0])
+		at := netip.AddrPortFrom(n.cluster, 53)
+		stream, brief := n.flow(at), n.flow(at)
+		n.ask(brief, n.Pods[0])
+		// What goes to and fro for two seconds is a stream to the kernel.
+		for began := time.Now(); time.Since(began) < 2500*time.Millisecond; time.Sleep(50 * time.Millisecond) {
+			n.ask(stream, n.Pods[0])
+		}
 		leaves := n.service(changes.UDP, n.Pods[1])
 		leaves.Leaving = []netip.AddrPort{netip.AddrPortFrom(n.Pods[0].Of(n.v6), 8053)}
-		n.forget(n.offer(leaves), 0)
-		n.ask(c, n.Pods[0])
-		n.ask(n.flow(netip.AddrPortFrom(n.cluster, 53)), n.Pods[1])
+		n.forget(n.offer(leaves), 1)
+		n.ask(stream, n.Pods[0])
+		n.ask(brief, n.Pods[1])
+		n.ask(n.flow(at), n.Pods[1])
 		n.forget(n.offer(n.service(changes.UDP, n.Pods[1])), 1)
-		n.ask(c, n.Pods[1])
+		n.ask(stream, n.Pods[1])
 	})
 }
 

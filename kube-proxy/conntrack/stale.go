@@ -15,26 +15,37 @@ type look map[netip.AddrPort]answer
 type answer struct {
 	gone      bool // the front is no more: flows that were redirected are stale, others are not ours
 	endpoints map[netip.AddrPort]bool
+	leaving   map[netip.AddrPort]bool // these keep only their streams
+}
+
+// flow is what counts of a flow: whom it asked, who answers it, and whether it is
+// brief: a question and its answer, no stream.
+type flow struct {
+	asked, answers netip.AddrPort
+	brief          bool
 }
 
 // match tells whether a flow is stale: one that asked a front and is answered by
 // somebody who should not.
-func (l look) match(asked, answers netip.AddrPort) bool {
-	a, ok := l[asked]
+func (l look) match(f flow) bool {
+	a, ok := l[f.asked]
 	if !ok {
 		return false
 	}
 	if a.gone {
-		return asked != answers
+		return f.asked != f.answers
 	}
-	return !a.endpoints[answers]
+	return !a.endpoints[f.answers] && (f.brief || !a.leaving[f.answers])
 }
 
 // stale finds the fronts to look at: those of UDP services that are new, gone,
-// or have lost an endpoint. As long as an endpoint serves it keeps the flows it
-// has, also when it terminates or new flows go elsewhere, as with TCP. A front that only gained endpoints has no stale
-// flow, unless it had none before: then there may be flows from before that
-// were not redirected.
+// or have lost an endpoint. As long as an endpoint serves it keeps the streams
+// it has, also when it terminates or new flows go elsewhere, as with TCP. Its brief
+// flows are over, but for the table, in which they live for half a minute more: a
+// client that has the same port again would be sent there, and find nobody once
+// the endpoint has ended. They go when new flows no longer come to it. A front
+// that only gained endpoints has no stale flow, unless it had none before: then
+// there may be flows from before that were not redirected.
 func stale(was, now nftables.Wish) look {
 	gone, came := changes.Compare(table(was), table(now))
 	if !slices.Equal(was.NodeAddresses, now.NodeAddresses) {
@@ -61,8 +72,9 @@ func stale(was, now nftables.Wish) look {
 				keep[e.Addr] = true
 			}
 		}
+		leaving := map[netip.AddrPort]bool{}
 		for _, a := range s.Leaving {
-			keep[a] = true
+			leaving[a] = true
 		}
 		old := before[s.Name]
 		for _, f := range fronts(s, now.NodeAddresses) {
@@ -70,7 +82,7 @@ func stale(was, now nftables.Wish) look {
 				delete(out, f)
 				continue
 			}
-			out[f] = answer{endpoints: keep}
+			out[f] = answer{endpoints: keep, leaving: leaving}
 		}
 	}
 	return out

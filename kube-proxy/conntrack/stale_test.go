@@ -21,6 +21,10 @@ func TestWhichFlowsAreStale(t *testing.T) {
 	wish := func(s ...*changes.Service) nftables.Wish {
 		return nftables.Wish{Table: changes.NewTable(s...), NodeAddresses: []netip.Addr{netip.MustParseAddr("198.18.0.1")}}
 	}
+	leaving := func(s *changes.Service, endpoint string) *changes.Service {
+		s.Leaving = []netip.AddrPort{netip.MustParseAddrPort(endpoint)}
+		return s
+	}
 	same := svc("dns", changes.UDP, 0, "10.1.0.1:53")
 	const (
 		front = "10.96.0.1:53"
@@ -30,7 +34,7 @@ func TestWhichFlowsAreStale(t *testing.T) {
 		name     string
 		was, now nftables.Wish
 		looks    []string // at these fronts
-		stale    []string // «asked answered»
+		stale    []string // «asked answered», and «stream» if it is one
 		kept     []string
 	}{
 		{"nothing changed", wish(same), wish(same), nil, nil, []string{front + " 10.1.0.1:53"}},
@@ -48,6 +52,10 @@ func TestWhichFlowsAreStale(t *testing.T) {
 			[]string{node}, []string{node + " 10.1.0.1:53"}, []string{front + " 10.1.0.1:53"}},
 		{"another service took the address", wish(same), wish(svc("other", changes.UDP, 0, "10.1.0.9:53")),
 			[]string{front}, []string{front + " 10.1.0.1:53"}, []string{front + " 10.1.0.9:53"}},
+		{"an endpoint leaves: its streams go on", wish(svc("dns", changes.UDP, 0, "10.1.0.1:53", "10.1.0.2:53")), wish(leaving(svc("dns", changes.UDP, 0, "10.1.0.2:53"), "10.1.0.1:53")),
+			[]string{front}, []string{front + " 10.1.0.1:53", front + " 10.1.0.3:53 stream"}, []string{front + " 10.1.0.1:53 stream", front + " 10.1.0.2:53"}},
+		{"it is gone", wish(leaving(svc("dns", changes.UDP, 0, "10.1.0.2:53"), "10.1.0.1:53")), wish(svc("dns", changes.UDP, 0, "10.1.0.2:53")),
+			[]string{front}, []string{front + " 10.1.0.1:53 stream"}, []string{front + " 10.1.0.2:53"}},
 		{"the first wish of all", nftables.Wish{}, wish(same), []string{front}, []string{front + " 10.1.0.7:53"}, []string{front + " 10.1.0.1:53"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -60,17 +68,17 @@ func TestWhichFlowsAreStale(t *testing.T) {
 			if !slices.Equal(looks, c.looks) {
 				t.Errorf("looks at %v, want %v", looks, c.looks)
 			}
-			flow := func(s string) bool {
-				asked, answers, _ := strings.Cut(s, " ")
-				return l.match(netip.MustParseAddrPort(asked), netip.MustParseAddrPort(answers))
+			matches := func(s string) bool {
+				words := strings.Fields(s)
+				return l.match(flow{netip.MustParseAddrPort(words[0]), netip.MustParseAddrPort(words[1]), len(words) == 2})
 			}
 			for _, s := range c.stale {
-				if !flow(s) {
+				if !matches(s) {
 					t.Errorf("%s was kept", s)
 				}
 			}
 			for _, s := range c.kept {
-				if flow(s) {
+				if matches(s) {
 					t.Errorf("%s was forgotten", s)
 				}
 			}
