@@ -80,11 +80,14 @@ func (l look) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	return ok && l.match(flow{asked, answers, f.TimeOut <= briefTimeout})
 }
 
-// briefTimeout is nf_conntrack_udp_timeout, in seconds, what the kernel lets live a
-// flow that is no stream; a stream, one that went to and fro for two seconds, it
-// lets live for 120 (https://docs.kernel.org/networking/nf_conntrack-sysctl.html).
-// A stream that was silent for so long that it has no more is taken for brief.
-const briefTimeout = 30
+// briefTimeout is what a brief flow has left to live, in seconds, once it was silent
+// for a second: before that an answer may be on its way, which would not be brought
+// back without the flow. The kernel gives 30 to what is no stream and 120 to a
+// stream, one that went to and fro for two seconds
+// (https://docs.kernel.org/networking/nf_conntrack-sysctl.html). A stream that was
+// silent for so long that it has no more is taken for brief. What is too young now
+// goes with the service's next change.
+const briefTimeout = 28
 
 func addrPort(ip []byte, port uint16) (netip.AddrPort, bool) {
 	a, ok := netip.AddrFromSlice(ip)
