@@ -27,6 +27,7 @@ func TestPolicies(t *testing.T) {
 						t.Fatalf("turn %d: %s: the case wants %v, the documentation %v", i, p, !naive, naive)
 					}
 				}
+				m.ForgetFlows(t)
 				m.check(t, probes(), want)
 				if t.Failed() {
 					t.Fatalf("in turn %d", i)

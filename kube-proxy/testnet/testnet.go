@@ -462,3 +462,17 @@ func Hear(c net.Conn) (Answer, error) {
 // Refused tells whether a call was refused at once, by TCP reset or by ICMP. A
 // UDP sender on the refusing machine itself hears of it as EPERM.
 func Refused(err error) bool { return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EPERM) }
+
+// ForgetFlows empties the node's connection table: a later call may have the port
+// of an earlier one, and would be taken for a part of it.
+func (n *Net) ForgetFlows(t testing.TB) {
+	t.Helper()
+	h, err := netlink.NewHandleAt(n.Node.NS, unix.NETLINK_NETFILTER)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if err := h.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
+		t.Fatal(err)
+	}
+}
