@@ -4,6 +4,8 @@ import (
 	"net/netip"
 
 	nft "github.com/google/nftables"
+
+	"pilothouse.dev/kube-proxy/nfconn"
 )
 
 // Config is what the rules need to know besides services.
@@ -74,26 +76,26 @@ func fixedChains(c Config, f family) []fixedChain {
 	const tcp, udp = 6, 17
 	return []fixedChain{
 		{chainPrerouting, append([]rule{
-			{"arriving: is it for a service", seq(jump(chainDispatch))},
+			{"arriving: is it for a service", nfconn.Seq(jump(chainDispatch))},
 		}, balancers(c, f)...)},
 		{chainOutput, []rule{
-			{"from this machine: is it for a service", seq(jump(chainDispatch))},
+			{"from this machine: is it for a service", nfconn.Seq(jump(chainDispatch))},
 		}},
 		{chainDispatch, []rule{
-			{"cluster and external addresses", seq(f.loadDestination(register), f.loadPort(register+f.words), obeyWay(setServices))},
-			{"node ports", seq(f.loadDestination(register), inSet(setNodes), f.loadPort(register), obeyWay(setNodePorts))},
-			{"a port that the service has not", seq(f.loadDestination(register), inSet(setClusters), goTo(chainRefuse))},
+			{"cluster and external addresses", nfconn.Seq(f.loadDestination(register), f.loadPort(register+f.words), obeyWay(setServices))},
+			{"node ports", nfconn.Seq(f.loadDestination(register), inSet(setNodes), f.loadPort(register), obeyWay(setNodePorts))},
+			{"a port that the service has not", nfconn.Seq(f.loadDestination(register), inSet(setClusters), goTo(chainRefuse))},
 		}},
 		{chainRefuse, []rule{
-			{"tcp hears at once", seq(protocolIs(tcp), reset())},
-			{"all others too", seq(f.refuse())},
+			{"tcp hears at once", nfconn.Seq(protocolIs(tcp), reset())},
+			{"all others too", nfconn.Seq(f.refuse())},
 		}},
 		{chainNobodyHere, []rule{
-			{"a policy says Local and nobody here answers", seq(drop())},
+			{"a policy says Local and nobody here answers", nfconn.Seq(drop())},
 		}},
 		{chainMasquerade, []rule{
-			{"two datagrams sent at once get the same port", seq(protocolIs(udp), masqueradeKeepingPort())},
-			{"all others any port", seq(masquerade())},
+			{"two datagrams sent at once get the same port", nfconn.Seq(protocolIs(udp), masqueradeKeepingPort())},
+			{"all others any port", nfconn.Seq(masquerade())},
 		}},
 		{chainForward, forward(c, f)},
 		{chainPostrouting, postrouting(c, f)},
@@ -108,7 +110,7 @@ func balancers(c Config, f family) []rule {
 	var rules []rule
 	for _, p := range c.Balancers {
 		if p.Addr().Is6() == c.V6 {
-			rules = append(rules, rule{"a load balancer address, and a port that no service has", seq(
+			rules = append(rules, rule{"a load balancer address, and a port that no service has", nfconn.Seq(
 				f.inPrefix(f.loadDestination, p, true), f.loadDestination(register), notInSet(setNodes), protocolIsNot(f.icmp), goTo(chainRefuse))})
 		}
 	}
@@ -123,21 +125,21 @@ func forward(c Config, f family) []rule {
 	if !c.PodCIDR.IsValid() {
 		return nil
 	}
-	return []rule{{"from a pod, and of no connection", seq(invalid(), f.inPrefix(f.loadSource, c.PodCIDR, true), drop())}}
+	return []rule{{"from a pod, and of no connection", nfconn.Seq(invalid(), f.inPrefix(f.loadSource, c.PodCIDR, true), drop())}}
 }
 
 // postrouting says whose source address is replaced with the node's.
 func postrouting(c Config, f family) []rule {
 	rules := []rule{
-		{"marked on the way in", seq(hasMark(c.mark()), setMark(c.mark(), 0), goTo(chainMasquerade))},
-		{"hairpin: a pod reaches itself through a service", seq(f.loadSource(register), f.loadDestination(register+f.words), inSet(setHairpin), goTo(chainMasquerade))},
+		{"marked on the way in", nfconn.Seq(hasMark(c.mark()), setMark(c.mark(), 0), goTo(chainMasquerade))},
+		{"hairpin: a pod reaches itself through a service", nfconn.Seq(f.loadSource(register), f.loadDestination(register+f.words), inSet(setHairpin), goTo(chainMasquerade))},
 	}
 	if c.MasqueradeNeighbours {
-		rules = append(rules, rule{"through a service to a pod of this node: the answer would go past us", seq(
+		rules = append(rules, rule{"through a service to a pod of this node: the answer would go past us", nfconn.Seq(
 			redirected(), f.loadDestination(register), f.loadDestination(register+f.words), inSet(setHairpin), goTo(chainMasquerade))})
 	}
 	if c.MasqueradeEgress && c.PodCIDR.IsValid() {
-		rules = append(rules, rule{"from a pod to outside the cluster", seq(
+		rules = append(rules, rule{"from a pod to outside the cluster", nfconn.Seq(
 			f.inPrefix(f.loadSource, c.PodCIDR, true),
 			f.inPrefix(f.loadDestination, c.PodCIDR, false),
 			f.inPrefix(f.loadDestination, f.multicast, false),

@@ -9,6 +9,8 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"pilothouse.dev/kube-proxy/nfconn"
 )
 
 // front is how a client names a service.
@@ -161,25 +163,25 @@ func usualPicks() []pick {
 func (p pick) rules(c Config, f family) []rule {
 	out := []rule{{"the way is found", forget()}}
 	if p.ranged {
-		out = append(out, rule{"callers from elsewhere", seq(f.key(p.front), f.loadSource(f.afterFront()), notInSet(setRanges), drop())})
+		out = append(out, rule{"callers from elsewhere", nfconn.Seq(f.key(p.front), f.loadSource(f.afterFront()), notInSet(setRanges), drop())})
 	}
 	if p.local && p.front != frontCluster {
 		to := p.anywhere().chain()
 		if c.PodCIDR.IsValid() {
-			out = append(out, rule{"pods may go anywhere", seq(f.inPrefix(f.loadSource, c.PodCIDR, true), goTo(to))})
+			out = append(out, rule{"pods may go anywhere", nfconn.Seq(f.inPrefix(f.loadSource, c.PodCIDR, true), goTo(to))})
 		}
-		out = append(out, rule{"so may this machine", seq(sourceIsLocal(), goTo(to))})
+		out = append(out, rule{"so may this machine", nfconn.Seq(sourceIsLocal(), goTo(to))})
 		if p.locals == 0 {
-			return append(out, rule{"nobody here answers", seq(drop())})
+			return append(out, rule{"nobody here answers", nfconn.Seq(drop())})
 		}
 		return append(out, p.choose(f, p.locals, localNumbers)...)
 	}
 
 	switch {
 	case c.MasqueradeAll || p.front != frontCluster && !p.keep:
-		out = append(out, rule{"masquerade", seq(setMark(c.mark(), c.mark()))})
+		out = append(out, rule{"masquerade", nfconn.Seq(setMark(c.mark(), c.mark()))})
 	case c.PodCIDR.IsValid():
-		out = append(out, rule{"masquerade who is no pod", seq(f.inPrefix(f.loadSource, c.PodCIDR, false), setMark(c.mark(), c.mark()))})
+		out = append(out, rule{"masquerade who is no pod", nfconn.Seq(f.inPrefix(f.loadSource, c.PodCIDR, false), setMark(c.mark(), c.mark()))})
 	}
 	if p.local {
 		return append(out, p.choose(f, p.locals, localNumbers)...)
@@ -191,18 +193,18 @@ func (p pick) rules(c Config, f family) []rule {
 func (p pick) choose(f family, n int, first uint32) []rule {
 	var out []rule
 	after := f.afterFront()
-	drawn := func(n int) []expr.Any { return seq(f.draw(p, after, n, first), f.key(p.front)) }
-	one := func(n int) []expr.Any { return seq(drawn(n), get(setEndpoints, f.chosen()), f.toChosen()) }
+	drawn := func(n int) []expr.Any { return nfconn.Seq(f.draw(p, after, n, first), f.key(p.front)) }
+	one := func(n int) []expr.Any { return nfconn.Seq(drawn(n), get(setEndpoints, f.chosen()), f.toChosen()) }
 	if p.sticky > 0 {
-		client := seq(f.key(p.front), f.loadSource(after))
+		client := nfconn.Seq(f.key(p.front), f.loadSource(after))
 		name := noted(f.chosen())
-		there := seq(f.key(p.front), noted(after), get(setEndpoints, f.chosen()), forget(), f.toChosen())
-		named := func(n int) []expr.Any { return seq(drawn(n), get(setSlots, register), note(register)) }
-		one = func(n int) []expr.Any { return seq(named(n), there) }
+		there := nfconn.Seq(f.key(p.front), noted(after), get(setEndpoints, f.chosen()), forget(), f.toChosen())
+		named := func(n int) []expr.Any { return nfconn.Seq(drawn(n), get(setSlots, register), note(register)) }
+		one = func(n int) []expr.Any { return nfconn.Seq(named(n), there) }
 		out = append(out,
-			rule{"a known client returns, if its endpoint is there", seq(
+			rule{"a known client returns, if its endpoint is there", nfconn.Seq(
 				client, get(setAffinity, register), note(register), client, name, f.remember(p.sticky), there)},
-			rule{"a new client is remembered", seq(
+			rule{"a new client is remembered", nfconn.Seq(
 				named(n), client, name, f.disown(), client, name, f.remember(p.sticky), there)})
 	}
 	out = append(out, rule{fmt.Sprintf("one of %d", n), one(n)})
@@ -210,7 +212,7 @@ func (p pick) choose(f family, n int, first uint32) []rule {
 		// A packet can begin under the old count and look into the new map.
 		out = append(out, rule{"the number is gone in this moment: the first", one(1)})
 	}
-	return append(out, rule{"all are gone in this moment: the client tries again", seq(drop())})
+	return append(out, rule{"all are gone in this moment: the client tries again", nfconn.Seq(drop())})
 }
 
 // draw puts a number from first up to first+n-1 into a register.
@@ -228,7 +230,7 @@ func (f family) key(fr front) []expr.Any {
 	if fr == frontNode {
 		where = &expr.Immediate{Register: register, Data: f.anywhere.AsSlice()}
 	}
-	return seq(where, f.loadPort(register+f.words))
+	return nfconn.Seq(where, f.loadPort(register+f.words))
 }
 
 // hash puts a number from first up to first+n-1 into a register, the same for all

@@ -2,7 +2,6 @@ package nftables
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -10,8 +9,7 @@ import (
 
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
+	"pilothouse.dev/kube-proxy/nfconn"
 )
 
 // found is what the kernel holds under our table's name.
@@ -98,25 +96,11 @@ func ifStill(err error, doing string) error {
 
 // target reads the chain that a verdict goes to; «» for any other verdict.
 func target(raw []byte) (string, error) {
-	ad, err := netlink.NewAttributeDecoder(raw)
-	if err != nil {
-		return "", err
-	}
-	ad.ByteOrder = binary.BigEndian
-	var code int32
-	var name string
-	for ad.Next() {
-		switch ad.Type() {
-		case unix.NFTA_VERDICT_CODE:
-			code = int32(ad.Uint32())
-		case unix.NFTA_VERDICT_CHAIN:
-			name = ad.String()
-		}
-	}
-	if code != int32(expr.VerdictGoto) {
+	kind, name, err := nfconn.Verdict(raw)
+	if kind != expr.VerdictGoto {
 		name = ""
 	}
-	return name, ad.Err()
+	return name, err
 }
 
 // sameDoors tells whether exactly our base chains are there, where they belong.

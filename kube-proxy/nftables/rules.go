@@ -1,15 +1,14 @@
 package nftables
 
 import (
-	"fmt"
-	"hash/fnv"
 	"net/netip"
 	"time"
 
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
+
+	"pilothouse.dev/kube-proxy/nfconn"
 )
 
 // rule is one rule of a chain. The comment is for people; with a sum over the
@@ -21,15 +20,7 @@ type rule struct {
 
 // stamp is the rule's user data: comment and sum.
 func (r rule) stamp(f family) ([]byte, error) {
-	sum := fnv.New32a()
-	for _, e := range r.exprs {
-		b, err := expr.Marshal(byte(f.table), e)
-		if err != nil {
-			return nil, fmt.Errorf("encoding the rule %q: %w", r.comment, err)
-		}
-		_, _ = sum.Write(b) // a hash takes everything
-	}
-	return userdata.AppendString(nil, userdata.TypeComment, fmt.Sprintf("%s #%08x", r.comment, sum.Sum32())), nil
+	return nfconn.Stamp(f.table, r.comment, r.exprs)
 }
 
 // The registers of a rule, four bytes each. A key is laid from the first one on:
@@ -218,20 +209,4 @@ func drop() expr.Any          { return &expr.Verdict{Kind: expr.VerdictDrop} }
 func reset() expr.Any         { return &expr.Reject{Type: unix.NFT_REJECT_TCP_RST} }
 func (f family) refuse() expr.Any {
 	return &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: f.unreachable}
-}
-
-// seq joins expressions and lists of them.
-func seq(parts ...any) []expr.Any {
-	var out []expr.Any
-	for _, p := range parts {
-		switch v := p.(type) {
-		case []expr.Any:
-			out = append(out, v...)
-		case expr.Any:
-			out = append(out, v)
-		default:
-			panic(fmt.Sprintf("nftables: no expression is a %T", p))
-		}
-	}
-	return out
 }

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"hash/fnv"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -11,8 +10,9 @@ import (
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
+
+	"pilothouse.dev/kube-proxy/nfconn"
 )
 
 // The chains. README.md follows a packet through them.
@@ -57,15 +57,7 @@ type line struct {
 
 // stamp is the rule's user data: comment and sum.
 func (l line) stamp() ([]byte, error) {
-	sum := fnv.New32a()
-	for _, e := range l.exprs {
-		b, err := expr.Marshal(byte(nft.TableFamilyINet), e)
-		if err != nil {
-			return nil, fmt.Errorf("encoding the rule %q: %w", l.comment, err)
-		}
-		_, _ = sum.Write(b) // a hash takes everything
-	}
-	return userdata.AppendString(nil, userdata.TypeComment, fmt.Sprintf("%s #%08x", l.comment, sum.Sum32())), nil
+	return nfconn.Stamp(nft.TableFamilyINet, l.comment, l.exprs)
 }
 
 // gate is the chain of a group for packets of one family.
@@ -114,8 +106,8 @@ func (g gate) chain() chain {
 		who = g.name(chainWhoTo)
 	}
 	return chain{g.String(), []line{
-		{"who is the other", seq(jump(who))},
-		{"we are this group", seq(changeNote(^pairKey(g.number, 0), pairKey(g.number, 0)), goTo(chainJudge))},
+		{"who is the other", nfconn.Seq(jump(who))},
+		{"we are this group", nfconn.Seq(changeNote(^pairKey(g.number, 0), pairKey(g.number, 0)), goTo(chainJudge))},
 	}}
 }
 
@@ -141,30 +133,30 @@ func (r *ruleset) fixedChains() []chain {
 			{"what is open between these two", obey(setRights, chainPorts)},
 			{"what is open to anyone", changeNote(^uint32(identityMask), 0)},
 			{"", obey(setRights, chainPorts)},
-			{"nothing", seq(goTo(chainDeny))},
+			{"nothing", nfconn.Seq(goTo(chainDeny))},
 		}},
 		{chainPorts, []line{
-			{"everything is open", seq(noteIs(rightAll), noteNumber(0), goBack())},
-			{"the port is open", seq(portKey(), inSet(setPorts), noteNumber(0), goBack())},
-			{"the port is in an open range", seq(portKey(), inSet(setPortRanges), noteNumber(0), goBack())},
-			{"no", seq(goTo(chainDeny))},
+			{"everything is open", nfconn.Seq(noteIs(rightAll), noteNumber(0), goBack())},
+			{"the port is open", nfconn.Seq(portKey(), inSet(setPorts), noteNumber(0), goBack())},
+			{"the port is in an open range", nfconn.Seq(portKey(), inSet(setPortRanges), noteNumber(0), goBack())},
+			{"no", nfconn.Seq(goTo(chainDeny))},
 		}},
 	}
 	var deny []line
 	for i, f := range families {
 		out = append(out,
-			chain{f.name(chainEgress), []line{{"pods of this node that send", seq(f.loadSource(register), obeyVerdict(f.name(setSenders)))}}},
-			chain{f.name(chainIngress), []line{{"pods of this node that receive", seq(f.loadDestination(register), obeyVerdict(f.name(setReceivers)))}}})
+			chain{f.name(chainEgress), []line{{"pods of this node that send", nfconn.Seq(f.loadSource(register), obeyVerdict(f.name(setSenders)))}}},
+			chain{f.name(chainIngress), []line{{"pods of this node that receive", nfconn.Seq(f.loadDestination(register), obeyVerdict(f.name(setReceivers)))}}})
 		if local := f.of(r.local); local.IsValid() {
 			n := len(out)
-			out[n-2].rules = append(out[n-2].rules, line{"a pod of this node that nobody knows yet", seq(f.inPrefix(f.loadSource, local), goTo(chainUnknown[egress]))})
-			out[n-1].rules = append(out[n-1].rules, line{"a pod of this node that nobody knows yet", seq(f.inPrefix(f.loadDestination, local), goTo(chainUnknown[ingress]))})
+			out[n-2].rules = append(out[n-2].rules, line{"a pod of this node that nobody knows yet", nfconn.Seq(f.inPrefix(f.loadSource, local), goTo(chainUnknown[egress]))})
+			out[n-1].rules = append(out[n-1].rules, line{"a pod of this node that nobody knows yet", nfconn.Seq(f.inPrefix(f.loadDestination, local), goTo(chainUnknown[ingress]))})
 		}
 		spans := f.name(spanSets[r.active[i]])
 		out = append(out,
 			chain{f.name(chainWhoFrom), f.who(f.loadSource, spans)},
 			chain{f.name(chainWhoTo), f.who(f.loadDestination, spans)})
-		deny = append(deny, line{"a pod reaches itself", seq(f.only(), f.loadSource(register), f.loadDestination(register+f.words()), inSet(f.name(setSelf)), noteNumber(0), goBack())})
+		deny = append(deny, line{"a pod reaches itself", nfconn.Seq(f.only(), f.loadSource(register), f.loadDestination(register+f.words()), inSet(f.name(setSelf)), noteNumber(0), goBack())})
 	}
 	for _, f := range families { // for groups that there was no number for: closed
 		out = append(out, gate{f, ingress, 0}.chain(), gate{f, egress, 0}.chain())
@@ -177,22 +169,6 @@ func (r *ruleset) fixedChains() []chain {
 		out = append(out, c)
 	}
 	return append(out, chain{chainDeny, append(deny, line{"dropped", drop()})})
-}
-
-// seq strings expressions together.
-func seq(parts ...any) []expr.Any {
-	var out []expr.Any
-	for _, p := range parts {
-		switch v := p.(type) {
-		case []expr.Any:
-			out = append(out, v...)
-		case expr.Any:
-			out = append(out, v)
-		default:
-			panic(fmt.Sprintf("policy: a rule has no %T", p))
-		}
-	}
-	return out
 }
 
 // known lets go what belongs to a connection.
@@ -223,7 +199,7 @@ func neighbours() []line {
 func dispatch(to string) []line {
 	var out []line
 	for _, f := range families {
-		out = append(out, line{"", seq(f.only(), jump(f.name(to)))})
+		out = append(out, line{"", nfconn.Seq(f.only(), jump(f.name(to)))})
 	}
 	return out
 }
@@ -231,8 +207,8 @@ func dispatch(to string) []line {
 // who notes the identity of an address, or 0.
 func (f family) who(load func(uint32) expr.Any, spans string) []line {
 	return []line{
-		{"a pod that some policy names", seq(load(register), get(f.name(setPeers)), note(), goBack())},
-		{"an address in some block", seq(load(register), get(spans), note(), goBack())},
+		{"a pod that some policy names", nfconn.Seq(load(register), get(f.name(setPeers)), note(), goBack())},
+		{"an address in some block", nfconn.Seq(load(register), get(spans), note(), goBack())},
 		{"nobody in particular", noteNumber(0)},
 	}
 }
@@ -265,7 +241,7 @@ func noteIs(n uint32) []expr.Any {
 
 // obey puts another number, which the map has for this one, in its place and goes on there.
 func obey(set, to string) []expr.Any {
-	return seq(noted(), get(set), note(), goTo(to))
+	return nfconn.Seq(noted(), get(set), note(), goTo(to))
 }
 
 // portKey lays number, protocol and destination port into registers.

@@ -12,10 +12,9 @@ import (
 	nft "github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
 
 	"pilothouse.dev/kube-proxy/changes"
+	"pilothouse.dev/kube-proxy/nfconn"
 )
 
 // found is what the kernel holds under our table's name.
@@ -126,29 +125,15 @@ func (out *found) take(s setSpec, es []nft.SetElement) error {
 
 // verdictIn reads a verdict: the chain it goes to, verdictReturn, or «» for any other.
 func verdictIn(raw []byte) (string, error) {
-	ad, err := netlink.NewAttributeDecoder(raw)
-	if err != nil {
-		return "", err
-	}
-	ad.ByteOrder = binary.BigEndian
-	var code int32
-	var name string
-	for ad.Next() {
-		switch ad.Type() {
-		case unix.NFTA_VERDICT_CODE:
-			code = int32(ad.Uint32())
-		case unix.NFTA_VERDICT_CHAIN:
-			name = ad.String()
-		}
-	}
-	switch code {
-	case int32(expr.VerdictReturn):
+	kind, name, err := nfconn.Verdict(raw)
+	switch kind {
+	case expr.VerdictReturn:
 		name = verdictReturn
-	case int32(expr.VerdictGoto):
+	case expr.VerdictGoto:
 	default:
 		name = ""
 	}
-	return name, ad.Err()
+	return name, err
 }
 
 // sameDoors tells whether exactly our base chains are there, where they belong.
